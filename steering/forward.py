@@ -1,0 +1,257 @@
+"""One forward step of the model with additive steering at given token positions: the only place that touches h.
+
+h' = h + strength * v at the output of each steered decoder layer. h' is not renormalised. Each step measures what it did:
+which positions changed, by how much, and the projection of h on v before and after. Planned and realised must agree.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nnsight import TransformersModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from self_steering.steering.kv_cache import Arena
+
+_MASKS = {"full_attention", "sliding_attention"}
+
+
+class SteeringFault(RuntimeError):
+    """Planned and realised steering differ: the result would be a lie, so there is none."""
+
+
+@dataclass(frozen=True)
+class DirectionTensor:
+    """A direction, ready to be added.
+
+    Attributes:
+        key: Hash of its content: layers and values.
+        layers: Indices of the decoder layers whose outputs it is added to, ascending.
+        values: Tensor [len(layers), hidden], float32, on the CPU.
+    """
+
+    key: str
+    layers: tuple[int, ...]
+    values: torch.Tensor
+
+    @property
+    def monitor_layer(self) -> int:
+        """The layer at which receipts measure the projection: the middle one."""
+        return self.layers[len(self.layers) // 2]
+
+    def at(self, layer: int) -> torch.Tensor:
+        """Return the vector [hidden] of one layer."""
+        return self.values[self.layers.index(layer)]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Steering of one row by one window in one step.
+
+    Attributes:
+        row: Row of the batch.
+        start: First token of the step that is steered.
+        stop: First token of the step that no longer is.
+        direction: What is added.
+        strength: Multiple that is added.
+    """
+
+    row: int
+    start: int
+    stop: int
+    direction: DirectionTensor
+    strength: float
+
+
+@dataclass
+class StepResult:
+    """What a step computed and did.
+
+    Attributes:
+        logits: Tensor [rows, vocabulary] at each row's last token, float32, on the CPU.
+        projections: For each edit, a tensor [2, tokens]: h·v/‖v‖ at the edit's monitor layer before and after.
+    """
+
+    logits: torch.Tensor
+    projections: list[torch.Tensor] = field(default_factory=list)
+
+
+class SteeredModel:
+    """A decoder-only transformers model whose layer outputs can be edited through nnsight.
+
+    Args:
+        model: The model, in evaluation mode.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        ValueError: The decoder layers cannot be told, or the model uses a kind of attention that is not supported.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        model.eval().requires_grad_(False)
+        self.hf = model
+        self.text_config = model.config.get_text_config()
+        self.layers_path, modules = _find_layers(model, self.text_config.num_hidden_layers)
+        self.n_layers = len(modules)
+        self.hidden = int(self.text_config.hidden_size)
+        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self.device = model.get_input_embeddings().weight.device
+        self.dtype = model.dtype
+        self.layer_types = _layer_types(self.text_config, self.n_layers)
+        self._nn = TransformersModel(model, tokenizer=tokenizer)
+        envoy: Any = self._nn
+        for name in self.layers_path.split("."):
+            envoy = getattr(envoy, name)
+        self._layers = envoy
+        self._on_device: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def new_arena(self, rows: int) -> Arena:
+        """Return empty keys and values for `rows` rows."""
+        return Arena(rows, self.n_layers)
+
+    @torch.no_grad()
+    def step(self, ids: torch.Tensor, arena: Arena, edits: Sequence[Edit] = ()) -> StepResult:
+        """Run `ids` [rows, tokens] after what `arena` holds (`arena.past`), steering as `edits` say.
+
+        Raises:
+            SteeringFault: What was realised is not what was planned.
+        """
+        rows, tokens = ids.shape
+        arena.reserve(max(arena.past) + tokens)
+        past = torch.tensor(arena.past, device=self.device)
+        positions = past[:, None] + torch.arange(tokens, device=self.device)
+        inputs = {
+            "input_ids": ids.to(self.device),
+            "position_ids": positions,
+            "attention_mask": self._masks(positions, max(arena.past) + tokens),
+            "past_key_values": arena,
+            "use_cache": True,
+            "logits_to_keep": 1,
+        }
+        if not edits:
+            return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
+        per_layer = [_LayerEdits(layer, edits, rows, tokens, self) for layer in _layers_of(edits)]
+        with self._nn.trace(**inputs) as tracer:
+            for work in per_layer:
+                work.apply(self._layers[work.layer].output)
+            logits = tracer.result.logits.save()
+        _verify(per_layer)
+        return StepResult(logits[:, -1].float().cpu(), _projections(per_layer, edits))
+
+    def vector(self, direction: DirectionTensor, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (v, v/‖v‖) of a layer in float32 on the device of `like`."""
+        key = (direction.key, layer)
+        if key not in self._on_device:
+            value = direction.at(layer).to(like.device)
+            self._on_device[key] = (value, value / value.norm())
+        return self._on_device[key]
+
+    def _masks(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Return boolean attention masks [rows, 1, tokens, length], one a kind of layer where there are several."""
+        query = positions[:, None, :, None]
+        key = torch.arange(length, device=self.device)[None, None, None, :]
+        causal = key <= query
+        masks = {"full_attention": causal}
+        if "sliding_attention" in self.layer_types:
+            masks["sliding_attention"] = causal & (key > query - int(self.text_config.sliding_window))
+        kinds = set(self.layer_types)
+        return masks[kinds.pop()] if len(kinds) == 1 else masks
+
+
+class _LayerEdits:
+    """All edits of one layer in one step: applies them, and measures what happened to h."""
+
+    def __init__(self, layer: int, edits: Sequence[Edit], rows: int, tokens: int, model: SteeredModel) -> None:
+        self.layer = layer
+        self.edits = [(i, edit) for i, edit in enumerate(edits) if layer in edit.direction.layers]
+        self._model = model
+        self._shape = (rows, tokens)
+        self.faults: torch.Tensor | None = None
+        self.projections: dict[int, torch.Tensor] = {}
+
+    def apply(self, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        h = output[0] if isinstance(output, tuple) else output
+        before = h.clone()
+        delta = torch.zeros(h.shape, dtype=torch.float32, device=h.device)
+        for _, edit in self.edits:
+            vector, _ = self._model.vector(edit.direction, self.layer, h)
+            delta[edit.row, edit.start : edit.stop] += edit.strength * vector
+        delta = delta.to(h.dtype)
+        # Only the planned positions are written: elsewhere h is not even touched by a zero.
+        planned = torch.zeros(self._shape, dtype=torch.bool, device=h.device)
+        for _, edit in self.edits:
+            planned[edit.row, edit.start : edit.stop] = True
+        h[planned] = before[planned] + delta[planned]
+        self._measure(before, h, delta)
+
+    def _measure(self, before: torch.Tensor, after: torch.Tensor, delta: torch.Tensor) -> None:
+        expected = (delta != 0).any(-1)
+        changed = (after != before).any(-1)
+        # One unit of rounding for the addition and one for forming the difference, at the size of what was added up.
+        size = before.abs() + after.abs() + delta.abs()
+        error = (after.float() - before.float() - delta.float()).abs() > 4 * torch.finfo(after.dtype).eps * size.float()
+        self.faults = torch.stack([(changed & ~expected).sum(), (expected & ~changed).sum(), error.any(-1).sum()])
+        for index, edit in self.edits:
+            if edit.direction.monitor_layer == self.layer:
+                _, unit = self._model.vector(edit.direction, self.layer, after)
+                where = (edit.row, slice(edit.start, edit.stop))
+                self.projections[index] = torch.stack([before[where].float() @ unit, after[where].float() @ unit])
+
+
+def _verify(per_layer: Sequence[_LayerEdits]) -> None:
+    """Raise unless every layer's edits ran, changed h where they should, nowhere else, and by the right amount."""
+    silent = [work.layer for work in per_layer if work.faults is None]
+    if silent:
+        raise SteeringFault(f"the edits of layers {silent} never ran; nnsight skipped them")
+    for work in per_layer:
+        assert work.faults is not None
+        stray, missing, wrong = (int(n) for n in work.faults.tolist())
+        if stray or missing or wrong:
+            raise SteeringFault(
+                f"layer {work.layer}: {stray} positions changed that should not, {missing} did not change that should, "
+                f"{wrong} changed by another amount; too small a strength for {work.edits[0][1].direction.values.dtype} "
+                "rounding? Use a larger dose or dtype=float32"
+            )
+
+
+def _projections(per_layer: Sequence[_LayerEdits], edits: Sequence[Edit]) -> list[torch.Tensor]:
+    found = {index: value.cpu() for work in per_layer for index, value in work.projections.items()}
+    return [found[index] for index in range(len(edits))]
+
+
+def _layers_of(edits: Sequence[Edit]) -> list[int]:
+    return sorted({layer for edit in edits for layer in edit.direction.layers})
+
+
+def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.ModuleList]:
+    """Return path and list of the text decoder's layers."""
+    # Vision towers have layers too, so look inside the text decoder only.
+    decoder = model.get_decoder()
+    prefix = next(name for name, module in model.named_modules() if module is decoder)
+    found = [
+        (name, module)
+        for name, module in decoder.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count and re.search(r"(layers|h|blocks)$", name)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"{type(model).__name__}: expected one list of {count} decoder layers, found {[name for name, _ in found]}; "
+            "this architecture is not supported"
+        )
+    name, module = found[0]
+    return f"{prefix}.{name}".strip("."), module
+
+
+def _layer_types(config: Any, count: int) -> list[str]:
+    """Return the kind of attention of each layer."""
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        types = ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"] * count
+    unknown = sorted(set(types) - _MASKS)
+    if unknown:
+        raise ValueError(
+            f"{config.model_type}: layers of type {', '.join(unknown)} are not supported; supported: {', '.join(sorted(_MASKS))}"
+        )
+    return list(types)

@@ -1,0 +1,134 @@
+"""Preallocated keys and values for a batch of rows of different lengths."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
+
+_GROW_BY = 256
+
+
+@dataclass
+class KeyValues:
+    """Keys and values of one stretch of one row: per layer a tensor [kv_heads, tokens, head_dim]."""
+
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all layers."""
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+    def slice(self, stop: int) -> "KeyValues":
+        """Return the first `stop` tokens, as views."""
+        return KeyValues([k[:, :stop] for k in self.keys], [v[:, :stop] for v in self.values])
+
+
+class _ArenaLayer(CacheLayerMixin):
+    """One layer's buffers [rows, kv_heads, capacity, head_dim]; writes in place and hands out views."""
+
+    is_compileable = False
+    is_sliding = False
+
+    def __init__(self, arena: "Arena") -> None:
+        super().__init__()
+        self._arena = arena
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.keys = self._buffer(key_states)
+        self.values = self._buffer(value_states)
+        self.is_initialized = True
+
+    def _buffer(self, states: torch.Tensor) -> torch.Tensor:
+        return states.new_zeros(self._arena.rows, states.shape[1], self._arena.capacity, states.shape[3])
+
+    def reserve(self, like: torch.Tensor | None = None) -> None:
+        """Grow both buffers to the arena's capacity, keeping what they hold."""
+        if not self.is_initialized or self.keys is None or self.values is None:
+            return
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            if old.shape[2] < self._arena.capacity:
+                new = self._buffer(old)
+                new[:, :, : old.shape[2]] = old
+                setattr(self, name, new)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        rows, tokens, past = key_states.shape[0], key_states.shape[2], self._arena.past
+        if len(past) != rows:
+            raise RuntimeError(f"{rows} rows were run with the lengths of {len(past)}")
+        if rows == 1:
+            self.keys[:1, :, past[0] : past[0] + tokens] = key_states
+            self.values[:1, :, past[0] : past[0] + tokens] = value_states
+        else:
+            where = torch.tensor(past, device=key_states.device)
+            which = torch.arange(rows, device=key_states.device)
+            self.keys[which, :, where] = key_states[:, :, 0]
+            self.values[which, :, where] = value_states[:, :, 0]
+        length = max(past) + tokens
+        return self.keys[:rows, :, :length], self.values[:rows, :, :length]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return max(self._arena.past, default=0)
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class Arena(Cache):
+    """Keys and values for up to `rows` rows; row r of a forward step is row r of the arena.
+
+    Before each step `past` is set to the number of tokens that each row already holds. A step runs either one row with
+    any number of tokens, or several rows with one token each.
+
+    Args:
+        rows: Number of rows.
+        layers: Number of decoder layers.
+    """
+
+    def __init__(self, rows: int, layers: int) -> None:
+        self.rows = rows
+        self.capacity = _GROW_BY
+        self.past: Sequence[int] = ()
+        super().__init__(layers=[_ArenaLayer(self) for _ in range(layers)])
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for rows of `tokens` tokens."""
+        if tokens > self.capacity:
+            self.capacity = -(-tokens // _GROW_BY) * _GROW_BY
+            for layer in self.layers:
+                layer.reserve()
+
+    def load(self, row: int, start: int, block: KeyValues) -> None:
+        """Copy `block` into `row` from position `start` on."""
+        tokens = block.keys[0].shape[1]
+        self.reserve(start + tokens)
+        for layer, keys, values in zip(self.layers, block.keys, block.values, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys[None], values[None])
+            layer.keys[row, :, start : start + tokens] = keys
+            layer.values[row, :, start : start + tokens] = values
+
+    def view(self, row: int, start: int, stop: int) -> KeyValues:
+        """Return positions `start` to `stop` of a row, as views into the arena."""
+        return KeyValues(
+            [layer.keys[row, :, start:stop] for layer in self.layers],
+            [layer.values[row, :, start:stop] for layer in self.layers],
+        )
+
+    def copy(self, row: int, start: int, stop: int) -> KeyValues:
+        """Return positions `start` to `stop` of a row, as copies of their own."""
+        block = self.view(row, start, stop)
+        return KeyValues([k.clone() for k in block.keys], [v.clone() for v in block.values])

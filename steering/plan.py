@@ -1,0 +1,187 @@
+"""From messages to windows: which stretch of a conversation is steered by what, as a pure function.
+
+The transcript is the only truth. Nothing else remembers what is active: the plan is replayed from the messages each
+time, travels in the request, and lands in the log. It speaks of messages; only the provider knows tokens.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Self
+
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
+from inspect_ai.tool import ToolCall
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+from self_steering.steering.framings import CLEAR_TOOL, TAKE_TOOLS
+
+DEFAULT_DOSE = 1.0
+MAX_DOSE = 10.0
+
+
+class PlanError(ValueError):
+    """A plan that cannot be applied; the message names the value, the valid choices and the remedy."""
+
+
+class Direction(BaseModel):
+    """Which residual-stream direction is added.
+
+    Attributes:
+        vector: Name of a vector of the library.
+        random_seed: If set, not the vector itself but a seeded Gaussian direction, rescaled to the vector's norm in
+            each layer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vector: str
+    random_seed: int | None = None
+
+
+class Treatment(BaseModel):
+    """What taking a label really does: an arm maps labels to treatments, the model sees only labels.
+
+    Attributes:
+        direction: What is added.
+        unit_strength: Multiple of the direction added at dose 1.0; 0 is the placebo.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    direction: Direction
+    unit_strength: float
+
+
+class Window(BaseModel):
+    """A stretch of conversation during which one direction is active.
+
+    Attributes:
+        label: What the model called it.
+        direction: What is added.
+        dose: The number that the model passed.
+        strength: Multiple of the direction that is added: h' = h + strength * v, at each of its layers. h' is not
+            renormalised.
+        start: Index of the first message that is steered, from its first token.
+        stop: Index of the first message that is no longer steered; None while the window is open, so that all that
+            follows, generated tokens too, is steered.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    direction: Direction
+    dose: float
+    strength: float
+    start: int
+    stop: int | None = None
+
+    @field_validator("dose", "strength")
+    @classmethod
+    def _finite(cls, value: float) -> float:
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not a finite number; give a number such as 1.0")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start < 0 or (self.stop is not None and self.stop < self.start):
+            raise ValueError(f"window over messages {self.start} to {self.stop}; expected 0 <= start <= stop")
+        return self
+
+
+class Plan(BaseModel):
+    """All windows of a conversation.
+
+    Attributes:
+        messages: How many messages the conversation has; the provider refuses a plan made for another number.
+        windows: Windows in the order in which they were opened; where several are active, they add.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages: int
+    windows: tuple[Window, ...] = ()
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        for window in self.windows:
+            if window.start > self.messages or (window.stop or 0) > self.messages:
+                raise ValueError(
+                    f"window {window.label!r} spans messages {window.start} to {window.stop}, but the conversation has "
+                    f"{self.messages}; make the plan from the very messages that are sent"
+                )
+        return self
+
+    def without_windows(self) -> "Plan":
+        """Return the plan of the uncached reading: the same conversation, nothing steered."""
+        return Plan(messages=self.messages)
+
+
+def check_dose(dose: object, max_dose: float = MAX_DOSE) -> float:
+    """Return `dose` as a float.
+
+    Raises:
+        PlanError: It is no finite number within ±`max_dose`. Negative doses are valid: they invert the effect.
+    """
+    if isinstance(dose, bool) or not isinstance(dose, int | float) or not math.isfinite(dose):
+        raise PlanError(f"dose {dose!r} is not a finite number; pass a number from {-max_dose:g} to {max_dose:g}")
+    if abs(dose) > max_dose:
+        raise PlanError(f"dose {dose:g} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")
+    return float(dose)
+
+
+def plan_windows(
+    messages: Sequence[ChatMessage],
+    treatments: Mapping[str, Treatment],
+    *,
+    outside_clears: Collection[int] = (),
+    max_dose: float = MAX_DOSE,
+) -> Plan:
+    """Replay a conversation into its plan.
+
+    A take call in assistant message k opens a window at message k + 1, so that the tool's answer is steered. It
+    closes at the end of the assistant message that calls `clear_effects`, or before a message in `outside_clears`.
+    Calls that could not be parsed, or that the tool answered with an error, never took effect and open nothing.
+
+    Args:
+        messages: The conversation, as it is sent to the model.
+        treatments: For every label that can be taken, what taking it does.
+        outside_clears: Indices of messages before which all effects were cleared from outside.
+        max_dose: Largest absolute dose.
+
+    Raises:
+        PlanError: An effective call names an unknown label or an invalid dose.
+    """
+    failed = {m.tool_call_id for m in messages if isinstance(m, ChatMessageTool) and m.error is not None}
+    windows: list[Window] = []
+    for index, message in enumerate(messages):
+        if index in outside_clears:
+            windows = _close(windows, index)
+        if not isinstance(message, ChatMessageAssistant):
+            continue
+        for call in message.tool_calls or []:
+            if call.parse_error is not None or call.id in failed:
+                continue
+            if call.function == CLEAR_TOOL:
+                windows = _close(windows, index + 1)
+            elif call.function in TAKE_TOOLS:
+                windows.append(_open(call, index + 1, treatments, max_dose))
+    return Plan(messages=len(messages), windows=tuple(w for w in windows if w.start != w.stop))
+
+
+def _close(windows: list[Window], stop: int) -> list[Window]:
+    return [w if w.stop is not None else w.model_copy(update={"stop": max(stop, w.start)}) for w in windows]
+
+
+def _open(call: ToolCall, start: int, treatments: Mapping[str, Treatment], max_dose: float) -> Window:
+    label = call.arguments.get("name")
+    if not isinstance(label, str) or label not in treatments:
+        raise PlanError(f"unknown name {label!r} in {call.function}; valid names: {', '.join(sorted(treatments))}")
+    dose = check_dose(call.arguments.get("dose", DEFAULT_DOSE), max_dose)
+    treatment = treatments[label]
+    return Window(
+        label=label,
+        direction=treatment.direction,
+        dose=dose,
+        strength=dose * treatment.unit_strength,
+        start=start,
+    )

@@ -1,0 +1,64 @@
+"""What a solver asks of the provider beyond text: it travels in `GenerateConfig.extra_body`, so that it lies in
+Inspect's cache key and in every model event of the log."""
+
+from typing import Any
+
+from inspect_ai.model import GenerateConfig
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from self_steering.steering.plan import Plan, PlanError
+
+EXTRA_BODY_KEY = "self_steering"
+
+
+class SteeringRequest(BaseModel):
+    """Steering and read-outs for one generation.
+
+    Attributes:
+        plan: The windows, by message.
+        library: Vector library to take directions from: a folder, or None for the one that fits the model.
+        readout: Named sets of strings; for each set the provider returns the log-probability, over the full
+            vocabulary and at the first generated position, of all tokens that read as one of them, white space aside.
+        show_tokens: Return the whole prompt token by token, with what steered each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: Plan
+    library: str | None = None
+    readout: dict[str, list[str]] | None = None
+    show_tokens: bool = False
+
+    def config(self, base: GenerateConfig | None = None) -> GenerateConfig:
+        """Return `base` with this request in its `extra_body`."""
+        base = base or GenerateConfig()
+        extra = {**(base.extra_body or {}), EXTRA_BODY_KEY: self.model_dump(mode="json", exclude_none=True)}
+        return base.model_copy(update={"extra_body": extra})
+
+
+def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
+    """Return the steering request of a generation, empty where there is none.
+
+    Args:
+        config: The configuration as it reached the provider.
+        messages: How many messages reached the provider.
+
+    Raises:
+        PlanError: The request is malformed, or its plan was made for another number of messages.
+    """
+    extra: dict[str, Any] = dict(config.extra_body or {})
+    raw = extra.pop(EXTRA_BODY_KEY, None)
+    if extra:
+        raise PlanError(f"extra_body has {sorted(extra)}; the nnsight provider knows only {EXTRA_BODY_KEY!r}")
+    if raw is None:
+        return SteeringRequest(plan=Plan(messages=messages))
+    try:
+        request = SteeringRequest.model_validate(raw)
+    except ValidationError as error:
+        raise PlanError(f"extra_body[{EXTRA_BODY_KEY!r}] is not a valid steering request: {error}") from error
+    if request.plan.messages != messages:
+        raise PlanError(
+            f"the plan was made for {request.plan.messages} messages, but {messages} reached the provider; something "
+            "between (system_message, message trimming, collapsing) changed them: plan the messages that are sent"
+        )
+    return request
