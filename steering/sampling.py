@@ -1,0 +1,84 @@
+"""Choosing the next token of one row: seeded by the row alone, blind to whoever shares the batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a row's tokens are chosen.
+
+    Attributes:
+        max_tokens: Most tokens to generate.
+        temperature: 0 takes the most likely token.
+        top_p: Nucleus mass, 1.0 for all.
+        top_k: Number of most likely tokens to draw from, 0 for all.
+        seed: Seed of the row's own stream of random numbers.
+        stop: Strings that end the text; they are not part of it.
+        top_logprobs: How many of the most likely tokens to report at each position; None reports no logprobs at all.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Log-probability of a chosen token under the model's own distribution (temperature 1, nothing masked).
+
+    Attributes:
+        token: The token.
+        logprob: Its natural log-probability over the full vocabulary.
+        top: The most likely tokens with theirs, most likely first.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def choose(
+    logits: torch.Tensor, sampling: Sampling, rng: np.random.Generator, allowed: torch.Tensor | None = None
+) -> int:
+    """Return the next token.
+
+    Args:
+        logits: Tensor [vocabulary], float32, on the CPU.
+        sampling: How to choose.
+        rng: The row's stream; exactly one number is drawn from it for each sampled token.
+        allowed: Boolean [vocabulary]: the tokens that a grammar admits.
+    """
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    scaled = logits.double() / sampling.temperature
+    ordered, tokens = scaled.sort(descending=True, stable=True)
+    if sampling.top_k:
+        ordered = ordered[: sampling.top_k]
+    mass = ordered.softmax(-1).cumsum(-1)
+    # The nucleus is the shortest run of most likely tokens whose mass reaches top_p.
+    kept = int(torch.searchsorted(mass, min(sampling.top_p, float(mass[-1])))) + 1
+    target = rng.random() * float(mass[min(kept, len(mass)) - 1])
+    return int(tokens[min(int(torch.searchsorted(mass, target, right=True)), kept - 1, len(mass) - 1)])
+
+
+def token_logprob(logits: torch.Tensor, token: int, top: int) -> TokenLogprob:
+    """Return the log-probability of `token` and of the `top` most likely ones, over the full vocabulary."""
+    logprobs = logits.double().log_softmax(-1)
+    best = logprobs.topk(top) if top else None
+    pairs = () if best is None else tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return TokenLogprob(token, float(logprobs[token]), pairs)
+
+
+def set_logprobs(logits: torch.Tensor, sets: dict[str, tuple[int, ...]]) -> dict[str, float]:
+    """Return, for each named set of tokens, the log of their total probability over the full vocabulary."""
+    logprobs = logits.double().log_softmax(-1)
+    return {name: float(logprobs[list(tokens)].logsumexp(-1)) for name, tokens in sets.items()}
