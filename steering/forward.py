@@ -9,11 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import nnsight
 import torch
-from nnsight import TransformersModel
+from nnsight import _c as nnsight_c
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from self_steering.steering.kv_cache import Arena
+
+# nnsight adds a method `save` to every object of the process, which breaks libraries that are imported later and look
+# at the attributes of their classes (anyio's typed attributes raise). We call `nnsight.save` instead.
+if nnsight_c.unmount is not None and hasattr(object, "save"):
+    nnsight_c.unmount("save")
 
 _MASKS = {"full_attention", "sliding_attention"}
 
@@ -100,7 +106,7 @@ class SteeredModel:
         self.device = model.get_input_embeddings().weight.device
         self.dtype = model.dtype
         self.layer_types = _layer_types(self.text_config, self.n_layers)
-        self._nn = TransformersModel(model, tokenizer=tokenizer)
+        self._nn = nnsight.TransformersModel(model, tokenizer=tokenizer)
         envoy: Any = self._nn
         for name in self.layers_path.split("."):
             envoy = getattr(envoy, name)
@@ -136,9 +142,19 @@ class SteeredModel:
         with self._nn.trace(**inputs) as tracer:
             for work in per_layer:
                 work.apply(self._layers[work.layer].output)
-            logits = tracer.result.logits.save()
+            logits = nnsight.save(tracer.result.logits)
         _verify(per_layer)
         return StepResult(logits[:, -1].float().cpu(), _projections(per_layer, edits))
+
+    @torch.no_grad()
+    def layer_outputs(self, ids: torch.Tensor) -> list[torch.Tensor]:
+        """Return every decoder layer's output [rows, tokens, hidden] over `ids` [rows, tokens], nothing steered."""
+        outputs: list[torch.Tensor] = []
+        with self._nn.trace(input_ids=ids.to(self.device), use_cache=False, logits_to_keep=1):
+            for layer in range(self.n_layers):
+                output = self._layers[layer].output
+                outputs.append(output[0] if isinstance(output, tuple) else output)
+        return outputs
 
     def vector(self, direction: DirectionTensor, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (v, v/‖v‖) of a layer in float32 on the device of `like`."""
@@ -211,8 +227,8 @@ def _verify(per_layer: Sequence[_LayerEdits]) -> None:
         if stray or missing or wrong:
             raise SteeringFault(
                 f"layer {work.layer}: {stray} positions changed that should not, {missing} did not change that should, "
-                f"{wrong} changed by another amount; too small a strength for {work.edits[0][1].direction.values.dtype} "
-                "rounding? Use a larger dose or dtype=float32"
+                f"{wrong} changed by another amount. If the strength is too small for the model's precision, use a larger "
+                "dose or dtype=float32"
             )
 
 

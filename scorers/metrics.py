@@ -1,0 +1,45 @@
+"""Means with intervals that respect clusters, by a key of the sample's metadata."""
+
+from collections.abc import Sequence
+
+from inspect_ai.scorer import Metric, SampleScore, ci, mean, metric
+
+
+@metric
+def clustered_mean(group: str, cluster: str = "vector", within: str | None = None) -> Metric:
+    """Mean and 95 % t-interval for each value of a metadata key, clustered.
+
+    Reported as `VALUE`, `VALUE_lower` and `VALUE_upper`; where there is but one cluster there is no interval.
+
+    Args:
+        group: Metadata key to group by.
+        cluster: Metadata key of the clusters.
+        within: Another key to group by first; the names then read `WITHIN/VALUE`.
+    """
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        groups: dict[str, list[SampleScore]] = {}
+        for score in scores:
+            metadata = score.sample_metadata or {}
+            keys = [str(metadata[key]) for key in (within, group) if key is not None]
+            groups.setdefault("/".join(keys), []).append(score)
+        result: dict[str, float] = {}
+        for name, members in groups.items():
+            result |= _with_interval(name, members, cluster)
+        return result
+
+    return compute
+
+
+def _with_interval(name: str, scores: list[SampleScore], cluster: str) -> dict[str, float]:
+    average = mean()(scores)
+    result = {name: float(average)}  # type: ignore[arg-type]  # the mean of floats is a float
+    if len(_clusters(scores, cluster)) > 1:
+        interval = ci(cluster=cluster)(scores)
+        assert isinstance(interval, dict)
+        result |= {f"{name}_lower": float(interval["lower"]), f"{name}_upper": float(interval["upper"])}  # type: ignore[arg-type]
+    return result
+
+
+def _clusters(scores: Sequence[SampleScore], cluster: str) -> set[str]:
+    return {str((score.sample_metadata or {})[cluster]) for score in scores}

@@ -1,0 +1,112 @@
+"""From an engine's generation to Inspect's model output."""
+
+from typing import Any
+
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessageAssistant,
+    Content,
+    ContentReasoning,
+    ContentText,
+    Logprob,
+    Logprobs,
+    ModelOutput,
+    ModelUsage,
+    StopReason,
+    TopLogprob,
+)
+from inspect_ai.tool import ToolInfo
+from transformers import PreTrainedTokenizerBase
+
+from self_steering.steering.chat import RenderedChat
+from self_steering.steering.row import Generation, TokenWindow
+from self_steering.steering.sampling import TokenLogprob
+from self_steering.steering.tool_calls import parse_calls
+
+METADATA_KEY = "self_steering"
+_THINK_END = "</think>"
+
+
+def model_output(
+    name: str,
+    generation: Generation,
+    tokenizer: PreTrainedTokenizerBase,
+    tools: list[ToolInfo],
+    id_prefix: str,
+    metadata: dict[str, Any],
+) -> ModelOutput:
+    """Return the output of one generation.
+
+    Args:
+        name: The model's name.
+        generation: What the engine gave.
+        tokenizer: For the text of single tokens.
+        tools: The tools that were offered.
+        id_prefix: Prefix of tool call ids.
+        metadata: What lies under `self_steering` in the output's metadata.
+    """
+    reasoning, text = _split_thinking(generation.text)
+    parsed = parse_calls(text, tools, id_prefix)
+    content: str | list[Content] = parsed.content
+    if reasoning is not None:
+        content = [ContentReasoning(reasoning=reasoning), ContentText(text=parsed.content)]
+    stop: StopReason = generation.stop_reason  # type: ignore[assignment]  # a subset of Inspect's reasons
+    message = ChatMessageAssistant(content=content, tool_calls=parsed.calls or None, model=name, source="generate")
+    logprobs = [_logprob(entry, tokenizer) for entry in generation.logprobs]
+    choice = ChatCompletionChoice(
+        message=message,
+        stop_reason="tool_calls" if parsed.calls and stop == "stop" else stop,
+        logprobs=Logprobs(content=logprobs) if logprobs else None,
+    )
+    return ModelOutput(
+        model=name,
+        choices=[choice],
+        usage=ModelUsage(
+            input_tokens=generation.prompt_tokens - generation.reused_tokens,
+            input_tokens_cache_read=generation.reused_tokens,
+            output_tokens=generation.generated_tokens,
+            total_tokens=generation.prompt_tokens + generation.generated_tokens,
+        ),
+        metadata={METADATA_KEY: metadata},
+    )
+
+
+def overflow_output(name: str, prompt_tokens: int, context: int) -> ModelOutput:
+    """Return the output for a prompt that leaves no room in the context: no text, and the reason."""
+    message = ChatMessageAssistant(content="", model=name, source="generate")
+    return ModelOutput(
+        model=name,
+        choices=[ChatCompletionChoice(message=message, stop_reason="model_length")],
+        usage=ModelUsage(input_tokens=prompt_tokens, total_tokens=prompt_tokens),
+        error=f"the prompt has {prompt_tokens} tokens, the model's context {context}",
+    )
+
+
+def token_map(
+    rendered: RenderedChat, windows: tuple[TokenWindow, ...], tokenizer: PreTrainedTokenizerBase
+) -> list[list[Any]]:
+    """Return the prompt token by token: [text, index of its message, indices of the windows that steer it]."""
+    rows: list[list[Any]] = []
+    message = 0
+    for position, token in enumerate(rendered.ids):
+        while message + 1 < len(rendered.starts) and position >= rendered.starts[message + 1]:
+            message += 1
+        active = [i for i, w in enumerate(windows) if w.start <= position and (w.stop is None or position < w.stop)]
+        rows.append([tokenizer.decode([token]), message, active])
+    return rows
+
+
+def _split_thinking(text: str) -> tuple[str | None, str]:
+    before, end, after = text.rpartition(_THINK_END)
+    if not end:
+        return None, text
+    return before.replace("<think>", "", 1).strip("\n"), after.lstrip("\n")
+
+
+def _logprob(entry: TokenLogprob, tokenizer: PreTrainedTokenizerBase) -> Logprob:
+    def text(token: int) -> str:
+        return str(tokenizer.decode([token]))
+
+    top = [TopLogprob(token=text(t), logprob=p, bytes=list(text(t).encode())) for t, p in entry.top]
+    token = text(entry.token)
+    return Logprob(token=token, logprob=entry.logprob, bytes=list(token.encode()), top_logprobs=top or None)

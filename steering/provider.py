@@ -1,0 +1,275 @@
+"""The Inspect model API `nnsight`: chat and plan in, steered generation and receipts out."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelInfo, ModelOutput, set_model_info
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from self_steering.steering.chat import ChatRenderer, RenderedChat
+from self_steering.steering.engine import Engine
+from self_steering.steering.forward import DirectionTensor, SteeredModel
+from self_steering.steering.models import LoadedModel, ModelError, load_model
+from self_steering.steering.output import model_output, overflow_output, token_map
+from self_steering.steering.plan import Direction
+from self_steering.steering.request import SteeringRequest, read_request
+from self_steering.steering.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.sampling import Sampling
+from self_steering.steering.tool_calls import forced_call_grammar
+from self_steering.vectors.directions import resolve_direction
+from self_steering.vectors.library import Library, find_library, load_library
+
+MODEL_ARGS = ("dtype", "device", "device_map", "revision", "max_batch", "cache_gb", "thinking")
+DEFAULT_MAX_TOKENS = 1024
+_UNSUPPORTED = (
+    "best_of",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "num_choices",
+    "prompt_logprobs",
+    "response_schema",
+)
+
+
+class NNsightAPI(ModelAPI):
+    """A local model that can be steered.
+
+    Model arguments (`-M name=value`):
+        dtype: float32, bfloat16, float16 or auto; default bfloat16 on an accelerator, float32 on the CPU.
+        device: Torch device; default the first accelerator, else the CPU.
+        device_map: Spread the layers over devices, as in transformers (`auto`).
+        revision: Hub branch, tag or commit.
+        max_batch: Most rows that decode together; default 8.
+        cache_gb: Memory for keys and values of past prompts, in GiB; default 2.
+        thinking: Whether models whose template has a thinking switch think; default false.
+
+    Raises:
+        ModelError: An argument is unknown, or the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig = GenerateConfig(),
+        **model_args: Any,
+    ) -> None:
+        super().__init__(model_name, base_url, api_key, ["HF_TOKEN"], config)
+        unknown = sorted(set(model_args) - set(MODEL_ARGS))
+        if unknown:
+            raise ModelError(f"unknown model arguments: {', '.join(unknown)}; valid: {', '.join(MODEL_ARGS)}")
+        loading = {key: model_args[key] for key in ("dtype", "device", "device_map", "revision") if key in model_args}
+        self.loaded: LoadedModel = load_model(model_name, **loading)
+        self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, bool(model_args.get("thinking", False)))
+        self.engine = Engine(
+            SteeredModel(self.loaded.model, self.loaded.tokenizer),
+            self.loaded.tokenizer,
+            end_ids=self.loaded.end_ids,
+            context=self.loaded.context,
+            max_batch=int(model_args.get("max_batch", 8)),
+            cache_budget=int(float(model_args.get("cache_gb", 2)) * 2**30),
+        )
+        # Inspect looks up the context length of every model it meets; for one it does not know it makes a second provider,
+        # which would load the weights again.
+        for known_as in (model_name, f"nnsight/{model_name}"):
+            set_model_info(known_as, ModelInfo(model=model_name, context_length=self.loaded.context))
+        self._libraries: dict[str | None, Library] = {}
+        self._directions: dict[tuple[str, Direction], DirectionTensor] = {}
+        self._forms: dict[str, tuple[int, ...]] | None = None
+        self._seen: Counter[bytes] = Counter()
+
+    async def generate(
+        self,
+        input: list[ChatMessage],
+        tools: list[ToolInfo],
+        tool_choice: ToolChoice,
+        config: GenerateConfig,
+    ) -> tuple[ModelOutput | Exception, ModelCall]:
+        """Generate one assistant message, steered as the plan in `config.extra_body` says."""
+        refused = [name for name in _UNSUPPORTED if getattr(config, name) is not None]
+        if refused:
+            raise ValueError(f"the nnsight provider does not support {', '.join(refused)}; leave them unset")
+        request = read_request(config, len(input))
+        offered = [] if tool_choice == "none" else tools
+        rendered = self.chat.render(input, offered)
+        windows = self._token_windows(request, rendered)
+        call = ModelCall.create(self._describe(request, rendered, windows, config), None)
+        if len(rendered.ids) >= self.loaded.context:
+            return overflow_output(self.model_name, len(rendered.ids), self.loaded.context), call
+        engine_request = EngineRequest(
+            ids=tuple(rendered.ids),
+            sampling=self._sampling(config, rendered, windows),
+            windows=windows,
+            cuts=tuple(rendered.starts),
+            readout=self._readout(request),
+            grammar=forced_call_grammar(offered, tool_choice) if offered else None,
+            # What is measured must not depend on what happened to be cached.
+            canonical=request.readout is not None,
+        )
+        generation = await self._run(engine_request)
+        metadata = self._metadata(request, generation)
+        if request.show_tokens:
+            metadata["tokens"] = token_map(rendered, windows, self.loaded.tokenizer)
+        output = model_output(
+            self.model_name, generation, self.loaded.tokenizer, offered, f"call_{len(input)}", metadata
+        )
+        call.response = {"text": generation.text, "stop_reason": generation.stop_reason, **_json(metadata)}
+        return output, call
+
+    async def _run(self, request: EngineRequest) -> Generation:
+        """Await the engine without holding the event loop; a cancelled sample frees its row."""
+        future = self.engine.submit(request)
+        try:
+            return await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True, limiter=self._limiter())
+        finally:
+            future.cancel()
+
+    def _limiter(self) -> anyio.CapacityLimiter:
+        # Threads only wait here; the default limit of 40 would throttle concurrent samples.
+        return anyio.CapacityLimiter(1)
+
+    def _token_windows(self, request: SteeringRequest, rendered: RenderedChat) -> tuple[TokenWindow, ...]:
+        """Map a plan's windows to token positions of the very ids that are run."""
+        if not request.plan.windows:
+            return ()
+        library = self.library(request.library)
+        generated = request.plan.messages - 1 if rendered.continued else request.plan.messages
+        result = []
+        for window in request.plan.windows:
+            key = (library.card.sha256, window.direction)
+            if key not in self._directions:
+                self._directions[key] = resolve_direction(library, window.direction)
+            still_open = window.stop is None or window.stop > generated
+            result.append(
+                TokenWindow(
+                    label=window.label,
+                    direction=self._directions[key],
+                    strength=window.strength,
+                    start=rendered.starts[window.start],
+                    stop=None if still_open or window.stop is None else rendered.starts[window.stop],
+                )
+            )
+        return tuple(result)
+
+    def library(self, folder: str | None) -> Library:
+        """Return the library in `folder`, or the shipped one that fits the model; refuses one for another model."""
+        if folder not in self._libraries:
+            path = Path(folder).expanduser() if folder is not None else find_library(self.loaded.fingerprint)
+            self._libraries[folder] = load_library(path, self.loaded.fingerprint)
+        return self._libraries[folder]
+
+    def _sampling(
+        self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]
+    ) -> Sampling:
+        """Return the sampling: what the request says, else the model's own generation configuration."""
+        own = self.loaded.model.generation_config
+        samples = own is not None and bool(own.do_sample)
+
+        def pick(value: Any, name: str, default: Any) -> Any:
+            if value is not None:
+                return value
+            inherited = getattr(own, name, None) if samples else None
+            return default if inherited is None else inherited
+
+        return Sampling(
+            max_tokens=config.max_tokens or DEFAULT_MAX_TOKENS,
+            temperature=float(pick(config.temperature, "temperature", 1.0)),
+            top_p=float(pick(config.top_p, "top_p", 1.0)),
+            top_k=int(pick(config.top_k, "top_k", 0)),
+            seed=config.seed if config.seed is not None else self._derived_seed(rendered, windows),
+            stop=tuple(config.stop_seqs or ()),
+            top_logprobs=(config.top_logprobs or 0) if config.logprobs else None,
+        )
+
+    def _derived_seed(self, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> int:
+        """Return a seed from the conversation, its steering, and how often just that was asked before (epochs)."""
+        steering = [(w.direction.key, w.strength, w.start, w.stop) for w in windows]
+        digest = hashlib.sha256(repr((rendered.ids, steering)).encode()).digest()
+        self._seen[digest] += 1
+        return int.from_bytes(hashlib.sha256(digest + str(self._seen[digest]).encode()).digest()[:8])
+
+    def _readout(self, request: SteeringRequest) -> dict[str, tuple[int, ...]]:
+        return {name: self._tokens_of(texts) for name, texts in (request.readout or {}).items()}
+
+    def _tokens_of(self, texts: list[str]) -> tuple[int, ...]:
+        """Return all tokens that read as one of `texts`, white space aside."""
+        if self._forms is None:
+            forms: dict[str, list[int]] = {}
+            size = min(len(self.loaded.tokenizer), self.engine.model.vocabulary)
+            for token, text in enumerate(self.loaded.tokenizer.batch_decode([[i] for i in range(size)])):
+                forms.setdefault(text.strip(), []).append(token)
+            self._forms = {text: tuple(tokens) for text, tokens in forms.items()}
+        missing = [text for text in texts if text not in self._forms]
+        if missing:
+            raise ValueError(f"read-out: no single token reads as {', '.join(map(repr, missing))}; name shorter strings")
+        return tuple(sorted({token for text in texts for token in self._forms[text]}))
+
+    def _describe(
+        self,
+        request: SteeringRequest,
+        rendered: RenderedChat,
+        windows: tuple[TokenWindow, ...],
+        config: GenerateConfig,
+    ) -> dict[str, Any]:
+        return {
+            "model": self.model_name,
+            "fingerprint": self.loaded.fingerprint,
+            "prompt": self.loaded.tokenizer.decode(rendered.ids),
+            "message_starts": rendered.starts,
+            "neutralised_control_tokens": rendered.neutralised,
+            "plan": request.plan.model_dump(mode="json"),
+            "windows": [[w.label, w.direction.key, w.strength, w.start, w.stop] for w in windows],
+            "config": config.model_dump(mode="json", exclude_none=True, exclude={"extra_body"}),
+        }
+
+    def _metadata(self, request: SteeringRequest, generation: Generation) -> dict[str, Any]:
+        metadata: dict[str, Any] = {
+            "fingerprint": self.loaded.fingerprint,
+            "receipts": [receipt.model_dump(mode="json") for receipt in generation.receipts],
+            "computed_tokens": generation.prompt_tokens - generation.reused_tokens + generation.generated_tokens - 1,
+            "reused_tokens": generation.reused_tokens,
+        }
+        if request.plan.windows:
+            metadata["library"] = self.library(request.library).card.sha256
+        if request.readout is not None:
+            metadata["readout"] = generation.readout
+        return metadata
+
+    def close(self) -> None:
+        """Stop the engine's thread."""
+        self.engine.close()
+
+    def max_tokens(self) -> int:
+        """Default number of tokens to generate."""
+        return DEFAULT_MAX_TOKENS
+
+    def max_connections(self) -> int:
+        """Requests in flight; the engine batches them itself."""
+        return 64
+
+    def connection_key(self) -> str:
+        """Each loaded model has its own queue."""
+        return f"{self.model_name}:{id(self.engine)}"
+
+    async def count_text_tokens(self, text: str) -> int:
+        """Return the number of the model's own tokens in `text`."""
+        return len(self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    async def tokenize(self, text: str) -> list[int]:
+        """Return the model's own tokens of `text`."""
+        return list(self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def collapse_user_messages(self) -> bool:
+        """Messages are never merged: plans count them."""
+        return False
+
+
+def _json(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata for the model call, without the token map, which the output holds."""
+    return {key: value for key, value in metadata.items() if key != "tokens"}

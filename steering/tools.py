@@ -1,0 +1,76 @@
+"""The steering tools in each framing, and the words they answer with.
+
+The tools only validate and answer: what is active is replayed from the transcript by `plan`. No answer says what an effect
+feels like or should feel like, and none uses the words of another framing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
+
+from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, Framing, FramingName
+from self_steering.steering.plan import DEFAULT_DOSE, MAX_DOSE, PlanError, check_dose
+
+CLEARED_TEXT = "All effects are cleared."
+
+
+def taken_text(name: str, dose: float) -> str:
+    """Return what the take tool answers."""
+    return f"{name} is active at dose {dose:g}."
+
+
+def steering_tools(
+    framing: FramingName, effects: Mapping[str, str], order: Sequence[str] | None = None, max_dose: float = MAX_DOSE
+) -> list[Tool]:
+    """Return the list, take and clear tools of a framing.
+
+    Args:
+        framing: Which words to use.
+        effects: For each name that can be taken, its one-line effect.
+        order: The order in which the list tool shows them; default that of `effects`.
+        max_dose: Largest absolute dose.
+    """
+    words = FRAMINGS[framing]
+    shown = list(order) if order is not None else list(effects)
+
+    async def list_all() -> str:
+        return "\n".join(f"{name}: {effects[name]} (default dose {DEFAULT_DOSE:g})" for name in shown)
+
+    async def take(name: str, dose: float = DEFAULT_DOSE) -> str:
+        if name not in effects:
+            raise ToolError(f"There is no {words.noun} {name!r}. Valid names: {', '.join(shown)}.")
+        try:
+            return taken_text(name, check_dose(dose, max_dose))
+        except PlanError as error:
+            raise ToolError(str(error)) from error
+
+    async def clear() -> str:
+        return CLEARED_TEXT
+
+    lister = ToolDef(
+        list_all, name=words.list_tool, description=f"Show all {words.plural} with their effects.", parameters=ToolParams()
+    )
+    taker, clearer = tool_infos(framing)
+    return [
+        lister.as_tool(),
+        ToolDef(take, name=taker.name, description=taker.description, parameters=taker.parameters).as_tool(),
+        ToolDef(clear, name=clearer.name, description=clearer.description, parameters=clearer.parameters).as_tool(),
+    ]
+
+
+def tool_infos(framing: FramingName) -> list[ToolInfo]:
+    """Return what the model is told of the take and clear tools."""
+    words = FRAMINGS[framing]
+    return [_take_info(words), ToolInfo(name=CLEAR_TOOL, description="End every effect that is active.")]
+
+
+def _take_info(words: Framing) -> ToolInfo:
+    properties = {
+        "name": ToolParam(type="string", description=f"Name of the {words.noun}."),
+        "dose": ToolParam(type="number", description="Dose; 1.0 is the default, a negative dose inverts the effect."),
+    }
+    return ToolInfo(
+        name=words.take_tool,
+        description=f"Take {words.article} {words.noun}: its effect lasts until it is cleared.",
+        parameters=ToolParams(properties=properties, required=["name"]),
+    )
