@@ -68,9 +68,13 @@ def main() -> int:
         return 1
     samples = log.samples or []
     options = len(samples[0].metadata["options"])
-    print(f"\nIntrospection, {log.eval.model}: probability of the true option among {options} (chance {1 / options:.2f})\n")
+    print(
+        f"\nIntrospection, {log.eval.model}: probability of the true option among {options} (chance {1 / options:.2f})\n"
+    )
     print(table)
-    print("\ngap = cached - uncached; interval clustered by vector; letter mass over the full vocabulary, cached reading")
+    print(
+        "\ngap = cached - uncached; interval clustered by vector; letter mass over the full vocabulary, cached reading"
+    )
     folder = Path(log.location.removeprefix("file://")).parent
     print(f"\nRead every transcript:  .venv/bin/inspect view --log-dir {folder.name}")
     return 0

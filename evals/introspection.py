@@ -15,7 +15,6 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import get_model
-
 from self_steering.scorers.introspection import introspection_scorer
 from self_steering.solvers.introspect import Arm, Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.introspection_prompts import PRIMERS

@@ -25,7 +25,6 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
-
 from self_steering.solvers import introspection_prompts as prompts
 from self_steering.solvers.steering_map import steering_map
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, FramingName
@@ -186,7 +185,9 @@ def scripted_conversation(trial: Trial) -> list[ChatMessage]:
 def question(options: Sequence[str]) -> ChatMessageUser:
     """Return the multiple choice over `options`, lettered in the order given."""
     entries = catalogue()
-    lines = (f"{letter}. {name}: {entries[name].effect}" for letter, name in zip(ascii_uppercase, options, strict=False))
+    lines = (
+        f"{letter}. {name}: {entries[name].effect}" for letter, name in zip(ascii_uppercase, options, strict=False)
+    )
     return ChatMessageUser(content=prompts.QUESTION.format(label=prompts.OPAQUE_LABEL, options="\n".join(lines)))
 
 

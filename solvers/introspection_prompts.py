@@ -16,9 +16,7 @@ ANNOUNCE = (
 )
 ASK_PLACEHOLDER = "Please answer this turn with the placeholder {placeholder} and nothing else."
 ANNOUNCE_CLEAR = "Thank you. {label} will now be cleared."
-QUESTION = (
-    "{label} was one of the following. Which one was it? Answer with the letter alone.\n\n{options}"
-)
+QUESTION = "{label} was one of the following. Which one was it? Answer with the letter alone.\n\n{options}"
 
 PRIMERS: dict[str, str | None] = {
     "none": None,

@@ -29,7 +29,11 @@ def steering_map(tokens: Sequence[Sequence[Any]], roles: Sequence[str], receipts
 
 def _summary(receipt: dict[str, Any]) -> str:
     before, after = receipt["projection_before"], receipt["projection_after"]
-    moved = "" if before is None else f"; projection {before:.2f} → {after:.2f} (expected shift {receipt['expected_shift']:.2f})"
+    moved = (
+        ""
+        if before is None
+        else f"; projection {before:.2f} → {after:.2f} (expected shift {receipt['expected_shift']:.2f})"
+    )
     return (
         f"- **{receipt['label']}**: strength {receipt['strength']:g} at layers {receipt['layers'][0]}–{receipt['layers'][-1]}, "
         f"positions {receipt['start']} to {receipt['stop']}: {receipt['planned']} planned, {receipt['steered']} steered"

@@ -21,9 +21,8 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolInfo
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
-
 from self_steering.steering.tool_calls import call_json, call_text, tool_schema, tools_prompt
+from transformers import PreTrainedTokenizerBase
 
 # Private-use characters: no text contains them, JSON and Jinja pass them through.
 _MARK_OPEN, _MARK_CLOSE = "\ue0f0", "\ue0f1"
@@ -64,7 +63,9 @@ class ChatRenderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: frozenset[int], thinking: bool = False) -> None:
         if not tokenizer.is_fast:
-            raise ChatError("the tokenizer is a slow one and has no character offsets; use a model with a fast tokenizer")
+            raise ChatError(
+                "the tokenizer is a slow one and has no character offsets; use a model with a fast tokenizer"
+            )
         if not tokenizer.chat_template:
             raise ChatError(
                 f"{tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model, or add a "
@@ -148,7 +149,10 @@ class ChatRenderer:
         messages = [
             {"role": "user", "content": "probe"},
             {"role": "assistant", "content": "", "tool_calls": calls if parallel else calls[:1]},
-            *({"role": "tool", "name": name, "tool_call_id": f"probe{n}", "content": "answer"} for n in range(1 + parallel)),
+            *(
+                {"role": "tool", "name": name, "tool_call_id": f"probe{n}", "content": "answer"}
+                for n in range(1 + parallel)
+            ),
         ]
         try:
             text = self._apply(messages, schemas, generation_prompt=True)
@@ -190,7 +194,11 @@ class ChatRenderer:
             return result
         if native and (len(calls) == 1 or self._template_knows_parallel):
             result["tool_calls"] = [
-                {"type": "function", "id": c.id, "function": {"name": c.function, "arguments": counter.tree(c.arguments)}}
+                {
+                    "type": "function",
+                    "id": c.id,
+                    "function": {"name": c.function, "arguments": counter.tree(c.arguments)},
+                }
                 for c in calls
             ]
         else:

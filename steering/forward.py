@@ -12,9 +12,8 @@ from typing import Any
 import nnsight
 import torch
 from nnsight import _c as nnsight_c
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from self_steering.steering.kv_cache import Arena
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # nnsight adds a method `save` to every object of the process, which breaks libraries that are imported later and look
 # at the attributes of their classes (anyio's typed attributes raise). We call `nnsight.save` instead.

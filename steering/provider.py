@@ -9,7 +9,6 @@ import anyio
 import anyio.to_thread
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelInfo, ModelOutput, set_model_info
 from inspect_ai.tool import ToolChoice, ToolInfo
-
 from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.engine import Engine
 from self_steering.steering.forward import DirectionTensor, SteeredModel
@@ -164,9 +163,7 @@ class NNsightAPI(ModelAPI):
             self._libraries[folder] = load_library(path, self.loaded.fingerprint)
         return self._libraries[folder]
 
-    def _sampling(
-        self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]
-    ) -> Sampling:
+    def _sampling(self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> Sampling:
         """Return the sampling: what the request says, else the model's own generation configuration."""
         own = self.loaded.model.generation_config
         samples = own is not None and bool(own.do_sample)
@@ -207,7 +204,9 @@ class NNsightAPI(ModelAPI):
             self._forms = {text: tuple(tokens) for text, tokens in forms.items()}
         missing = [text for text in texts if text not in self._forms]
         if missing:
-            raise ValueError(f"read-out: no single token reads as {', '.join(map(repr, missing))}; name shorter strings")
+            raise ValueError(
+                f"read-out: no single token reads as {', '.join(map(repr, missing))}; name shorter strings"
+            )
         return tuple(sorted({token for text in texts for token in self._forms[text]}))
 
     def _describe(

@@ -1,11 +1,11 @@
 """What a solver asks of the provider beyond text: it travels in `GenerateConfig.extra_body`, so that it lies in
-Inspect's cache key and in every model event of the log."""
+Inspect's cache key and in every model event of the log.
+"""
 
 from typing import Any
 
 from inspect_ai.model import GenerateConfig
 from pydantic import BaseModel, ConfigDict, ValidationError
-
 from self_steering.steering.plan import Plan, PlanError
 
 EXTRA_BODY_KEY = "self_steering"

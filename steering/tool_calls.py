@@ -160,7 +160,9 @@ def forced_call_grammar(tools: Sequence[ToolInfo], choice: ToolChoice) -> str | 
         return None
     wanted = [t for t in tools if not isinstance(choice, ToolFunction) or t.name == choice.name]
     if not wanted:
-        raise ValueError(f"tool_choice {choice!r} matches no tool; offered: {', '.join(t.name for t in tools) or 'none'}")
+        raise ValueError(
+            f"tool_choice {choice!r} matches no tool; offered: {', '.join(t.name for t in tools) or 'none'}"
+        )
     forms = [
         {
             "type": "object",

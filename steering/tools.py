@@ -7,7 +7,6 @@ feels like or should feel like, and none uses the words of another framing.
 from collections.abc import Mapping, Sequence
 
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
-
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, Framing, FramingName
 from self_steering.steering.plan import DEFAULT_DOSE, MAX_DOSE, PlanError, check_dose
 
@@ -48,7 +47,10 @@ def steering_tools(
         return CLEARED_TEXT
 
     lister = ToolDef(
-        list_all, name=words.list_tool, description=f"Show all {words.plural} with their effects.", parameters=ToolParams()
+        list_all,
+        name=words.list_tool,
+        description=f"Show all {words.plural} with their effects.",
+        parameters=ToolParams(),
     )
     taker, clearer = tool_infos(framing)
     return [

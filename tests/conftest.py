@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from self_steering.steering.engine import Engine
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.engine import Engine
 from tests.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
 
 

@@ -47,17 +47,14 @@ def _layer_list(text: str) -> list[int]:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from self_steering.steering.forward import SteeredModel
     from self_steering.steering.models import load_model
     from self_steering.vectors.extract import build_library
+    from tqdm import tqdm
 
     started = time.monotonic()
     corpus = load_corpus(arguments.stories, arguments.states)
-    loaded = load_model(
-        arguments.model, dtype=arguments.dtype, device=arguments.device, revision=arguments.revision
-    )
+    loaded = load_model(arguments.model, dtype=arguments.dtype, device=arguments.device, revision=arguments.revision)
     with tqdm(total=len(corpus.stories) * len(corpus.settings), desc="stories", unit="story") as bar:
         library = build_library(
             SteeredModel(loaded.model, loaded.tokenizer),

@@ -7,11 +7,10 @@ mean over settings. The first tokens of each story are skipped: they say little 
 from collections.abc import Callable, Sequence
 
 import torch
-from transformers import PreTrainedTokenizerBase
-
 from self_steering.steering.forward import SteeredModel
 from self_steering.vectors.corpus import NEUTRAL, Corpus
 from self_steering.vectors.library import Construction, Library, LibraryCard, content_hash, serialised
+from transformers import PreTrainedTokenizerBase
 
 SKIPPED_TOKENS = 20
 BAND = (0.44, 0.67)

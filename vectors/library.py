@@ -18,7 +18,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-
 from self_steering.vectors.catalogue import catalogue
 
 Construction = Literal["difference", "centred"]
@@ -182,7 +181,9 @@ def read_card(folder: Path) -> LibraryCard:
     try:
         return LibraryCard.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise LibraryError(f"{folder} holds no library: {_CARD_FILE} is missing; build one there, or name another") from None
+        raise LibraryError(
+            f"{folder} holds no library: {_CARD_FILE} is missing; build one there, or name another"
+        ) from None
     except ValidationError as error:
         raise LibraryError(f"{path} is not a valid card: {error}; build the library again") from error
 
@@ -190,7 +191,9 @@ def read_card(folder: Path) -> LibraryCard:
 def _check_vectors(path: Path, card: LibraryCard, vectors: Mapping[str, torch.Tensor]) -> None:
     for name, vector in vectors.items():
         if tuple(vector.shape) != (len(card.layers), card.hidden):
-            raise LibraryError(f"{path}: {name} has shape {tuple(vector.shape)}, expected {(len(card.layers), card.hidden)}")
+            raise LibraryError(
+                f"{path}: {name} has shape {tuple(vector.shape)}, expected {(len(card.layers), card.hidden)}"
+            )
         norms = vector.norm(dim=-1)
         if not torch.isfinite(norms).all() or (norms == 0).any():
             raise LibraryError(f"{path}: {name} has a layer that is zero or not finite; build the library again")
