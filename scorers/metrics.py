@@ -1,8 +1,9 @@
 """Means with intervals that respect clusters, by a key of the sample's metadata."""
 
 from collections.abc import Sequence
+from typing import cast
 
-from inspect_ai.scorer import Metric, SampleScore, ci, mean, metric
+from inspect_ai.scorer import Metric, MetricProtocol, SampleScore, ci, mean, metric
 
 
 @metric
@@ -32,12 +33,12 @@ def clustered_mean(group: str, cluster: str = "vector", within: str | None = Non
 
 
 def _with_interval(name: str, scores: list[SampleScore], cluster: str) -> dict[str, float]:
-    average = mean()(scores)
-    result = {name: float(average)}  # type: ignore[arg-type]  # the mean of floats is a float
+    # Inspect types a metric as either of two protocols; those it ships today take sample scores.
+    average = cast(MetricProtocol, mean())(scores)
+    result = {name: float(cast(float, average))}
     if len(_clusters(scores, cluster)) > 1:
-        interval = ci(cluster=cluster)(scores)
-        assert isinstance(interval, dict)
-        result |= {f"{name}_lower": float(interval["lower"]), f"{name}_upper": float(interval["upper"])}  # type: ignore[arg-type]
+        interval = cast(dict[str, float], cast(MetricProtocol, ci(cluster=cluster))(scores))
+        result |= {f"{name}_lower": interval["lower"], f"{name}_upper": interval["upper"]}
     return result
 
 

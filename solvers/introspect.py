@@ -227,6 +227,6 @@ def _show(
         source=f"steering map, {name} reading",
     )
     transcript().info(
-        {"true option": trial.vector, "log-probability of each option's letter": reading.logprobs},
+        {"true option": trial.vector, "log-probability of each option's letter": dict(reading.logprobs)},
         source=f"options, {name} reading, first rotation",
     )

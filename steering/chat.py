@@ -91,8 +91,9 @@ class ChatRenderer:
         plain, neutralised = self._to_dicts(messages, tools)
         marked, _ = self._to_dicts(messages, tools, mark=True)
         schemas = [tool_schema(tool) for tool in tools] if self.template_knows_tools else []
-        continued = isinstance(messages[-1], ChatMessageAssistant)
-        if continued and messages[-1].tool_calls:
+        last = messages[-1]
+        continued = isinstance(last, ChatMessageAssistant)
+        if isinstance(last, ChatMessageAssistant) and last.tool_calls:
             raise ChatError("the last message is a tool call without its answer; execute the call before generating")
         text = self._apply(plain, schemas, generation_prompt=not continued)
         bare, ends = _strip_marks(self._apply(marked, schemas, generation_prompt=not continued), len(plain))
@@ -132,7 +133,7 @@ class ChatRenderer:
         try:
             text = self._tokenizer.apply_chat_template(
                 messages,
-                tools=schemas or None,
+                tools=[*schemas] or None,
                 tokenize=False,
                 add_generation_prompt=generation_prompt,
                 enable_thinking=self._thinking,
@@ -146,7 +147,7 @@ class ChatRenderer:
         """Tell whether the template renders tools, a call (or two) and its answer."""
         name = schemas[0]["function"]["name"]
         calls = [{"type": "function", "id": f"probe{n}", "function": {"name": name, "arguments": {}}} for n in range(2)]
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "user", "content": "probe"},
             {"role": "assistant", "content": "", "tool_calls": calls if parallel else calls[:1]},
             *(

@@ -5,6 +5,7 @@ follow from the conversation alone: a read-out is therefore the same to the bit 
 prefix was in the cache or not.
 """
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -287,7 +288,7 @@ class Engine:
             reason = "max_tokens"
         if reason is None and not sampling.stop:
             return None, ""
-        text = self._tokenizer.decode(row.tokens[:-1] if ended else row.tokens, skip_special_tokens=True)
+        text = str(self._tokenizer.decode(row.tokens[:-1] if ended else row.tokens, skip_special_tokens=True))
         found = [position for position in map(text.find, sampling.stop) if position >= 0]
         return ("stop", text[: min(found)]) if found else (reason, text)
 
@@ -336,14 +337,10 @@ def _generation(row: Row, text: str, reason: str, end_ids: frozenset[int]) -> Ge
 
 
 def _finish(row: Row, generation: Generation) -> None:
-    try:
+    with contextlib.suppress(InvalidStateError):  # cancelled a moment ago: nobody waits for it
         row.future.set_result(generation)
-    except InvalidStateError:
-        pass  # cancelled a moment ago: nobody waits for it
 
 
 def _fail(row: Row, error: Exception) -> None:
-    try:
+    with contextlib.suppress(InvalidStateError):  # cancelled a moment ago: nobody waits for it
         row.future.set_exception(error)
-    except InvalidStateError:
-        pass  # cancelled a moment ago: nobody waits for it

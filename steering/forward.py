@@ -23,7 +23,7 @@ if nnsight_c.unmount is not None and hasattr(object, "save"):
 _MASKS = {"full_attention", "sliding_attention"}
 
 
-class SteeringFault(RuntimeError):
+class SteeringFault(RuntimeError):  # noqa: N818  a fault in the field's sense, not a caller's error
     """Planned and realised steering differ: the result would be a lie, so there is none."""
 
 
@@ -95,14 +95,16 @@ class SteeredModel:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        model.eval().requires_grad_(False)
+        model.requires_grad_(requires_grad=False).train(mode=False)
         self.hf = model
         self.text_config = model.config.get_text_config()
         self.layers_path, modules = _find_layers(model, self.text_config.num_hidden_layers)
         self.n_layers = len(modules)
         self.hidden = int(self.text_config.hidden_size)
-        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
-        self.device = model.get_input_embeddings().weight.device
+        embeddings: Any = model.get_input_embeddings()
+        head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
+        self.vocabulary = int(head.weight.shape[0])
+        self.device: torch.device = embeddings.weight.device
         self.dtype = model.dtype
         self.layer_types = _layer_types(self.text_config, self.n_layers)
         self._nn = nnsight.TransformersModel(model, tokenizer=tokenizer)
@@ -243,7 +245,7 @@ def _layers_of(edits: Sequence[Edit]) -> list[int]:
 def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.ModuleList]:
     """Return path and list of the text decoder's layers."""
     # Vision towers have layers too, so look inside the text decoder only.
-    decoder = model.get_decoder()
+    decoder: torch.nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]  # untyped in transformers
     prefix = next(name for name, module in model.named_modules() if module is decoder)
     found = [
         (name, module)

@@ -1,10 +1,12 @@
 """Constrained decoding by llguidance: which tokens a grammar admits next, one state a row."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
 class GrammarState:
@@ -59,7 +61,7 @@ class GrammarCompiler:
             ValueError: The grammar is malformed, or a tool's schema cannot be expressed.
         """
         if self._tables is None:
-            self._tables = from_tokenizer(self._tokenizer, eos_token=self._end_ids)
+            self._tables = from_tokenizer(cast(PreTrainedTokenizerFast, self._tokenizer), eos_token=self._end_ids)
         matcher = LLMatcher(self._tables, grammar)
         if matcher.is_error():
             raise ValueError(f"the grammar cannot be compiled: {matcher.get_error()}")

@@ -28,14 +28,14 @@ class KeyValues:
         return KeyValues([k[:, :stop] for k in self.keys], [v[:, :stop] for v in self.values])
 
 
-class _ArenaLayer(CacheLayerMixin):
+class _ArenaLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # the base class is untyped
     """One layer's buffers [rows, kv_heads, capacity, head_dim]; writes in place and hands out views."""
 
     is_compileable = False
     is_sliding = False
 
     def __init__(self, arena: "Arena") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the base class is untyped
         self._arena = arena
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -46,9 +46,9 @@ class _ArenaLayer(CacheLayerMixin):
     def _buffer(self, states: torch.Tensor) -> torch.Tensor:
         return states.new_zeros(self._arena.rows, states.shape[1], self._arena.capacity, states.shape[3])
 
-    def reserve(self, like: torch.Tensor | None = None) -> None:
+    def reserve(self) -> None:
         """Grow both buffers to the arena's capacity, keeping what they hold."""
-        if not self.is_initialized or self.keys is None or self.values is None:
+        if not self.is_initialized:
             return
         for name in ("keys", "values"):
             old = getattr(self, name)
@@ -57,25 +57,35 @@ class _ArenaLayer(CacheLayerMixin):
                 new[:, :, : old.shape[2]] = old
                 setattr(self, name, new)
 
+    def buffers(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values.
+
+        Raises:
+            RuntimeError: Nothing was ever written to them.
+        """
+        if self.keys is None or self.values is None:
+            raise RuntimeError("this layer holds no keys and values yet")
+        return self.keys, self.values
+
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
+        own_keys, own_values = self.buffers()
         rows, tokens, past = key_states.shape[0], key_states.shape[2], self._arena.past
         if len(past) != rows:
             raise RuntimeError(f"{rows} rows were run with the lengths of {len(past)}")
         if rows == 1:
-            self.keys[:1, :, past[0] : past[0] + tokens] = key_states
-            self.values[:1, :, past[0] : past[0] + tokens] = value_states
+            own_keys[:1, :, past[0] : past[0] + tokens] = key_states
+            own_values[:1, :, past[0] : past[0] + tokens] = value_states
         else:
             where = torch.tensor(past, device=key_states.device)
             which = torch.arange(rows, device=key_states.device)
-            self.keys[which, :, where] = key_states[:, :, 0]
-            self.values[which, :, where] = value_states[:, :, 0]
+            own_keys[which, :, where] = key_states[:, :, 0]
+            own_values[which, :, where] = value_states[:, :, 0]
         length = max(past) + tokens
-        return self.keys[:rows, :, :length], self.values[:rows, :, :length]
+        return own_keys[:rows, :, :length], own_values[:rows, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
@@ -101,32 +111,32 @@ class Arena(Cache):
     def __init__(self, rows: int, layers: int) -> None:
         self.rows = rows
         self.capacity = _GROW_BY
+        self._arena_layers = [_ArenaLayer(self) for _ in range(layers)]
         self.past: Sequence[int] = ()
-        super().__init__(layers=[_ArenaLayer(self) for _ in range(layers)])
+        super().__init__(layers=[*self._arena_layers])
 
     def reserve(self, tokens: int) -> None:
         """Make room for rows of `tokens` tokens."""
         if tokens > self.capacity:
             self.capacity = -(-tokens // _GROW_BY) * _GROW_BY
-            for layer in self.layers:
+            for layer in self._arena_layers:
                 layer.reserve()
 
     def load(self, row: int, start: int, block: KeyValues) -> None:
         """Copy `block` into `row` from position `start` on."""
         tokens = block.keys[0].shape[1]
         self.reserve(start + tokens)
-        for layer, keys, values in zip(self.layers, block.keys, block.values, strict=True):
+        for layer, keys, values in zip(self._arena_layers, block.keys, block.values, strict=True):
             if not layer.is_initialized:
                 layer.lazy_initialization(keys[None], values[None])
-            layer.keys[row, :, start : start + tokens] = keys
-            layer.values[row, :, start : start + tokens] = values
+            own_keys, own_values = layer.buffers()
+            own_keys[row, :, start : start + tokens] = keys
+            own_values[row, :, start : start + tokens] = values
 
     def view(self, row: int, start: int, stop: int) -> KeyValues:
         """Return positions `start` to `stop` of a row, as views into the arena."""
-        return KeyValues(
-            [layer.keys[row, :, start:stop] for layer in self.layers],
-            [layer.values[row, :, start:stop] for layer in self.layers],
-        )
+        buffers = [layer.buffers() for layer in self._arena_layers]
+        return KeyValues([k[row, :, start:stop] for k, _ in buffers], [v[row, :, start:stop] for _, v in buffers])
 
     def copy(self, row: int, start: int, stop: int) -> KeyValues:
         """Return positions `start` to `stop` of a row, as copies of their own."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -131,7 +130,7 @@ def bundled_model_folder() -> Path:
     scratch = Path(tempfile.mkdtemp(prefix=f"{BUNDLED}-", dir=target.parent))
     try:
         _convert(source, gguf, scratch)
-        os.rename(scratch, target)
+        scratch.rename(target)
     except OSError:
         if not (target / "config.json").exists():
             raise

@@ -85,7 +85,7 @@ class NNsightAPI(ModelAPI):
 
     async def generate(
         self,
-        input: list[ChatMessage],
+        input: list[ChatMessage],  # noqa: A002  the name in ModelAPI's signature
         tools: list[ToolInfo],
         tool_choice: ToolChoice,
         config: GenerateConfig,

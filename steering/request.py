@@ -1,5 +1,6 @@
-"""What a solver asks of the provider beyond text: it travels in `GenerateConfig.extra_body`, so that it lies in
-Inspect's cache key and in every model event of the log.
+"""What a solver asks of the provider beyond text.
+
+It travels in `GenerateConfig.extra_body`, so that it lies in Inspect's cache key and in every model event of the log.
 """
 
 from typing import Any

@@ -1,5 +1,6 @@
 """One conversation being generated: its tokens, its windows by position, and what was measured on them."""
 
+import itertools
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ class Row:
         for window in self.request.windows:
             edges.update(min(max(e, start), stop) for e in (window.start, stop if window.stop is None else window.stop))
         ordered = sorted(edges)
-        for left, right in zip(ordered, ordered[1:], strict=False):
+        for left, right in itertools.pairwise(ordered):
             active = [w for w in self.request.windows if w.start <= left and (w.stop is None or left < w.stop)]
             result[left - start : right - start] = self._signature.of(active)
         return result

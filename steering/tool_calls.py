@@ -1,5 +1,4 @@
-"""Tool calls as text: how calls are written where a template knows no tools, how they are read back, and the grammars
-that force one.
+"""Tool calls as text: writing them where a template knows no tools, reading them back, and forcing one.
 
 Forms that are read: `<tool_call>{…}</tool_call>` (Hermes, Qwen), Llama's bare JSON with `parameters`, its
 `<function=name>{…}</function>`, and plain or fenced JSON.
@@ -109,7 +108,7 @@ def _names_a_tool(text: str, names: set[str]) -> bool:
 
 
 def _json_values(text: str) -> list[str]:
-    """Split `{…}; {…}`, `{…}\\n{…}` and `[{…}, {…}]` into the JSON of each call; unreadable text comes back whole."""
+    """Split `{…}; {…}`, one object a line, and `[{…}, {…}]` into the JSON of each call; unreadable text comes back whole."""
     decoder = json.JSONDecoder()
     values: list[Any] = []
     position = 0

@@ -1,0 +1,1 @@
+"""The library: catalogue, stories, extraction, and the vectors of the bundled model."""

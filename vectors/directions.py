@@ -26,4 +26,5 @@ def random_like(values: torch.Tensor, seed: int) -> torch.Tensor:
     """Return a Gaussian direction drawn from `seed`, with the norms of `values` [layers, hidden] at each layer."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(values.shape, generator=generator)
-    return noise * (values.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
+    scaled: torch.Tensor = noise * (values.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
+    return scaled

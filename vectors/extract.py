@@ -28,7 +28,7 @@ def story_means(
     texts: Sequence[str],
     *,
     skip: int = SKIPPED_TOKENS,
-    progress: Callable[[int], object] = lambda done: None,
+    progress: Callable[[int], object] | None = None,
 ) -> torch.Tensor:
     """Return the mean activation of each text at every layer's output.
 
@@ -55,7 +55,8 @@ def story_means(
     for first in range(0, len(order), BATCH):
         batch = order[first : first + BATCH]
         means[batch] = _batch_means(model, [encoded[i] for i in batch], skip)
-        progress(first + len(batch))
+        if progress is not None:
+            progress(first + len(batch))
     return means
 
 
@@ -99,7 +100,7 @@ def build_library(
     construction: Construction = "centred",
     default_dose: float = 1.0,
     skip: int = SKIPPED_TOKENS,
-    progress: Callable[[int], object] = lambda done: None,
+    progress: Callable[[int], object] | None = None,
 ) -> Library:
     """Extract a library from a corpus.
 

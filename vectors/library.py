@@ -22,7 +22,6 @@ from self_steering.vectors.catalogue import catalogue
 
 Construction = Literal["difference", "centred"]
 
-_FORMAT = 1
 _VECTORS_FILE, _CARD_FILE = "vectors.safetensors", "card.json"
 
 
@@ -52,7 +51,7 @@ class LibraryCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = _FORMAT
+    format: Literal[1] = 1
     model: str
     revision: str | None
     fingerprint: str
@@ -119,8 +118,8 @@ def _write(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(path)
     finally:
         Path(scratch).unlink(missing_ok=True)
 

