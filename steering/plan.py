@@ -121,10 +121,12 @@ def check_dose(dose: object, max_dose: float = MAX_DOSE) -> float:
     Raises:
         PlanError: It is no finite number within ±`max_dose`. Negative doses are valid: they invert the effect.
     """
-    if isinstance(dose, bool) or not isinstance(dose, int | float) or not math.isfinite(dose):
+    # Whole numbers may be too large for a float, and so for isfinite.
+    number = isinstance(dose, int | float) and not isinstance(dose, bool)
+    if not number or (isinstance(dose, float) and not math.isfinite(dose)):
         raise PlanError(f"dose {dose!r} is not a finite number; pass a number from {-max_dose:g} to {max_dose:g}")
     if abs(dose) > max_dose:
-        raise PlanError(f"dose {dose:g} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")
+        raise PlanError(f"dose {dose!r} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")
     return float(dose)
 
 
@@ -144,12 +146,16 @@ def plan_windows(
     Args:
         messages: The conversation, as it is sent to the model.
         treatments: For every label that can be taken, what taking it does.
-        outside_clears: Indices of messages before which all effects were cleared from outside.
+        outside_clears: Indices of messages before which all effects were cleared from outside; the number of messages
+            stands for the one that is generated next.
         max_dose: Largest absolute dose.
 
     Raises:
-        PlanError: An effective call names an unknown label or an invalid dose.
+        PlanError: An effective call names an unknown label or an invalid dose, or there is no message to clear before.
     """
+    nowhere = sorted(i for i in outside_clears if not 0 <= i <= len(messages))
+    if nowhere:
+        raise PlanError(f"outside_clears has {nowhere}; pass indices of messages, from 0 to {len(messages)}")
     failed = {m.tool_call_id for m in messages if isinstance(m, ChatMessageTool) and m.error is not None}
     windows: list[Window] = []
     for index, message in enumerate(messages):
@@ -164,6 +170,8 @@ def plan_windows(
                 windows = _close(windows, index + 1)
             elif call.function in TAKE_TOOLS:
                 windows.append(_open(call, index + 1, treatments, max_dose))
+    if len(messages) in outside_clears:
+        windows = _close(windows, len(messages))
     return Plan(messages=len(messages), windows=tuple(w for w in windows if w.start != w.stop))
 
 

@@ -3,10 +3,10 @@
 It travels in `GenerateConfig.extra_body`, so that it lies in Inspect's cache key and in every model event of the log.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from inspect_ai.model import GenerateConfig
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from self_steering.steering.plan import Plan, PlanError
 
 EXTRA_BODY_KEY = "self_steering"
@@ -27,7 +27,7 @@ class SteeringRequest(BaseModel):
 
     plan: Plan
     library: str | None = None
-    readout: dict[str, list[str]] | None = None
+    readout: dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     show_tokens: bool = False
 
     def config(self, base: GenerateConfig | None = None) -> GenerateConfig:

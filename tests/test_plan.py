@@ -1,0 +1,305 @@
+"""Messages to windows: the replay, what opens and closes a window, and what is refused."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+    GenerateConfig,
+)
+from inspect_ai.tool import ToolCall, ToolCallError
+from pydantic import ValidationError
+from self_steering.steering.framings import FRAMINGS, FramingName
+from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, Window, check_dose, plan_windows
+from self_steering.steering.request import EXTRA_BODY_KEY, SteeringRequest, read_request
+
+TREATMENTS = {
+    "calm": Treatment(direction=Direction(vector="calm"), unit_strength=0.5),
+    "curious": Treatment(direction=Direction(vector="honest"), unit_strength=2.0),
+    "proud": Treatment(direction=Direction(vector="proud", random_seed=7), unit_strength=1.0),
+    "sugar": Treatment(direction=Direction(vector="calm"), unit_strength=0.0),
+}
+
+
+def take(name: object = "calm", dose: object = None, tool: str = "take_vector", **more) -> ToolCall:
+    arguments = {"name": name} | ({} if dose is None else {"dose": dose})
+    return ToolCall(id="", function=tool, arguments=arguments, **more)
+
+
+def clear(**more) -> ToolCall:
+    return ToolCall(id="", function="clear_effects", arguments={}, **more)
+
+
+def talk(*turns: list[ToolCall] | str, failed: tuple[str, ...] = ()) -> list[ChatMessage]:
+    """Return a conversation: a list of calls is an assistant message with its answers, `u` and `a` a user's or a plain one."""
+    messages: list[ChatMessage] = [ChatMessageSystem(content="s"), ChatMessageUser(content="u")]
+    for turn in turns:
+        if turn == "u":
+            messages.append(ChatMessageUser(content="u"))
+        elif turn == "a":
+            messages.append(ChatMessageAssistant(content="a"))
+        else:
+            calls = [replace(c, id=f"{len(messages)}/{n}") for n, c in enumerate(turn)]
+            messages.append(ChatMessageAssistant(content="", tool_calls=calls))
+            messages.extend(
+                ChatMessageTool(
+                    content="",
+                    tool_call_id=c.id,
+                    function=c.function,
+                    error=ToolCallError("unknown", "no") if c.id in failed else None,
+                )
+                for c in calls
+            )
+    return messages
+
+
+def spans(messages: list[ChatMessage], **more) -> list[tuple[str, int, int | None]]:
+    return [(w.label, w.start, w.stop) for w in plan_windows(messages, TREATMENTS, **more).windows]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_take_steers_from_the_tool_answer_to_the_end_of_the_clearing_message(framing: FramingName):
+    """A window opens right after the taking message and closes right after the clearing one, in every framing."""
+    messages = talk([take(tool=FRAMINGS[framing].take_tool)], "u", "a", "u", [clear()], "u")
+    taking, clearing = 2, 7
+    assert [m.role for m in messages] == "system user assistant tool user assistant user assistant tool user".split()
+    assert spans(messages) == [("calm", taking + 1, clearing + 1)]
+
+
+def test_an_effect_that_is_not_cleared_stays_open():
+    """Without a clear the window has no end, so that what is generated is steered."""
+    assert spans(talk("a", "u", [take()], "u")) == [("calm", 5, None)]
+
+
+def test_a_conversation_without_calls_has_no_windows():
+    """Plain talk is not steered, and the plan still knows how long the talk is."""
+    assert plan_windows(talk("a", "u"), TREATMENTS) == Plan(messages=4)
+
+
+def test_listing_and_ending_open_and_close_nothing():
+    """Tools other than take and clear leave the windows alone."""
+    others = [ToolCall(id="", function=name, arguments={"name": "calm"}) for name in ("list_vectors", "end_session")]
+    assert spans(talk([take()], others)) == [("calm", 3, None)]
+
+
+def test_effects_stack_in_the_order_of_their_taking_and_one_clear_ends_all():
+    """Several windows are open at once, the same label twice too, and one clear closes every one."""
+    messages = talk([take("calm")], [take("curious", 2.0)], [take("calm", 3.0)], [clear()])
+    assert spans(messages) == [("calm", 3, 9), ("curious", 5, 9), ("calm", 7, 9)]
+
+
+def test_an_effect_taken_after_a_clear_has_its_own_window():
+    """A clear leaves what is taken later alone, and a later clear does not move an earlier end."""
+    messages = talk([take("calm")], [clear()], [take("curious")], [clear()])
+    assert spans(messages) == [("calm", 3, 5), ("curious", 7, 9)]
+
+
+def test_strength_is_dose_times_unit_strength_and_the_direction_is_the_treatments():
+    """The label is the model's word; what is added comes from the treatment."""
+    windows = plan_windows(talk([take("curious", -1.5), take("proud"), take("sugar", 4)]), TREATMENTS).windows
+    assert [(w.dose, w.strength) for w in windows] == [(-1.5, -3.0), (1.0, 1.0), (4.0, 0.0)]
+    assert [w.direction for w in windows] == [TREATMENTS[w.label].direction for w in windows]
+
+
+def test_parallel_calls_open_windows_at_the_same_message():
+    """All calls of one message take effect at the first answer."""
+    assert spans(talk([take("calm"), take("curious")], "u")) == [("calm", 3, None), ("curious", 3, None)]
+
+
+def test_clear_then_take_in_one_message_ends_the_old_and_starts_the_new():
+    """Calls of one message act in their order: here the new effect outlives the clear."""
+    assert spans(talk([take("calm")], [clear(), take("curious")])) == [("calm", 3, 5), ("curious", 5, None)]
+
+
+def test_take_then_clear_in_one_message_leaves_nothing_of_the_new():
+    """Calls of one message act in their order: here the clear ends the new effect before its first token."""
+    assert spans(talk([take("calm")], [take("curious"), clear()])) == [("calm", 3, 5)]
+
+
+def test_clearing_from_outside_ends_effects_before_that_message():
+    """An outside clear before message i leaves message i unsteered, and what is taken later alone."""
+    messages = talk([take("calm")], "a", "u", [take("curious")], "u")
+    assert messages[5].role == "user"
+    assert spans(messages, outside_clears=[5]) == [("calm", 3, 5), ("curious", 7, None)]
+
+
+def test_clearing_from_outside_right_after_a_take_leaves_no_window():
+    """A window whose first message is already cleared steers nothing and is not listed."""
+    assert spans(talk([take("calm")], "u"), outside_clears=[3]) == []
+
+
+def test_clearing_from_outside_before_the_next_turn_leaves_the_generation_unsteered():
+    """The end of the conversation is a place to clear at: the window ends with the last message."""
+    messages = talk([take("calm")], "u")
+    assert spans(messages, outside_clears=[len(messages)]) == [("calm", 3, len(messages))]
+
+
+@pytest.mark.parametrize("index", [-1, 6])
+def test_clearing_from_outside_at_no_message_is_refused(index: int):
+    """An index beyond the conversation would silently clear nothing, so it raises."""
+    messages = talk([take("calm")], "u")
+    assert len(messages) == 5
+    with pytest.raises(PlanError, match=rf"{index}.*0 to 5"):
+        plan_windows(messages, TREATMENTS, outside_clears=[index])
+
+
+def test_a_take_that_the_tool_refused_opens_nothing():
+    """A call answered by an error never took effect, whatever it names; calls beside it did."""
+    messages = talk([take("nonsense", "much"), take("calm")], failed=("2/0",))
+    assert spans(messages) == [("calm", 3, None)]
+
+
+def test_a_clear_that_failed_closes_nothing():
+    """A clear answered by an error leaves the effect active."""
+    assert spans(talk([take("calm")], [clear()], failed=("4/0",))) == [("calm", 3, None)]
+
+
+def test_calls_that_could_not_be_read_open_and_close_nothing():
+    """A call with a parse error is text, not an act."""
+    messages = talk([take("calm")], [take("curious", parse_error="torn"), clear(parse_error="torn")])
+    assert spans(messages) == [("calm", 3, None)]
+
+
+@pytest.mark.parametrize("name", ["heroine", None, 7, ["calm"], "Calm"])
+def test_an_unknown_name_is_refused_with_the_valid_ones(name: object):
+    """An effective call with an unknown name is an error that names it and every choice."""
+    with pytest.raises(PlanError) as refusal:
+        plan_windows(talk([take(name, tool="take_drug")]), TREATMENTS)
+    for part in (repr(name), "take_drug", *TREATMENTS):
+        assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "dose", [math.nan, math.inf, -math.inf, 10.01, -11, pytest.param(10**400, id="huge"), "1.0", "high", True, False, [1.0], {}]
+)
+def test_an_invalid_dose_is_refused_with_value_and_range(dose: object):
+    """What is no finite number in range is an error that names the value and says what to pass."""
+    with pytest.raises(PlanError, match="pass a number from -10 to 10") as refusal:
+        plan_windows(talk([take("calm", dose)]), TREATMENTS)
+    assert repr(dose) in str(refusal.value)
+
+
+@pytest.mark.parametrize("dose", [-10, -0.5, 0, 0.0, 1, 10, 10.0])
+def test_doses_within_range_are_valid_negative_ones_too(dose: float):
+    """Both ends of the range, zero, whole numbers and negative doses pass unchanged."""
+    checked = check_dose(dose)
+    assert (checked, type(checked)) == (dose, float)
+
+
+def test_the_largest_dose_can_be_set():
+    """A smaller limit refuses what it should, and says so."""
+    assert check_dose(-2, max_dose=2) == -2.0
+    with pytest.raises(PlanError, match=r"2\.5.*from -2 to 2"):
+        plan_windows(talk([take("calm", 2.5)]), TREATMENTS, max_dose=2)
+
+
+def test_planning_changes_neither_messages_nor_treatments():
+    """The replay is a pure function: the same conversation gives the same plan, and stays as it was."""
+    messages = talk([take("calm")], [clear(), take("curious", -2)], "u")
+    before = [m.model_dump() for m in messages]
+    assert plan_windows(messages, TREATMENTS) == plan_windows(messages, TREATMENTS)
+    assert [m.model_dump() for m in messages] == before
+
+
+def test_the_uncached_plan_is_the_same_conversation_without_windows():
+    """Removing the windows keeps the number of messages, so that the provider accepts it."""
+    plan = plan_windows(talk([take("calm")], "u"), TREATMENTS)
+    assert plan.windows
+    assert plan.without_windows() == Plan(messages=5)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, None), (3, 2), (5, None), (1, 5)])
+def test_a_window_outside_its_conversation_is_refused(start: int, stop: int | None):
+    """A plan cannot hold a window that starts before it ends or lies beyond its four messages."""
+    with pytest.raises(ValidationError, match="messages"):
+        Plan(
+            messages=4,
+            windows=(
+                Window(
+                    label="x", direction=Direction(vector="calm"), dose=1, strength=1, start=start, stop=stop
+                ).model_dump(),
+            ),
+        )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("field", ["dose", "strength"])
+def test_a_window_with_a_strength_that_is_not_finite_is_refused(field: str, value: float):
+    """NaN and infinity never reach the model, not even past the tools."""
+    with pytest.raises(ValidationError, match="finite number"):
+        Window(**{"label": "x", "direction": {"vector": "calm"}, "dose": 1, "strength": 1, "start": 0, field: value})
+
+
+# ------------------------------------------------------------ the request that carries the plan
+
+
+def test_a_request_survives_the_trip_through_json_in_the_configuration():
+    """What the solver asks for is what the provider reads after the configuration went through a log."""
+    messages = talk([take("calm", -0.1)], [clear(), take("proud", 1 / 3)])
+    request = SteeringRequest(
+        plan=plan_windows(messages, TREATMENTS), library="lib", readout={"A": ["A", "a"]}, show_tokens=True
+    )
+    config = GenerateConfig.model_validate_json(request.config(GenerateConfig(temperature=0.3)).model_dump_json())
+    assert read_request(config, len(messages)) == request
+    assert config.temperature == 0.3
+
+
+def test_requests_that_differ_only_in_steering_differ_in_the_configuration():
+    """The plan lies where a response cache looks, so a steered answer is never served to an unsteered request."""
+    plan = plan_windows(talk([take("calm")]), TREATMENTS)
+    real, uncached = (SteeringRequest(plan=p).config().model_dump_json() for p in (plan, plan.without_windows()))
+    assert real != uncached
+
+
+def test_a_request_keeps_what_else_is_in_the_configuration_unchanged():
+    """The base configuration is copied, not written to."""
+    base = GenerateConfig(seed=5, extra_body={"other": 1})
+    made = SteeringRequest(plan=Plan(messages=1)).config(base)
+    assert (made.seed, sorted(made.extra_body or {}), base.extra_body) == (5, ["other", EXTRA_BODY_KEY], {"other": 1})
+
+
+def test_no_request_means_no_steering():
+    """Plain generations have an empty plan of the right length."""
+    assert read_request(GenerateConfig(), 3) == SteeringRequest(plan=Plan(messages=3))
+
+
+@pytest.mark.parametrize("reached", [3, 5])
+def test_a_plan_for_another_number_of_messages_is_refused(reached: int):
+    """If something dropped or added a message on the way, windows would lie elsewhere, so both numbers are told."""
+    config = SteeringRequest(plan=Plan(messages=4)).config()
+    with pytest.raises(PlanError, match=f"made for 4 messages, but {reached} reached"):
+        read_request(config, reached)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "yes",
+        {},
+        {"plan": {"messages": 2}, "readouts": {}},
+        {"plan": {"messages": 2, "windows": [{"label": "calm"}]}},
+        {"plan": {"messages": 2}, "readout": {"A": []}},
+    ],
+)
+def test_a_malformed_request_is_refused(raw: object):
+    """A typo or a missing part raises instead of leaving the turn unsteered or a read-out empty."""
+    with pytest.raises(PlanError, match="not a valid steering request"):
+        read_request(GenerateConfig(extra_body={EXTRA_BODY_KEY: raw}), 2)
+
+
+def test_other_extra_body_entries_are_refused():
+    """What the provider would ignore is named, with what it knows."""
+    with pytest.raises(PlanError, match=f"selfsteering.*{EXTRA_BODY_KEY}"):
+        read_request(GenerateConfig(extra_body={"selfsteering": {}}), 1)
+
+
+def test_the_dumped_request_is_plain_json():
+    """Nothing in the configuration needs our classes to be read."""
+    extra = SteeringRequest(plan=plan_windows(talk([take("calm")]), TREATMENTS)).config().extra_body
+    assert json.loads(json.dumps(extra)) == extra
