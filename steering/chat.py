@@ -74,11 +74,14 @@ class ChatRenderer:
         self._tokenizer = tokenizer
         self._end_ids = end_ids
         self._thinking = thinking
-        self._control = sorted((t.content for t in tokenizer.added_tokens_decoder.values() if t.special), key=len)
+        control = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
+        control.update(token for token in tokenizer.convert_ids_to_tokens(sorted(end_ids)) if token)
+        self._control = sorted(control, key=len)
         self.template_knows_tools = self._probe([tool_schema(_PROBE_TOOL)], parallel=False)
         self._template_knows_parallel = self.template_knows_tools and self._probe(
             [tool_schema(_PROBE_TOOL)], parallel=True
         )
+        self._merges_users = not self._accepts([{"role": "user", "content": "probe"}] * 2)
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> RenderedChat:
         """Render a conversation and find every message's tokens.
@@ -96,14 +99,20 @@ class ChatRenderer:
         if isinstance(last, ChatMessageAssistant) and last.tool_calls:
             raise ChatError("the last message is a tool call without its answer; execute the call before generating")
         text = self._apply(plain, schemas, generation_prompt=not continued)
-        bare, ends = _strip_marks(self._apply(marked, schemas, generation_prompt=not continued), len(plain))
+        # The fallback's own system message, if one is added in front.
+        extra = int(bool(tools) and not self.template_knows_tools and messages[0].role != "system")
+        bare, ends = _strip_marks(self._apply(marked, schemas, generation_prompt=not continued), len(messages), extra)
         if bare != text:
             raise ChatError(
                 "the chat template renders a message differently when its end is marked, so that the message's tokens "
                 "cannot be told; give the messages non-empty text without trailing white space, or another template"
             )
-        extra = len(plain) - len(messages)  # the fallback's own system message, if one was added in front
         if continued:
+            # The marker stands before trailing white space, which belongs to what is continued if the template keeps it.
+            content = plain[-1]["content"]
+            trailing = content[len(content.rstrip()) :]
+            if text.startswith(trailing, ends[-1]):
+                ends[-1] += len(trailing)
             text = text[: ends[-1]]
         encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids = list(encoding["input_ids"])
@@ -155,12 +164,19 @@ class ChatRenderer:
                 for n in range(1 + parallel)
             ),
         ]
-        try:
-            text = self._apply(messages, schemas, generation_prompt=True)
-        except ChatError:
+        if not self._accepts(messages, schemas):
             return False
+        text = self._apply(messages, schemas, generation_prompt=True)
         # Once in the tools block and once a call.
         return text.count(name) >= 2 + parallel and "answer" in text
+
+    def _accepts(self, messages: list[dict[str, Any]], schemas: list[dict[str, Any]] | None = None) -> bool:
+        """Tell whether the template renders these messages."""
+        try:
+            self._apply(messages, schemas or [], generation_prompt=True)
+        except ChatError:
+            return False
+        return True
 
     def _to_dicts(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo], mark: bool = False
@@ -177,12 +193,12 @@ class ChatRenderer:
         if mark:
             for index, message in enumerate(result):
                 _mark(message, f"{_MARK_OPEN}{index}{_MARK_CLOSE}")
-        return result, counter.count
+        return _merge_users(result) if self._merges_users else result, counter.count
 
     def _to_dict(self, message: ChatMessage, native: bool, counter: "_Neutraliser") -> dict[str, Any]:
         content = counter(_text_of(message))
         if isinstance(message, ChatMessageTool):
-            return _tool_dict(message, content, native)
+            return _tool_dict(message, content, native, counter)
         if not isinstance(message, ChatMessageAssistant):
             return {"role": message.role, "content": content}
         result: dict[str, Any] = {"role": "assistant", "content": content}
@@ -198,7 +214,7 @@ class ChatRenderer:
                 {
                     "type": "function",
                     "id": c.id,
-                    "function": {"name": c.function, "arguments": counter.tree(c.arguments)},
+                    "function": {"name": counter(c.function), "arguments": counter.tree(c.arguments)},
                 }
                 for c in calls
             ]
@@ -238,10 +254,22 @@ def _text_of(message: ChatMessage) -> str:
     return message.text
 
 
-def _tool_dict(message: ChatMessageTool, content: str, native: bool) -> dict[str, Any]:
+def _tool_dict(message: ChatMessageTool, content: str, native: bool, counter: _Neutraliser) -> dict[str, Any]:
     if native:
-        return {"role": "tool", "name": message.function, "tool_call_id": message.tool_call_id, "content": content}
+        name = counter(message.function or "")
+        return {"role": "tool", "name": name, "tool_call_id": message.tool_call_id, "content": content}
     return {"role": "user", "content": f"<tool_response>\n{content}\n</tool_response>"}
+
+
+def _merge_users(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join user messages in a row, such as the answers to parallel calls, for templates that refuse two of them."""
+    result: list[dict[str, Any]] = []
+    for message in messages:
+        if result and result[-1]["role"] == message["role"] == "user":
+            result[-1] = {**message, "content": f"{result[-1]['content']}\n{message['content']}"}
+        else:
+            result.append(message)
+    return result
 
 
 def _mark(message: dict[str, Any], marker: str) -> None:
@@ -250,24 +278,28 @@ def _mark(message: dict[str, Any], marker: str) -> None:
         message["tool_calls"] = copy.deepcopy(message["tool_calls"])
         message["tool_calls"][-1]["function"]["name"] += marker
         return
-    # Before trailing white space, which templates may trim.
+    # Before trailing white space, which templates may trim; after white space alone, which they may trim from the left.
     content = message["content"]
-    kept = content.rstrip()
+    kept = content.rstrip() or content
     message["content"] = kept + marker + content[len(kept) :]
 
 
-def _strip_marks(text: str, count: int) -> tuple[str, list[int]]:
-    """Return the text without markers, and where each of the `count` markers stood in that text."""
+def _strip_marks(text: str, count: int, extra: int) -> tuple[str, list[int]]:
+    """Return the text without markers, and where each marker stood in that text.
+
+    There are markers for `count` messages, and before them for `extra` that were added in front.
+    """
     pieces: list[str] = []
     ends: list[int] = []
     length = 0
     rest = text
-    for index in range(count):
+    for index in range(count + extra):
         marker = f"{_MARK_OPEN}{index}{_MARK_CLOSE}"
         before, found, rest = rest.partition(marker)
         if not found or marker in rest:
+            which = f"message {index - extra}" if index >= extra else "the system message"
             raise ChatError(
-                f"the chat template does not print message {index} exactly once and in order; "
+                f"the chat template does not print {which} exactly once and in order; "
                 "send roles that the template knows, or use another template"
             )
         pieces.append(before)

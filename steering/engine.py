@@ -7,6 +7,7 @@ prefix was in the cache or not.
 
 import contextlib
 import itertools
+import math
 import queue
 import threading
 from collections import deque
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from self_steering.steering.forward import SteeredModel
+from self_steering.steering.forward import SteeredModel, SteeringFault
 from self_steering.steering.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.kv_cache import Arena
 from self_steering.steering.prefix_store import PrefixStore, Segment
@@ -95,6 +96,7 @@ class Engine:
             raise ValueError(f"prompt of {len(request.ids)} tokens; expected 1 to {self.context - 1}")
         if request.sampling.max_tokens < 1:
             raise ValueError(f"max_tokens is {request.sampling.max_tokens}; expected at least 1")
+        self._check(request)
         future: Future[Generation] = Future()
         with self._lock:
             if self._closed:
@@ -104,6 +106,30 @@ class Engine:
                 self._thread.start()
             self._inbox.put(Row(request, future, self._signatures))
         return future
+
+    def _check(self, request: EngineRequest) -> None:
+        """Refuse what would fail in a step that other rows share."""
+        outside = sorted({token for token in request.ids if not 0 <= token < self.model.vocabulary})
+        if outside:
+            raise ValueError(f"prompt tokens {outside}; expected 0 to {self.model.vocabulary - 1}")
+        for window in request.windows:
+            layers, values = window.direction.layers, window.direction.values
+            if not layers or min(layers) < 0 or max(layers) >= self.model.n_layers:
+                raise ValueError(
+                    f"window {window.label!r}: layers {layers}; expected some of 0 to {self.model.n_layers - 1}"
+                )
+            if tuple(values.shape) != (len(layers), self.model.hidden):
+                expected = (len(layers), self.model.hidden)
+                raise ValueError(
+                    f"window {window.label!r}: a direction of shape {tuple(values.shape)}; expected {expected}"
+                )
+            if window.start < 0:
+                raise ValueError(f"window {window.label!r}: starts at {window.start}; expected 0 or more")
+            single = float(torch.tensor(window.strength, dtype=torch.float32))
+            if not math.isfinite(single) or (single == 0) != (window.strength == 0):
+                raise ValueError(
+                    f"window {window.label!r}: strength {window.strength} is no float32; give another dose"
+                )
 
     def close(self) -> None:
         """Stop the thread; requests that are still running fail."""
@@ -144,16 +170,18 @@ class Engine:
         try:
             action(*args)
         except Exception as error:  # noqa: BLE001  handed to the callers, which raise it
-            for row in rows:
-                self._forget(row)
+            # The others of a step in which one row's steering failed have not moved on: they run it again without that row.
+            guilty = error.rows if isinstance(error, SteeringFault) else ()
+            for row in [rows[place] for place in guilty] or rows:
+                self._forget(row, spoilt=True)
                 _fail(row, error)
 
     def _drop_cancelled(self) -> None:
         for row in [r for r in (*self._waiting, *self._decoding) if r.future.cancelled()]:
             self._forget(row)
 
-    def _forget(self, row: Row) -> None:
-        """Take a row out of whichever place it is in."""
+    def _forget(self, row: Row, spoilt: bool = False) -> None:
+        """Take a row out of whichever place it is in; keys and values that may be `spoilt` do not stay in the batch's."""
         self._states.pop(row, None)
         if row in self._waiting:
             self._waiting.remove(row)
@@ -164,6 +192,10 @@ class Engine:
                 self._decode_arena.load(hole, 0, self._decode_arena.view(last, 0, moved.computed))
                 self._decoding[hole] = moved
             self._decoding.pop()
+            if spoilt:
+                self._decode_arena.clear(last, 0)
+                if hole != last:
+                    self._decode_arena.clear(hole, moved.computed)
 
     def _prefill_chunk(self, row: Row) -> None:
         """Compute the next chunk of the first waiting row; after its last one, choose its first token."""
@@ -178,7 +210,9 @@ class Engine:
         row.readout = set_logprobs(logits, dict(row.request.readout)) if row.request.readout else {}
         if row.request.grammar is not None:
             self._states[row] = self._grammars.start(row.request.grammar)
-        if not self._advance(row, logits):
+        if self._advance(row, logits):
+            self._forget(row)
+        else:
             self._decode_arena.load(len(self._decoding), 0, self._prefill_arena.view(0, 0, row.computed))
             self._decoding.append(row)
 
@@ -199,7 +233,8 @@ class Engine:
             if count == len(segment):
                 row.segment = segment
         chunks = list(itertools.accumulate(count for _, count in path))
-        row.canonical = chunks == ends[: len(chunks)] and all(segment.canonical for segment, _ in path)
+        whole = all(segment.canonical and count == len(segment) for segment, count in path)
+        row.canonical = whole and chunks == ends[: len(chunks)]
         self.stats.prompt_tokens += row.prompt_length
         self.stats.reused_tokens += row.reused
 

@@ -21,10 +21,19 @@ if nnsight_c.unmount is not None and hasattr(object, "save"):
     nnsight_c.unmount("save")
 
 _MASKS = {"full_attention", "sliding_attention"}
+_ATTENTION = {"sdpa", "eager"}
 
 
 class SteeringFault(RuntimeError):  # noqa: N818  a fault in the field's sense, not a caller's error
-    """Planned and realised steering differ: the result would be a lie, so there is none."""
+    """Planned and realised steering differ: the result would be a lie, so there is none.
+
+    Attributes:
+        rows: Rows of the batch that it concerns; empty if it concerns all of them.
+    """
+
+    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class SteeredModel:
         tokenizer: Its tokenizer.
 
     Raises:
-        ValueError: The decoder layers cannot be told, or the model uses a kind of attention that is not supported.
+        ValueError: The decoder layers cannot be told, or the model's attention is of a kind that is not supported.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -107,6 +116,7 @@ class SteeredModel:
         self.device: torch.device = embeddings.weight.device
         self.dtype = model.dtype
         self.layer_types = _layer_types(self.text_config, self.n_layers)
+        self._additive_masks = _attention(self.text_config) == "eager"
         self._nn = nnsight.TransformersModel(model, tokenizer=tokenizer)
         envoy: Any = self._nn
         for name in self.layers_path.split("."):
@@ -166,19 +176,29 @@ class SteeredModel:
         return self._on_device[key]
 
     def _masks(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Return boolean attention masks [rows, 1, tokens, length], one a kind of layer where there are several."""
+        """Return attention masks [rows, 1, tokens, length], one a kind of layer where there are several."""
         query = positions[:, None, :, None]
         key = torch.arange(length, device=self.device)[None, None, None, :]
         causal = key <= query
         masks = {"full_attention": causal}
         if "sliding_attention" in self.layer_types:
             masks["sliding_attention"] = causal & (key > query - int(self.text_config.sliding_window))
+        if self._additive_masks:
+            masks = {kind: self._additive(mask) for kind, mask in masks.items()}
         kinds = set(self.layer_types)
         return masks[kinds.pop()] if len(kinds) == 1 else masks
 
+    def _additive(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return a mask that is added to the attention's weights: eager attention would add a boolean one as 0 and 1."""
+        zero = torch.zeros((), dtype=self.dtype, device=mask.device)
+        return torch.where(mask, zero, torch.finfo(self.dtype).min)
+
 
 class _LayerEdits:
-    """All edits of one layer in one step: applies them, and measures what happened to h."""
+    """All edits of one layer in one step: applies them, and measures what happened to h.
+
+    `faults` [rows, 3] counts the positions that changed unplanned, did not change as planned, changed by another amount.
+    """
 
     def __init__(self, layer: int, edits: Sequence[Edit], rows: int, tokens: int, model: SteeredModel) -> None:
         self.layer = layer
@@ -192,24 +212,31 @@ class _LayerEdits:
         h = output[0] if isinstance(output, tuple) else output
         before = h.clone()
         delta = torch.zeros(h.shape, dtype=torch.float32, device=h.device)
+        gross = torch.zeros_like(delta)
         for _, edit in self.edits:
             vector, _ = self._model.vector(edit.direction, self.layer, h)
-            delta[edit.row, edit.start : edit.stop] += edit.strength * vector
+            addition = edit.strength * vector
+            delta[edit.row, edit.start : edit.stop] += addition
+            gross[edit.row, edit.start : edit.stop] += addition.abs()
+        # Windows that cancel leave a rounding error of their sum behind, which is no steering.
+        delta[delta.abs() <= 4 * torch.finfo(delta.dtype).eps * gross] = 0
+        expected = (delta != 0).any(-1)
         delta = delta.to(h.dtype)
         # Only the planned positions are written: elsewhere h is not even touched by a zero.
         planned = torch.zeros(self._shape, dtype=torch.bool, device=h.device)
         for _, edit in self.edits:
             planned[edit.row, edit.start : edit.stop] = True
         h[planned] = before[planned] + delta[planned]
-        self._measure(before, h, delta)
+        self._measure(before, h, delta, expected)
 
-    def _measure(self, before: torch.Tensor, after: torch.Tensor, delta: torch.Tensor) -> None:
-        expected = (delta != 0).any(-1)
+    def _measure(self, before: torch.Tensor, after: torch.Tensor, delta: torch.Tensor, expected: torch.Tensor) -> None:
         changed = (after != before).any(-1)
         # One unit of rounding for the addition and one for forming the difference, at the size of what was added up.
         size = before.abs() + after.abs() + delta.abs()
-        error = (after.float() - before.float() - delta.float()).abs() > 4 * torch.finfo(after.dtype).eps * size.float()
-        self.faults = torch.stack([(changed & ~expected).sum(), (expected & ~changed).sum(), error.any(-1).sum()])
+        error = (after.float() - before.float() - delta.float()).abs()
+        close = (error <= 4 * torch.finfo(after.dtype).eps * size.float()) & after.isfinite()
+        faults = [changed & ~expected, expected & ~changed, ~close.all(-1)]
+        self.faults = torch.stack([fault.sum(-1) for fault in faults], -1)
         for index, edit in self.edits:
             if edit.direction.monitor_layer == self.layer:
                 _, unit = self._model.vector(edit.direction, self.layer, after)
@@ -224,12 +251,14 @@ def _verify(per_layer: Sequence[_LayerEdits]) -> None:
         raise SteeringFault(f"the edits of layers {silent} never ran; nnsight skipped them")
     for work in per_layer:
         assert work.faults is not None
-        stray, missing, wrong = (int(n) for n in work.faults.tolist())
-        if stray or missing or wrong:
+        rows = work.faults.sum(-1).nonzero().flatten().tolist()
+        if rows:
+            stray, missing, wrong = (int(n) for n in work.faults.sum(0).tolist())
             raise SteeringFault(
                 f"layer {work.layer}: {stray} positions changed that should not, {missing} did not change that should, "
-                f"{wrong} changed by another amount. If the strength is too small for the model's precision, use a larger "
-                "dose or dtype=float32"
+                f"{wrong} changed by another amount or are not finite. If the strength is too small or too large for the "
+                "model's precision, use another dose or dtype=float32",
+                rows,
             )
 
 
@@ -259,6 +288,17 @@ def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.Modu
         )
     name, module = found[0]
     return f"{prefix}.{name}".strip("."), module
+
+
+def _attention(config: Any) -> str:
+    """Return how the model computes attention, which decides what its masks look like."""
+    name = str(config._attn_implementation)  # noqa: SLF001  transformers has no public name for it
+    if name not in _ATTENTION:
+        raise ValueError(
+            f"{config.model_type}: attention {name!r} is not supported; load the model with attn_implementation set to "
+            f"one of {', '.join(sorted(_ATTENTION))}"
+        )
+    return name
 
 
 def _layer_types(config: Any, count: int) -> list[str]:

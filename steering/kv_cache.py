@@ -133,6 +133,13 @@ class Arena(Cache):
             own_keys[row, :, start : start + tokens] = keys
             own_values[row, :, start : start + tokens] = values
 
+    def clear(self, row: int, start: int) -> None:
+        """Zero a row from position `start` on. Attention weighs what it masks with 0, and 0 times NaN is NaN."""
+        for layer in self._arena_layers:
+            if layer.is_initialized:
+                for buffer in layer.buffers():
+                    buffer[row, :, start:] = 0
+
     def view(self, row: int, start: int, stop: int) -> KeyValues:
         """Return positions `start` to `stop` of a row, as views into the arena."""
         buffers = [layer.buffers() for layer in self._arena_layers]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from platformdirs import user_cache_path
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -76,21 +77,18 @@ def load_model(
         raise ModelError("device and device_map were both given; give one of them")
     if dtype is not None and dtype not in _DTYPES:
         raise ModelError(f"dtype {dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
+    if device is not None:
+        _check_device(device)
     source = str(bundled_model_folder()) if name == BUNDLED else _local_or_hub(name)
     place = device_map if device_map is not None else device or _default_device()
     on_cpu = place == "cpu"
     chosen = dtype or ("float32" if on_cpu else "bfloat16")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=revision,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=chosen if chosen == "auto" else getattr(torch, chosen),
-            device_map=place,
-        )
-    except (OSError, ValueError) as error:
+        model = _from_pretrained(source, revision, chosen, place)
+        # float16 has another range than bfloat16, so its values are not those that other types round to.
+        own = model if chosen != "float16" else _from_pretrained(source, revision, "auto", "cpu")
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"model {name!r} cannot be loaded from {source!r}: {error}\nName `{BUNDLED}` for the bundled model, a folder "
             "with config.json and safetensors weights (start it with ./), or a hub id that this machine can reach"
@@ -100,10 +98,38 @@ def load_model(
         tokenizer=tokenizer,
         name=name,
         revision=getattr(model.config, "_commit_hash", None),
-        fingerprint=fingerprint(model),
+        fingerprint=fingerprint(own),
         end_ids=end_of_turn_ids(model, tokenizer),
         context=_context(model),
     )
+
+
+def _from_pretrained(source: str, revision: str | None, dtype: str, place: Any) -> PreTrainedModel:
+    model, report = AutoModelForCausalLM.from_pretrained(
+        source,
+        revision=revision,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+        device_map=place,
+        output_loading_info=True,
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{len(missing)} weights are missing and would be random, the first: {missing[0]}; the files are incomplete, or "
+            "not those of a causal language model"
+        )
+    return model
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"device {device!r} cannot be used: {error}\nPass a torch device of this machine, such as {_default_device()!r}"
+        ) from error
 
 
 def bundled_model_folder() -> Path:

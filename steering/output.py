@@ -23,6 +23,7 @@ from self_steering.steering.tool_calls import parse_calls
 from transformers import PreTrainedTokenizerBase
 
 METADATA_KEY = "self_steering"
+_THINK_START = "<think>"
 _THINK_END = "</think>"
 
 
@@ -98,8 +99,10 @@ def token_map(
 def _split_thinking(text: str) -> tuple[str | None, str]:
     before, end, after = text.rpartition(_THINK_END)
     if not end:
-        return None, text
-    return before.replace("<think>", "", 1).strip("\n"), after.lstrip("\n")
+        # A thought that was cut off is no answer, and no call in it is one.
+        cut_off = text.lstrip().startswith(_THINK_START)
+        return (text.replace(_THINK_START, "", 1).strip("\n"), "") if cut_off else (None, text)
+    return before.replace(_THINK_START, "", 1).strip("\n"), after.lstrip("\n")
 
 
 def _logprob(entry: TokenLogprob, tokenizer: PreTrainedTokenizerBase) -> Logprob:

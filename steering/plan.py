@@ -121,9 +121,9 @@ def check_dose(dose: object, max_dose: float = MAX_DOSE) -> float:
     Raises:
         PlanError: It is no finite number within ±`max_dose`. Negative doses are valid: they invert the effect.
     """
-    # Whole numbers may be too large for a float, and so for isfinite.
-    number = isinstance(dose, int | float) and not isinstance(dose, bool)
-    if not number or (isinstance(dose, float) and not math.isfinite(dose)):
+    # isfinite raises on whole numbers that are too large for a float.
+    odd = isinstance(dose, float) and not math.isfinite(dose)
+    if odd or isinstance(dose, bool) or not isinstance(dose, int | float):
         raise PlanError(f"dose {dose!r} is not a finite number; pass a number from {-max_dose:g} to {max_dose:g}")
     if abs(dose) > max_dose:
         raise PlanError(f"dose {dose!r} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")

@@ -1,6 +1,7 @@
 """The Inspect model API `nnsight`: chat and plan in, steered generation and receipts out."""
 
 import hashlib
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from self_steering.vectors.directions import resolve_direction
 from self_steering.vectors.library import Library, find_library, load_library
 
 MODEL_ARGS = ("dtype", "device", "device_map", "revision", "max_batch", "cache_gb", "thinking")
+_OWN_ARGS = ("thinking", "max_batch", "cache_gb")
 DEFAULT_MAX_TOKENS = 1024
 _UNSUPPORTED = (
     "best_of",
@@ -63,16 +65,17 @@ class NNsightAPI(ModelAPI):
         unknown = sorted(set(model_args) - set(MODEL_ARGS))
         if unknown:
             raise ModelError(f"unknown model arguments: {', '.join(unknown)}; valid: {', '.join(MODEL_ARGS)}")
+        thinking, max_batch, cache_gb = _check_args(**{k: model_args[k] for k in _OWN_ARGS if k in model_args})
         loading = {key: model_args[key] for key in ("dtype", "device", "device_map", "revision") if key in model_args}
         self.loaded: LoadedModel = load_model(model_name, **loading)
-        self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, bool(model_args.get("thinking", False)))
+        self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking)
         self.engine = Engine(
             SteeredModel(self.loaded.model, self.loaded.tokenizer),
             self.loaded.tokenizer,
             end_ids=self.loaded.end_ids,
             context=self.loaded.context,
-            max_batch=int(model_args.get("max_batch", 8)),
-            cache_budget=int(float(model_args.get("cache_gb", 2)) * 2**30),
+            max_batch=max_batch,
+            cache_budget=int(cache_gb * 2**30),
         )
         # Inspect looks up the context length of every model it meets; for one it does not know it makes a second provider,
         # which would load the weights again.
@@ -202,6 +205,7 @@ class NNsightAPI(ModelAPI):
             for token, text in enumerate(self.loaded.tokenizer.batch_decode([[i] for i in range(size)])):
                 forms.setdefault(text.strip(), []).append(token)
             self._forms = {text: tuple(tokens) for text, tokens in forms.items()}
+        texts = [text.strip() for text in texts]
         missing = [text for text in texts if text not in self._forms]
         if missing:
             raise ValueError(
@@ -267,6 +271,17 @@ class NNsightAPI(ModelAPI):
     def collapse_user_messages(self) -> bool:
         """Messages are never merged: plans count them."""
         return False
+
+
+def _check_args(thinking: Any = False, max_batch: Any = 8, cache_gb: Any = 2) -> tuple[bool, int, float]:
+    """Return the model arguments that are not about loading, once they are known to make sense."""
+    if not isinstance(thinking, bool):
+        raise ModelError(f"model argument thinking is {thinking!r}; pass true or false")
+    if isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1:
+        raise ModelError(f"model argument max_batch is {max_batch!r}; pass a whole number of at least 1")
+    if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf:
+        raise ModelError(f"model argument cache_gb is {cache_gb!r}; pass a number of GiB, at least 0")
+    return thinking, max_batch, float(cache_gb)
 
 
 def _json(metadata: dict[str, Any]) -> dict[str, Any]:

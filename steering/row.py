@@ -129,7 +129,8 @@ class Row:
     def edits(self, row: int, start: int, stop: int) -> list[Edit]:
         """Return the edits of a step over positions `start` to `stop`, and remember which window each is of."""
         edits = []
-        for window in self.request.windows:
+        # In an order that the plan does not decide: sums of floats depend on it, and cached chunks must not.
+        for window in sorted(self.request.windows, key=lambda w: (w.direction.key, w.strength)):
             left = max(window.start, start)
             right = stop if window.stop is None else min(window.stop, stop)
             if left < right:

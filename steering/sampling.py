@@ -54,7 +54,12 @@ def choose(
         sampling: How to choose.
         rng: The row's stream; exactly one number is drawn from it for each sampled token.
         allowed: Boolean [vocabulary]: the tokens that a grammar admits.
+
+    Raises:
+        ValueError: A logit is not a number.
     """
+    if logits.isnan().any():
+        raise ValueError("the model's logits are not numbers; load it with dtype=float32, or use a smaller dose")
     if allowed is not None:
         logits = logits.masked_fill(~allowed, -torch.inf)
     if sampling.temperature == 0:

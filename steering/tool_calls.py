@@ -18,6 +18,7 @@ _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.
 _LLAMA_FUNCTION = re.compile(r"<function=([\w.-]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json|tool_call)?\s*\n(.*?)\n?```", re.DOTALL)
 _PYTHON_TAG = "<|python_tag|>"
+_BETWEEN = " \t\r\n;,"
 _NAME = re.compile(r'"name"\s*:\s*"([^"]+)"')
 
 _PROMPT = """You can call these tools. Each line is one tool, as JSON:
@@ -111,15 +112,15 @@ def _json_values(text: str) -> list[str]:
     """Split `{…}; {…}`, one object a line, and `[{…}, {…}]` into the JSON of each call; unreadable text comes back whole."""
     decoder = json.JSONDecoder()
     values: list[Any] = []
-    position = 0
-    while position < len(text.rstrip(" \n;,")):
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError:
-            return [text.strip()]
-        values.extend(value if isinstance(value, list) else [value])
-        position = end + len(text[end:]) - len(text[end:].lstrip(" \n;,"))
-    return [json.dumps(value) for value in values]
+    rest = text.strip(_BETWEEN)
+    try:
+        while rest:
+            value, end = decoder.raw_decode(rest)
+            values.extend(value if isinstance(value, list) else [value])
+            rest = rest[end:].lstrip(_BETWEEN)
+        return [json.dumps(value) for value in values]
+    except (ValueError, RecursionError):  # the latter where it is nested too deep
+        return [text.strip()]
 
 
 def _parse_body(name: str | None, body: str, call_id: str) -> ToolCall:
@@ -130,7 +131,7 @@ def _parse_body(name: str | None, body: str, call_id: str) -> ToolCall:
             arguments = json.loads(arguments or "{}")
         if not isinstance(arguments, dict):
             raise ValueError(f"arguments must be a JSON object, got {arguments!r}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter where it is nested too deep
         guess = name or next(iter(_NAME.findall(body)), MALFORMED_NAME)
         return ToolCall(
             id=call_id,

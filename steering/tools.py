@@ -5,6 +5,7 @@ feels like or should feel like, and none uses the words of another framing.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, Framing, FramingName
@@ -28,14 +29,20 @@ def steering_tools(
         effects: For each name that can be taken, its one-line effect.
         order: The order in which the list tool shows them; default that of `effects`.
         max_dose: Largest absolute dose.
+
+    Raises:
+        ValueError: `order` does not name every effect once.
     """
     words = FRAMINGS[framing]
     shown = list(order) if order is not None else list(effects)
+    if sorted(shown) != sorted(effects):
+        raise ValueError(f"order is {shown}; name each effect once: {', '.join(effects)}")
 
     async def list_all() -> str:
         return "\n".join(f"{name}: {effects[name]} (default dose {DEFAULT_DOSE:g})" for name in shown)
 
-    async def take(name: str, dose: float = DEFAULT_DOSE) -> str:
+    # Any, as Inspect would turn the number into a float and fail the sample where it is too large for one.
+    async def take(name: str, dose: Any = DEFAULT_DOSE) -> str:
         if name not in effects:
             raise ToolError(f"There is no {words.noun} {name!r}. Valid names: {', '.join(shown)}.")
         try:

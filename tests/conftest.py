@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from inspect_ai.model import Model, get_model
 from self_steering.steering.engine import Engine
+from self_steering.steering.models import BUNDLED
 from transformers import PreTrainedTokenizerBase
 
 from tests.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
@@ -21,3 +23,11 @@ def engine(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase) -
     made = make_engine(tiny_model(request.param, len(tokenizer)), tokenizer)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def bundled_model() -> Iterator[Model]:
+    """The bundled model behind the provider, loaded once for all tests."""
+    made = get_model(f"nnsight/{BUNDLED}", memoize=False)
+    yield made
+    made.api.close()

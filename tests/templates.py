@@ -122,7 +122,9 @@ class Family:
 
 
 FAMILIES = {
-    "qwen": Family(QWEN, "<|im_end|>", words=("<think>", "</think>", "<tool_call>", "</tool_call>"), architecture="qwen3"),
+    "qwen": Family(
+        QWEN, "<|im_end|>", words=("<think>", "</think>", "<tool_call>", "</tool_call>"), architecture="qwen3"
+    ),
     "llama": Family(
         LLAMA, "<|eot_id|>", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
     ),

@@ -68,7 +68,18 @@ def test_take_steers_from_the_tool_answer_to_the_end_of_the_clearing_message(fra
     """A window opens right after the taking message and closes right after the clearing one, in every framing."""
     messages = talk([take(tool=FRAMINGS[framing].take_tool)], "u", "a", "u", [clear()], "u")
     taking, clearing = 2, 7
-    assert [m.role for m in messages] == "system user assistant tool user assistant user assistant tool user".split()
+    assert [m.role for m in messages] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "tool",
+        "user",
+    ]
     assert spans(messages) == [("calm", taking + 1, clearing + 1)]
 
 
@@ -176,7 +187,21 @@ def test_an_unknown_name_is_refused_with_the_valid_ones(name: object):
 
 
 @pytest.mark.parametrize(
-    "dose", [math.nan, math.inf, -math.inf, 10.01, -11, pytest.param(10**400, id="huge"), "1.0", "high", True, False, [1.0], {}]
+    "dose",
+    [
+        math.nan,
+        math.inf,
+        -math.inf,
+        10.01,
+        -11,
+        pytest.param(10**400, id="huge"),
+        "1.0",
+        "high",
+        True,
+        False,
+        [1.0],
+        {},
+    ],
 )
 def test_an_invalid_dose_is_refused_with_value_and_range(dose: object):
     """What is no finite number in range is an error that names the value and says what to pass."""
