@@ -287,6 +287,7 @@ def test_any_admits_exactly_one_valid_call_of_any_tool(admits):
         TAKE + TAKE,
         TAKE[:-1],
         '{"name": "take_nap", "arguments": {}}',
+        '{"name": "take_vector"}',
         '{"name": "take_vector", "arguments": {"dose": 1.0}}',
         '{"name": "take_vector", "arguments": {"name": "calm", "dose": "1"}}',
         '{"name": "clear_effects", "arguments": {"answer": "x"}}',
