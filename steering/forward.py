@@ -139,7 +139,7 @@ class SteeredModel:
         arena.reserve(max(arena.past) + tokens)
         past = torch.tensor(arena.past, device=self.device)
         positions = past[:, None] + torch.arange(tokens, device=self.device)
-        inputs = {
+        inputs: dict[str, Any] = {
             "input_ids": ids.to(self.device),
             "position_ids": positions,
             "attention_mask": self._masks(positions, max(arena.past) + tokens),
@@ -150,7 +150,12 @@ class SteeredModel:
         if not edits:
             return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
         per_layer = [_LayerEdits(layer, edits, rows, tokens, self) for layer in _layers_of(edits)]
-        with self._nn.trace(**inputs) as tracer:
+
+        def forward(*_: Any, **__: Any) -> Any:
+            return self.hf(**inputs)
+
+        # nnsight would take the inputs apart and batch them anew (and fails on a dictionary of masks); ours are ready.
+        with self._nn.trace(inputs["input_ids"], fn=forward) as tracer:
             for work in per_layer:
                 work.apply(self._layers[work.layer].output)
             logits = nnsight.save(tracer.result.logits)

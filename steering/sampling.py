@@ -52,7 +52,7 @@ def choose(
     Args:
         logits: Tensor [vocabulary], float32, on the CPU.
         sampling: How to choose.
-        rng: The row's stream; exactly one number is drawn from it for each sampled token.
+        rng: The row's stream; one number a token of the vocabulary is drawn from it for each sampled token.
         allowed: Boolean [vocabulary]: the tokens that a grammar admits.
 
     Raises:
@@ -65,14 +65,29 @@ def choose(
     if sampling.temperature == 0:
         return int(logits.argmax())
     scaled = logits.double() / sampling.temperature
-    ordered, tokens = scaled.sort(descending=True, stable=True)
-    if sampling.top_k:
-        ordered = ordered[: sampling.top_k]
-    mass = ordered.softmax(-1).cumsum(-1)
-    # The nucleus is the shortest run of most likely tokens whose mass reaches top_p.
-    kept = int(torch.searchsorted(mass, min(sampling.top_p, float(mass[-1])))) + 1
-    target = rng.random() * float(mass[min(kept, len(mass)) - 1])
-    return int(tokens[min(int(torch.searchsorted(mass, target, right=True)), kept - 1, len(mass) - 1)])
+    scaled = _top_p(_top_k(scaled, sampling.top_k), sampling.top_p)
+    # Gumbel-max: the largest of logit plus noise is a draw from the softmax. Unlike a walk along cumulative sums, where any
+    # rounding before a token moves its edges, it changes only where the two largest are nearly equal.
+    noise = -torch.from_numpy(rng.random(len(logits))).log().neg().log()
+    return int((scaled + noise).argmax())
+
+
+def _top_k(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """Return `logits` with all but the `k` largest masked; 0 masks none."""
+    if not 0 < k < len(logits):
+        return logits
+    return logits.masked_fill(logits < logits.topk(k).values[-1], -torch.inf)
+
+
+def _top_p(logits: torch.Tensor, p: float) -> torch.Tensor:
+    """Return `logits` with all but the nucleus masked: the most likely tokens whose mass first reaches `p`."""
+    if p >= 1.0:
+        return logits
+    ordered, tokens = logits.sort(descending=True, stable=True)
+    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+    outside = before >= p
+    outside[0] = False
+    return logits.masked_fill(torch.zeros_like(outside).scatter(0, tokens, outside), -torch.inf)
 
 
 def token_logprob(logits: torch.Tensor, token: int, top: int) -> TokenLogprob:
