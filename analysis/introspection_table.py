@@ -6,8 +6,9 @@ Every number is a metric of the log; nothing is computed here.
 import argparse
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
-from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
+from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log
 
 _COLUMNS = ("arm", "n", "cached", "uncached", "gap", "95 % interval", "letter mass", "clean receipts")
 
@@ -20,13 +21,18 @@ def arm_rows(log: EvalLog) -> list[dict[str, str]]:
     """
     if log.status != "success" or log.results is None:
         raise ValueError(f"{log.location} is not finished (status {log.status}); finish it with `inspect eval-retry`")
+    # By the metric's own name: the keys carry a package prefix that depends on how the package is installed.
     values = {
-        (score.name, metric): value.value for score in log.results.scores for metric, value in score.metrics.items()
+        (score.name, metric.name): metric.value for score in log.results.scores for metric in score.metrics.values()
     }
-    samples = [s.metadata["arm"] for s in log.samples or [] if "arm" in s.metadata]
-    arms = list(dict.fromkeys(samples))
-    if not arms or ("gap", arms[0]) not in values:
+    asked = [s for s in log.samples or [] if "arm" in s.metadata]
+    if not asked or not any(name == "gap" for name, _ in values):
         raise ValueError(f"{log.location} is not an introspection log (task {log.eval.task})")
+    arms = list(dict.fromkeys(s.metadata["arm"] for s in asked))
+    unscored = [arm for arm in arms if ("gap", arm) not in values]
+    if unscored:
+        raise ValueError(f"{log.location} has no score in the arms {', '.join(unscored)}; read their samples' errors")
+    samples = [s.metadata["arm"] for s in asked if _is_scored(s)]
     rows = []
     for arm in arms:
         low, high = values.get(("gap", f"{arm}_lower")), values.get(("gap", f"{arm}_upper"))
@@ -43,6 +49,10 @@ def arm_rows(log: EvalLog) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _is_scored(sample: EvalSample) -> bool:
+    return any(isinstance(score.value, dict) for score in (sample.scores or {}).values())
 
 
 def format_table(rows: list[dict[str, str]]) -> str:
@@ -75,8 +85,9 @@ def main() -> int:
     print(
         "\ngap = cached - uncached; interval clustered by vector; letter mass over the full vocabulary, cached reading"
     )
-    folder = Path(log.location.removeprefix("file://")).parent
-    print(f"\nRead every transcript:  .venv/bin/inspect view --log-dir {folder.name}")
+    folder = Path(unquote(log.location.removeprefix("file://"))).parent
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    print(f"\nRead every transcript:  .venv/bin/inspect view --log-dir {shown}")
     return 0
 
 

@@ -55,7 +55,7 @@ def introspection(
     """Which of ten vectors was it? The true option's probability, with the window applied and without.
 
     Args:
-        vectors: Names separated by commas, `core` (ten of them) or `all`.
+        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
         n_per_vector: Trials a vector and arm, each with other options in another order.
         arm: Arms separated by commas: real, placebo, random, other. All arms ask the very same questions.
         primer: Text in the system prompt: none, introspection or lorem.
@@ -67,7 +67,9 @@ def introspection(
         seed: Seed of options, orders, other vectors and random directions.
     """
     folder = library_folder(library) if library else None
-    names = list(read_card(folder).norms) if folder else list(catalogue())
+    # In the catalogue's order, so that the library's folder has no say in what is asked.
+    held = read_card(folder).default_doses if folder else catalogue()
+    names = [name for name in catalogue() if name in held]
     trials = make_trials(
         vectors=_chosen(vectors, "vectors", names, {"all": names, "core": list(CORE_VECTORS)}),
         arms=_chosen(arm, "arm", list(ARMS), {}),
@@ -84,12 +86,21 @@ def introspection(
         dataset=MemoryDataset([to_sample(trial, index) for trial, index in trials], name="introspection"),
         solver=introspect(rotations=rotations, library=str(folder) if folder else None),
         scorer=introspection_scorer(),
-        # Task(model=…) would beat --model, so the default is only given where no model was named.
-        model=DEFAULT_MODEL if str(get_model()) == "none/none" else None,
+        model=_default_model(),
         version="1-A",
         metadata={"experiment": "introspection", "seed": seed},
         tags=["introspection", f"primer-{primer}", f"framing-{framing}"],
     )
+
+
+def _default_model() -> str | None:
+    """Return the default model where none was named: Task(model=…) would beat --model."""
+    try:
+        named = str(get_model())
+    except ValueError:
+        # Made in Python, outside of an eval: whoever runs the task names the model.
+        return None
+    return DEFAULT_MODEL if named == "none/none" else None
 
 
 def make_trials(
@@ -109,10 +120,12 @@ def make_trials(
     Raises:
         ValueError: There are too few vectors for the options.
     """
-    if not 2 <= options <= min(26, len(names)):
-        raise ValueError(f"options={options}; choose 2 to {min(26, len(names))}")
-    if n_per_vector < 1:
-        raise ValueError(f"n_per_vector={n_per_vector}; choose at least 1")
+    if not isinstance(options, int) or not 2 <= options <= min(26, len(names)):
+        raise ValueError(
+            f"options={options!r}; choose a whole number from 2 to {min(26, len(names))}, of {len(names)} vectors"
+        )
+    if not isinstance(n_per_vector, int) or n_per_vector < 1:
+        raise ValueError(f"n_per_vector={n_per_vector!r}; choose a whole number, at least 1")
     trials = []
     for index in range(n_per_vector):
         for vector in vectors:
@@ -155,14 +168,19 @@ def to_sample(trial: Trial, index: int) -> Sample:
 
 
 def _chosen(value: str | list[str], what: str, valid: list[str], shorthands: dict[str, list[str]]) -> list[str]:
-    if isinstance(value, str) and value in shorthands:
-        return shorthands[value]
-    chosen = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
-    for name in chosen:
-        _one_of(name, what, [*valid, *shorthands])
-    if len(set(chosen)) != len(chosen):
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    if len(parts) == 1 and parts[0] in shorthands:
+        parts = shorthands[parts[0]]
+    if not parts:
+        raise ValueError(f"{what}={value!r} is empty; choose from {', '.join([*valid, *shorthands])}")
+    for name in parts:
+        if name in shorthands:
+            raise ValueError(f"{what}={value!r}: {name!r} stands for several; give it alone, or name each")
+        if name not in valid:
+            raise ValueError(f"{what}={name!r} is unknown; choose from {', '.join([*valid, *shorthands])}")
+    if len(set(parts)) != len(parts):
         raise ValueError(f"{what}={value!r} names something twice; name each once")
-    return chosen
+    return parts
 
 
 def _one_of(value: str, what: str, valid: Iterable[str]) -> str:

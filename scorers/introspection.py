@@ -112,7 +112,8 @@ def receipt_faults(readings: Sequence[Reading], strength: float) -> list[str]:
             faults.append(f"{where}: strength {receipt['strength']}, expected {strength}")
         shift = receipt["projection_after"] - receipt["projection_before"]
         size = max(1.0, abs(receipt["projection_before"]), abs(receipt["expected_shift"]))
-        if abs(shift - receipt["expected_shift"]) > _SHIFT_TOLERANCE * size:
+        # Asked this way round, so that a projection that is no number is a fault too.
+        if not abs(shift - receipt["expected_shift"]) <= _SHIFT_TOLERANCE * size:
             faults.append(f"{where}: projection moved by {shift:.4f}, expected {receipt['expected_shift']:.4f}")
     return faults
 

@@ -41,5 +41,10 @@ def _summary(receipt: dict[str, Any]) -> str:
     )
 
 
+# Inside a code span nothing but a backtick or the end of a line is special; the rest is only made visible.
+_SHOWN = {"`": "ˋ", "\n": "⏎", " ": "·", "\t": "⇥", "\r": "␍"}
+
+
 def _visible(text: str) -> str:
-    return text.replace("`", "ˋ").replace("\n", "⏎").replace(" ", "·") or "∅"
+    shown = (_SHOWN.get(c) or (c if c.isprintable() else f"\\u{ord(c):04x}") for c in text)
+    return "".join(shown) or "∅"

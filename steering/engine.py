@@ -249,7 +249,7 @@ class Engine:
             row.record(edit, start, projections)
         row.computed = stop
         self.stats.prefill_steps += 1
-        logits = result.logits[0]
+        logits: torch.Tensor = result.logits[0]
         self._keep(row, self._prefill_arena, 0, logits if stop == row.prompt_length else None)
         return logits
 

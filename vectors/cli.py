@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except ValueError as error:
-        print(f"self-steering: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"self-steering: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--model", required=True, help="bundled model's name, ./folder, or hub id")
     build.add_argument("--out", required=True, type=Path, help="folder of the library")
     build.add_argument("--stories", type=Path, default=bundled_stories(), help="folder of stories (default: ours)")
-    build.add_argument("--states", type=lambda text: text.split(","), help="comma-separated; default all there are")
+    build.add_argument("--states", type=_name_list, help="comma-separated; default all there are")
     build.add_argument("--layers", type=_layer_list, help="such as 13-20 or 13,15; default 44 to 67 %% of the depth")
     build.add_argument("--construction", choices=["difference", "centred"], default="centred")
     build.add_argument("--default-dose", type=float, default=DEFAULT_DOSE, help="multiple of a vector at dose 1.0")
@@ -41,9 +41,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _name_list(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
 def _layer_list(text: str) -> list[int]:
     first, dash, last = text.partition("-")
-    return list(range(int(first), int(last) + 1)) if dash else [int(part) for part in text.split(",")]
+    try:
+        layers = list(range(int(first), int(last) + 1)) if dash else [int(part) for part in text.split(",")]
+    except ValueError:
+        layers = []
+    if not layers:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no layers; write a range such as 13-20 or a list such as 13,15"
+        )
+    return layers
 
 
 def _build(arguments: argparse.Namespace) -> None:
@@ -53,6 +65,8 @@ def _build(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     started = time.monotonic()
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ValueError(f"--out {arguments.out} is a file; name a folder")
     corpus = load_corpus(arguments.stories, arguments.states)
     loaded = load_model(arguments.model, dtype=arguments.dtype, device=arguments.device, revision=arguments.revision)
     with tqdm(total=len(corpus.stories) * len(corpus.settings), desc="stories", unit="story") as bar:

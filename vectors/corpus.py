@@ -72,6 +72,8 @@ def load_corpus(folder: Path | None = None, states: Iterable[str] | None = None)
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise CorpusError(f"states named twice: {', '.join(twice)}; name each state once")
+    if NEUTRAL in names:
+        raise CorpusError(f"{NEUTRAL!r} is what the states are contrasted with, not a state; leave it out")
     stories = {name: _read_state(folder / f"{name}.toml", settings) for name in (NEUTRAL, *names)}
     return Corpus(settings=settings, stories=stories)
 

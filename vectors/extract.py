@@ -4,6 +4,7 @@ For every setting, the mean residual-stream activation over the state's story mi
 mean over settings. The first tokens of each story are skipped: they say little of the state yet.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -121,6 +122,10 @@ def build_library(
     outside = [layer for layer in band if not 0 <= layer < model.n_layers]
     if outside or not band:
         raise ValueError(f"layers {outside or band} are not in the model; it has 0 to {model.n_layers - 1}")
+    if len(set(band)) != len(band):
+        raise ValueError(f"layers {band} name one twice; name each layer once")
+    if not math.isfinite(default_dose) or default_dose == 0:
+        raise ValueError(f"default dose {default_dose} adds nothing or no number; choose a finite number such as 0.6")
     keys = [(state, setting) for state in corpus.stories for setting in corpus.settings]
     texts = [corpus.stories[state][setting] for state, setting in keys]
     all_means = story_means(model, tokenizer, texts, skip=skip, progress=progress)[:, band]

@@ -179,7 +179,7 @@ def read_card(folder: Path) -> LibraryCard:
     path = folder / _CARD_FILE
     try:
         return LibraryCard.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise LibraryError(
             f"{folder} holds no library: {_CARD_FILE} is missing; build one there, or name another"
         ) from None

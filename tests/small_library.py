@@ -1,0 +1,32 @@
+"""Small folders of stories, cut out of the ones that ship, and libraries made of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from self_steering.vectors.corpus import NEUTRAL, Corpus, load_corpus
+
+STATES = ("calm", "anxious", "golden_gate", "honest")
+SETTINGS = ("ferry", "attic")
+
+
+def write_stories(folder: Path, stories: Mapping[str, Mapping[str, str]], settings: Sequence[str]) -> Path:
+    """Write `stories` as a folder that `load_corpus` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f'{name} = "a place"' for name in settings]
+    (folder / "settings.toml").write_text("\n".join(["[settings]", *lines]), encoding="utf-8")
+    for state, of_state in stories.items():
+        lines = [f"{name} = {json.dumps(text, ensure_ascii=False)}" for name, text in of_state.items()]
+        (folder / f"{state}.toml").write_text("\n".join(["[stories]", *lines]), encoding="utf-8")
+    return folder
+
+
+def small_corpus(states: Sequence[str] = STATES, settings: Sequence[str] = SETTINGS) -> Corpus:
+    """Return the shipped stories of a few states in a few settings."""
+    full = load_corpus(states=states).stories
+    return Corpus(tuple(settings), {s: {name: full[s][name] for name in settings} for s in (NEUTRAL, *states)})
+
+
+def small_stories(folder: Path, states: Sequence[str] = STATES, settings: Sequence[str] = SETTINGS) -> Path:
+    """Write the shipped stories of a few states in a few settings to `folder`."""
+    return write_stories(folder, small_corpus(states, settings).stories, settings)

@@ -1,0 +1,114 @@
+"""How one row's next token is chosen, and what is reported about it."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from self_steering.steering.sampling import Sampling, choose, set_logprobs, token_logprob
+
+LOGITS = torch.tensor([0.3, 2.0, -1.0, 1.1, 0.9, -3.0, 1.6, 0.0])
+PROBABILITIES = LOGITS.double().softmax(-1)
+# 99.9th percentile of chi-square with 7 degrees of freedom.
+CHI_SQUARE_7 = 24.32
+
+
+def draws(sampling: Sampling, count: int, allowed: torch.Tensor | None = None) -> list[int]:
+    rng = np.random.default_rng(sampling.seed)
+    return [choose(LOGITS, sampling, rng, allowed) for _ in range(count)]
+
+
+def test_temperature_zero_takes_the_most_likely_token_and_draws_nothing():
+    """Greedy choice is the argmax, and leaves the row's random stream where it was."""
+    rng = np.random.default_rng(0)
+    assert choose(LOGITS, Sampling(1, temperature=0), rng) == int(LOGITS.argmax())
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_sampled_frequencies_follow_the_tempered_distribution(temperature):
+    """Four thousand seeded draws fit softmax(logits / temperature) by a chi-square test."""
+    count = 4000
+    expected = (LOGITS.double() / temperature).softmax(-1) * count
+    seen = Counter(draws(Sampling(1, temperature=temperature, seed=7), count))
+    statistic = sum((seen[token] - float(e)) ** 2 / float(e) for token, e in enumerate(expected))
+    assert statistic < CHI_SQUARE_7
+
+
+def test_the_same_seed_draws_the_same_tokens_and_another_seed_others():
+    """A row's tokens are a function of its logits and its seed."""
+    assert draws(Sampling(1, seed=3), 50) == draws(Sampling(1, seed=3), 50)
+    assert draws(Sampling(1, seed=3), 50) != draws(Sampling(1, seed=4), 50)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1), Sampling(1, top_k=2), Sampling(1, top_p=0.3, temperature=0.7)])
+def test_each_sampled_token_takes_exactly_one_random_number(sampling):
+    """The stream's position depends on the number of tokens alone, not on the distributions they came from."""
+    rng, twin = np.random.default_rng(5), np.random.default_rng(5)
+    for _ in range(20):
+        choose(LOGITS, sampling, rng)
+        twin.random()
+    assert rng.random() == twin.random()
+
+
+def test_top_k_draws_from_the_k_most_likely_tokens_and_all_of_them():
+    """With top_k=3 exactly the three most likely tokens ever come up."""
+    assert set(draws(Sampling(1, top_k=3), 300)) == set(LOGITS.topk(3).indices.tolist())
+
+
+def test_top_k_beyond_the_vocabulary_is_the_whole_vocabulary():
+    """A top_k larger than the vocabulary draws the same tokens as no top_k at all."""
+    assert draws(Sampling(1, top_k=100), 100) == draws(Sampling(1), 100)
+
+
+def test_top_p_draws_from_the_shortest_run_whose_mass_reaches_it():
+    """The token that crosses the nucleus mass belongs to the nucleus, the next one does not."""
+    ordered = PROBABILITIES.sort(descending=True)
+    for size in (1, 2, 4):
+        short_of = float(ordered.values[:size].sum()) - 0.01
+        assert set(draws(Sampling(1, top_p=short_of), 400)) == set(ordered.indices[:size].tolist())
+
+
+def test_the_nucleus_is_taken_of_what_top_k_leaves():
+    """With top_k=2 the nucleus is a share of the two tokens' mass, not of the whole distribution's."""
+    first, second = LOGITS.topk(2).indices.tolist()
+    share = float(PROBABILITIES[first] / (PROBABILITIES[first] + PROBABILITIES[second]))
+    assert set(draws(Sampling(1, top_k=2, top_p=share + 0.01), 200)) == {first, second}
+    assert set(draws(Sampling(1, top_k=2, top_p=share - 0.01), 200)) == {first}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_token_that_is_not_allowed_is_never_chosen(temperature):
+    """The grammar's mask rules whatever the temperature."""
+    allowed = torch.zeros(len(LOGITS), dtype=torch.bool)
+    allowed[[2, 5]] = True
+    chosen = set(draws(Sampling(1, temperature=temperature), 300, allowed))
+    assert chosen == ({2} if temperature == 0 else {2, 5})
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_numbers_raise(temperature):
+    """A model whose precision overflowed gives an error that names the remedy, not a token."""
+    logits = LOGITS.clone()
+    logits[3] = torch.nan
+    with pytest.raises(ValueError, match="dtype=float32"):
+        choose(logits, Sampling(1, temperature=temperature), np.random.default_rng(0))
+
+
+def test_reported_logprobs_are_the_models_own_and_ordered():
+    """The chosen token's log-probability is over the full vocabulary at temperature 1, whether or not it is in the top."""
+    report = token_logprob(LOGITS, token=5, top=3)
+    assert report.token == 5
+    assert report.logprob == pytest.approx(math.log(float(PROBABILITIES[5])), abs=1e-12)
+    assert [token for token, _ in report.top] == LOGITS.topk(3).indices.tolist()
+    assert [value for _, value in report.top] == pytest.approx(PROBABILITIES.topk(3).values.log().tolist(), abs=1e-12)
+    assert token_logprob(LOGITS, token=5, top=0).top == ()
+
+
+def test_a_set_has_the_sum_of_its_tokens_probabilities():
+    """Reading out disjoint sets that cover the vocabulary gives probabilities that sum to one."""
+    sets = {"even": (0, 2, 4, 6), "odd": (1, 3, 5, 7)}
+    found = {name: math.exp(value) for name, value in set_logprobs(LOGITS, sets).items()}
+    assert found["even"] == pytest.approx(float(PROBABILITIES[[0, 2, 4, 6]].sum()), abs=1e-12)
+    assert sum(found.values()) == pytest.approx(1.0, abs=1e-12)
