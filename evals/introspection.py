@@ -46,7 +46,7 @@ def introspection(
     arm: str | list[str] = "real,placebo,random,other",
     primer: str = "none",
     options: int = 10,
-    rotations: int = 5,
+    rotations: int = 2,
     dose: float = 1.0,
     framing: FramingName = "vectors",
     library: str | None = None,

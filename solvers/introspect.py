@@ -97,7 +97,7 @@ class IntrospectionState(StoreModel):
 
 
 @solver
-def introspect(rotations: int = 5, library: str | None = None) -> Solver:
+def introspect(rotations: int = 2, library: str | None = None) -> Solver:
     """Run the scripted conversation and read the options' probabilities, cached and uncached.
 
     Args:

@@ -22,18 +22,8 @@ from tests.small_library import write_stories
 PRESENT = sorted(path.stem for path in bundled_stories().glob("*.toml") if path.stem != "settings")
 REQUIRED = {
     NEUTRAL,
-    *[
-        "calm",
-        "anxious",
-        "melancholic",
-        "curious",
-        "focused",
-        "creative",
-        "dumbed_down",
-        "honest",
-        "golden_gate",
-        "goblins",
-    ],
+    *("calm", "anxious", "melancholic", "curious", "focused"),
+    *("creative", "dumbed_down", "honest", "golden_gate", "goblins"),
 }
 SETTINGS = ("attic", "ferry")
 STORIES = {NEUTRAL: {"attic": "a box", "ferry": "a boat"}, "calm": {"attic": "dust", "ferry": "water"}}
@@ -179,7 +169,7 @@ def test_a_spoilt_file_is_refused_with_its_name_and_the_remedy(folder: Path, cas
 def test_a_file_that_is_no_text_is_refused(folder: Path):
     """Bytes that are no UTF-8 give the same kind of error as broken TOML."""
     (folder / "calm.toml").write_bytes(b"[stories]\nattic = '\xff'")
-    with pytest.raises(CorpusError, match="calm.toml cannot be read as TOML"):
+    with pytest.raises(CorpusError, match=r"calm\.toml cannot be read as TOML"):
         load_corpus(folder)
 
 
@@ -193,7 +183,7 @@ def test_a_folder_without_settings_or_neutral_stories_is_refused(folder: Path, g
 
 def test_a_state_without_a_file_is_refused(folder: Path):
     """A state that was asked for by name has to be there."""
-    with pytest.raises(CorpusError, match="proud.toml does not exist; write it, or leave this state out"):
+    with pytest.raises(CorpusError, match=r"proud\.toml does not exist; write it, or leave this state out"):
         load_corpus(folder, ["calm", "proud"])
 
 

@@ -179,4 +179,5 @@ def test_random_use_finds_only_right_keys_within_the_budget(budget):
             store.add(node, segment(ids[start:stop], steering[start:stop], canonical=bool(rng.integers(2))))
         # The newest path alone may exceed the budget, by no more than one conversation.
         assert store.nbytes <= max(budget, len(ids) * BYTES_A_TOKEN)
-    assert (reused > 0) == (budget > 0) or budget == 0
+    # With no budget at all the newest segment still stays, so that a conversation can go on.
+    assert reused > 0

@@ -42,14 +42,22 @@ def test_the_same_seed_draws_the_same_tokens_and_another_seed_others():
     assert draws(Sampling(1, seed=3), 50) != draws(Sampling(1, seed=4), 50)
 
 
-@pytest.mark.parametrize("sampling", [Sampling(1), Sampling(1, top_k=2), Sampling(1, top_p=0.3, temperature=0.7)])
-def test_each_sampled_token_takes_exactly_one_random_number(sampling):
-    """The stream's position depends on the number of tokens alone, not on the distributions they came from."""
-    rng, twin = np.random.default_rng(5), np.random.default_rng(5)
+@pytest.mark.parametrize("sampling", [Sampling(1, top_k=2), Sampling(1, top_p=0.3, temperature=0.7)])
+def test_the_random_stream_advances_by_the_token_alone(sampling):
+    """Neither the settings nor the distribution decide how far a row's stream is after a number of tokens."""
+    rng, plain = np.random.default_rng(5), np.random.default_rng(5)
     for _ in range(20):
         choose(LOGITS, sampling, rng)
-        twin.random()
-    assert rng.random() == twin.random()
+        choose(-LOGITS, Sampling(1), plain)
+    assert rng.random() == plain.random()
+
+
+def test_rounding_does_not_move_a_draw():
+    """Logits that differ by what batching makes of them give the same tokens."""
+    rng, other = np.random.default_rng(5), np.random.default_rng(5)
+    noise = 1e-6 * torch.randn(200, len(LOGITS), generator=torch.Generator().manual_seed(0))
+    for shift in noise:
+        assert choose(LOGITS, Sampling(1), rng) == choose(LOGITS + shift, Sampling(1), other)
 
 
 def test_top_k_draws_from_the_k_most_likely_tokens_and_all_of_them():
