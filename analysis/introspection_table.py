@@ -6,9 +6,12 @@ Every number is a metric of the log; nothing is computed here.
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote
 
 from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log
+
+from self_steering.solvers.introspect import Arm
 
 _COLUMNS = ("arm", "n", "cached", "uncached", "gap", "95 % interval", "letter mass", "clean receipts")
 
@@ -25,10 +28,10 @@ def arm_rows(log: EvalLog) -> list[dict[str, str]]:
     values = {
         (score.name, metric.name): metric.value for score in log.results.scores for metric in score.metrics.values()
     }
-    asked = [s for s in log.samples or [] if "arm" in s.metadata]
+    asked = [s for s in log.samples or [] if s.metadata.get("arm") in get_args(Arm)]
     if not asked or not any(name == "gap" for name, _ in values):
         raise ValueError(f"{log.location} is not an introspection log (task {log.eval.task})")
-    arms = list(dict.fromkeys(s.metadata["arm"] for s in asked))
+    arms = [arm for arm in get_args(Arm) if any(s.metadata["arm"] == arm for s in asked)]
     unscored = [arm for arm in arms if ("gap", arm) not in values]
     if unscored:
         raise ValueError(f"{log.location} has no score in the arms {', '.join(unscored)}; read their samples' errors")

@@ -15,13 +15,14 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import get_model
+
 from self_steering.scorers.introspection import introspection_scorer
 from self_steering.solvers.introspect import Arm, Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.introspection_prompts import PRIMERS
 from self_steering.steering.framings import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
+from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.library import library_folder, read_card
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 ARMS: tuple[Arm, ...] = get_args(Arm)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import TaskState
+
 from self_steering.scorers.metrics import clustered_mean
 from self_steering.solvers.introspect import IntrospectionState, Reading, Trial
 

@@ -25,6 +25,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
+
 from self_steering.solvers import introspection_prompts as prompts
 from self_steering.solvers.steering_map import steering_map
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, FramingName

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from inspect_ai.model import modelapi
+
 from self_steering.evals.introspection import introspection as introspection
 from self_steering.scorers.introspection import introspection_scorer as introspection_scorer
 from self_steering.solvers.introspect import introspect as introspect

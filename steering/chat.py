@@ -21,8 +21,9 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolInfo
 from jinja2 import TemplateError
-from self_steering.steering.tool_calls import call_json, call_text, tool_schema, tools_prompt
 from transformers import PreTrainedTokenizerBase
+
+from self_steering.steering.tool_calls import call_json, call_text, tool_schema, tools_prompt
 
 # Private-use characters: no text contains them, JSON and Jinja pass them through.
 _MARK_OPEN, _MARK_CLOSE = "\ue0f0", "\ue0f1"

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
+
 from self_steering.steering.forward import SteeredModel, SteeringFault
 from self_steering.steering.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.kv_cache import Arena
 from self_steering.steering.prefix_store import PrefixStore, Segment
 from self_steering.steering.row import EngineRequest, Generation, Row, Signatures
 from self_steering.steering.sampling import choose, set_logprobs, token_logprob
-from transformers import PreTrainedTokenizerBase
 
 MIN_CHUNK, MAX_CHUNK = 16, 256
 

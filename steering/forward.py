@@ -12,8 +12,9 @@ from typing import Any
 import nnsight
 import torch
 from nnsight import _c as nnsight_c
-from self_steering.steering.kv_cache import Arena
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from self_steering.steering.kv_cache import Arena
 
 # nnsight adds a method `save` to every object of the process, which breaks libraries that are imported later and look
 # at the attributes of their classes (anyio's typed attributes raise). We call `nnsight.save` instead.
@@ -224,7 +225,7 @@ class _LayerEdits:
             delta[edit.row, edit.start : edit.stop] += addition
             gross[edit.row, edit.start : edit.stop] += addition.abs()
         # Windows that cancel leave a rounding error of their sum behind, which is no steering.
-        delta[delta.abs() <= 4 * torch.finfo(delta.dtype).eps * gross] = 0
+        delta[(delta.abs() <= 4 * torch.finfo(delta.dtype).eps * gross) & gross.isfinite()] = 0
         expected = (delta != 0).any(-1)
         delta = delta.to(h.dtype)
         # Only the planned positions are written: elsewhere h is not even touched by a zero.

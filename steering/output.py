@@ -16,11 +16,12 @@ from inspect_ai.model import (
     TopLogprob,
 )
 from inspect_ai.tool import ToolInfo
+from transformers import PreTrainedTokenizerBase
+
 from self_steering.steering.chat import RenderedChat
 from self_steering.steering.row import Generation, TokenWindow
 from self_steering.steering.sampling import TokenLogprob
 from self_steering.steering.tool_calls import parse_calls
-from transformers import PreTrainedTokenizerBase
 
 METADATA_KEY = "self_steering"
 _THINK_START = "<think>"

@@ -11,6 +11,7 @@ from typing import Self
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolCall
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
 from self_steering.steering.framings import CLEAR_TOOL, TAKE_TOOLS
 
 DEFAULT_DOSE = 1.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from self_steering.steering.kv_cache import KeyValues
 
 

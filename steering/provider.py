@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelInfo, ModelOutput, set_model_info
 from inspect_ai.tool import ToolChoice, ToolInfo
+
 from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.engine import Engine
 from self_steering.steering.forward import DirectionTensor, SteeredModel
@@ -20,8 +21,9 @@ from self_steering.steering.request import SteeringRequest, read_request
 from self_steering.steering.row import EngineRequest, Generation, TokenWindow
 from self_steering.steering.sampling import Sampling
 from self_steering.steering.tool_calls import forced_call_grammar
+from self_steering.vectors.card import find_library
 from self_steering.vectors.directions import resolve_direction
-from self_steering.vectors.library import Library, find_library, load_library
+from self_steering.vectors.library import Library, load_library
 
 MODEL_ARGS = ("dtype", "device", "device_map", "revision", "max_batch", "cache_gb", "thinking")
 _OWN_ARGS = ("thinking", "max_batch", "cache_gb")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from inspect_ai.model import GenerateConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from self_steering.steering.plan import Plan, PlanError
 
 EXTRA_BODY_KEY = "self_steering"

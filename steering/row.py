@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from self_steering.steering.forward import DirectionTensor, Edit, SteeringFault
 from self_steering.steering.prefix_store import Segment
 from self_steering.steering.receipt import Receipt

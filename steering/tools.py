@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
+
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, Framing, FramingName
 from self_steering.steering.plan import DEFAULT_DOSE, MAX_DOSE, PlanError, check_dose
 

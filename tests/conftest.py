@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from inspect_ai.model import Model, get_model
-from self_steering.steering.engine import Engine
-from self_steering.steering.models import BUNDLED
 from transformers import PreTrainedTokenizerBase
 
+from self_steering.steering.engine import Engine
+from self_steering.steering.models import BUNDLED
 from tests.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
 
 

@@ -3,9 +3,6 @@
 from pathlib import Path
 
 import torch
-from self_steering.steering.engine import Engine
-from self_steering.steering.forward import DirectionTensor, SteeredModel
-from self_steering.steering.models import bundled_model_folder, end_of_turn_ids
 from transformers import (
     AutoTokenizer,
     Gemma3ForCausalLM,
@@ -17,6 +14,10 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from self_steering.steering.engine import Engine
+from self_steering.steering.forward import DirectionTensor, SteeredModel
+from self_steering.steering.models import bundled_model_folder, end_of_turn_ids
 
 ARCHITECTURES = ("llama", "qwen3", "gemma3")
 CONTEXT = 1024

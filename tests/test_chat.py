@@ -15,13 +15,13 @@ from inspect_ai.model import (
     ContentText,
 )
 from inspect_ai.tool import ToolCall, ToolCallError, ToolInfo, ToolParam, ToolParams
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerBase
+
 from self_steering.steering.chat import ChatError, ChatRenderer, RenderedChat
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.tool_calls import parse_calls, tool_schema
 from self_steering.steering.tools import tool_infos
-from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerBase
-
 from tests.templates import FAMILIES, family_tokenizer
 
 TOOLS = tool_infos("vectors")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from self_steering.steering.models import load_model
 from self_steering.vectors.cli import main
 from self_steering.vectors.library import load_library
-
 from tests.models import save_tiny_model
 from tests.small_library import STATES, small_stories
 
@@ -50,27 +50,14 @@ def test_a_library_is_built_for_a_model_from_its_folder(
     assert "4 vectors for" in capsys.readouterr().out
 
 
-def test_building_twice_gives_the_same_files(tmp_path: Path, tiny: Path, stories: Path):
-    """The same command gives the same bytes."""
-    for name in ("a", "b"):
-        assert build(tiny, tmp_path / name, stories) == 0
-    for file in ("vectors.safetensors", "card.json"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
-def test_options_reach_the_library(tmp_path: Path, tiny: Path, stories: Path):
-    """States, layers, construction and dose are the ones that were asked for."""
-    options = ["--states", "calm, honest", "--layers", "1,4", "--construction", "difference", "--default-dose", "2.5"]
+@pytest.mark.parametrize(("layers", "meant"), [("1,4", [1, 4]), ("1-3", [1, 2, 3])])
+def test_options_reach_the_library(layers: str, meant: list[int], tmp_path: Path, tiny: Path, stories: Path):
+    """States, layers (a range includes both ends), construction and dose are the ones that were asked for."""
+    options = ["--states", "calm, honest", "--layers", layers, "--construction", "difference", "--default-dose", "2.5"]
     assert build(tiny, tmp_path, stories, *options) == 0
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["default_doses"] == {"calm": 2.5, "honest": 2.5}
-    assert (card["layers"], card["construction"], card["model"]) == ([1, 4], "difference", str(tiny))
-
-
-def test_a_range_of_layers_includes_both_ends(tmp_path: Path, tiny: Path, stories: Path):
-    """`1-3` is three layers."""
-    assert build(tiny, tmp_path, stories, "--layers", "1-3") == 0
-    assert load_library(tmp_path).card.layers == [1, 2, 3]
+    assert (card["layers"], card["construction"], card["model"]) == (meant, "difference", str(tiny))
 
 
 def test_the_vectors_are_those_of_the_weights_in_another_precision(tmp_path: Path, tiny: Path, stories: Path):

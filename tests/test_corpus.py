@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.corpus import (
     NEUTRAL,
@@ -16,7 +17,6 @@ from self_steering.vectors.corpus import (
     shared_phrases,
     story_faults,
 )
-
 from tests.small_library import write_stories
 
 PRESENT = sorted(path.stem for path in bundled_stories().glob("*.toml") if path.stem != "settings")

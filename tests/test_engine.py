@@ -1,17 +1,20 @@
 """What the engine promises beyond right logits: placebo, no bleed, reuse, determinism, seeds, and loud failure."""
 
+import re
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 
 import pytest
 import torch
+from llguidance import LLMatcher
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine import Engine, chunk_ends
-from self_steering.steering.forward import SteeringFault
+from self_steering.steering.forward import SteeredModel, SteeringFault
 from self_steering.steering.row import EngineRequest, Generation, TokenWindow
 from self_steering.steering.sampling import Sampling
 from tests.models import CONTEXT, make_engine, random_direction, tiny_model
-from tests.test_parity import MIDDLE, prompt, window
+from tests.test_parity import ALL, MIDDLE, ONE, prompt, window
 
 GREEDY = Sampling(max_tokens=8, temperature=0.0, top_logprobs=0)
 SETS = {"low": (11, 12, 13), "high": (400, 500)}
@@ -187,3 +190,219 @@ def test_a_cancelled_request_leaves_and_the_rest_goes_on(engine: Engine) -> None
         futures[1].result(timeout=30)
     with pytest.raises(RuntimeError, match="closed"):
         engine.submit(EngineRequest(prompt(engine, 30), GREEDY))
+
+
+@pytest.fixture
+def llama(tokenizer: PreTrainedTokenizerBase) -> Iterator[Engine]:
+    """An engine over a tiny Llama, for what does not depend on the architecture."""
+    made = make_engine(tiny_model("llama", len(tokenizer)), tokenizer)
+    yield made
+    made.close()
+
+
+def agree(one: Generation, other: Generation) -> bool:
+    """Return whether two generations are the same up to what batching makes of floats."""
+    same = one.tokens == other.tokens
+    return same and all(abs(a.logprob - b.logprob) < 1e-4 for a, b in zip(one.logprobs, other.logprobs, strict=True))
+
+
+@pytest.mark.parametrize("steered_first", [True, False])
+def test_no_bleed_while_chatting_in_either_order(
+    engine: Engine, tokenizer: PreTrainedTokenizerBase, steered_first: bool
+) -> None:
+    """With longest-prefix reuse too, steered and clean runs of one prompt share only what lies before the window."""
+    ids = prompt(engine, 90)
+    requests = [EngineRequest(ids, GREEDY, (window(engine, MIDDLE, 40, None, 1.0),)), EngineRequest(ids, GREEDY)]
+    if not steered_first:
+        requests.reverse()
+    generations = [run(engine, request)[0] for request in requests]
+    assert [g.reused_tokens for g in generations] == [0, 40]
+    alone = fresh(engine, tokenizer)
+    (expected,) = run(alone, requests[1])
+    alone.close()
+    assert agree(generations[1], expected)
+    assert not agree(generations[0], expected)
+
+
+def test_part_of_a_chunk_never_passes_for_a_canonical_chunk(llama: Engine, tokenizer: PreTrainedTokenizerBase) -> None:
+    """What a chat pieced together from half a cached chunk is no chunk that a read-out may reuse."""
+    start, one, other = (prompt(llama, 50, seed=seed) for seed in range(3))
+    run(llama, EngineRequest((*start, *one), GREEDY))
+    (pieced,) = run(llama, EngineRequest((*start, *other), GREEDY, cuts=(50,)))
+    assert pieced.reused_tokens == 50
+    (found,) = run(llama, readout((*start, *other), cuts=()))
+    alone = fresh(llama, tokenizer)
+    (expected,) = run(alone, readout((*start, *other), cuts=()))
+    alone.close()
+    assert found.reused_tokens == 0
+    assert exact(found) == exact(expected)
+
+
+def test_the_order_in_which_equal_windows_were_opened_changes_no_bit(
+    llama: Engine, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Stacked windows share the cache whatever their order, so their sum is formed in one order."""
+    ids = prompt(llama, 90)
+    windows = [window(llama, ALL, 20, 80, strength, seed=seed) for seed, strength in enumerate((0.3, -1.1, 0.7, 0.13))]
+    answers = []
+    for order in ((0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)):
+        alone = fresh(llama, tokenizer)
+        answers += run(alone, readout(ids, *(windows[i] for i in order)))
+        alone.close()
+    assert exact(answers[0]) == exact(answers[1]) == exact(answers[2])
+
+
+def test_doses_that_cancel_are_no_fault_and_no_steering(llama: Engine) -> None:
+    """Three doses that sum to nothing but a rounding error are steered positions at which nothing is added."""
+    ids = prompt(llama, 60)
+    windows = [window(llama, MIDDLE, 10, None, strength) for strength in (0.3, -0.1, -0.2)]
+    cancelled, clean = run(llama, EngineRequest(ids, GREEDY, tuple(windows)), EngineRequest(ids, GREEDY))
+    assert agree(cancelled, clean)
+    assert [r.steered for r in cancelled.receipts] == [r.planned for r in cancelled.receipts] == [57, 57, 57]
+
+
+@pytest.mark.parametrize("strength", [1e-30, 3e38])
+def test_a_fault_in_one_row_of_a_batch_hurts_no_other(
+    llama: Engine, tokenizer: PreTrainedTokenizerBase, strength: float
+) -> None:
+    """A window that fails while decoding fails its own request; its neighbours, and who gets its place, are untouched."""
+    direction = random_direction(MIDDLE, llama.model.hidden, 1, size=40.0)
+    bad = EngineRequest(prompt(llama, 50), GREEDY, (TokenWindow("bad", direction, strength, 51, None),))
+    long = Sampling(max_tokens=40, temperature=0.0, top_logprobs=0)
+    neighbour = EngineRequest(prompt(llama, 80, seed=1), long, (window(llama, MIDDLE, 10, None, 1.0),))
+    successor = EngineRequest(prompt(llama, 20, seed=2), GREEDY)
+    pair = fresh(llama, tokenizer, max_batch=2)
+    futures = [pair.submit(request) for request in (neighbour, bad, successor)]
+    with pytest.raises(SteeringFault, match="layer 1"):
+        futures[1].result(timeout=60)
+    beside, after = futures[0].result(timeout=60), futures[2].result(timeout=60)
+    assert pair.stats.batch_sizes[2] > 2
+    pair.close()
+    alone = [run(llama, request)[0] for request in (neighbour, successor)]
+    assert agree(beside, alone[0])
+    assert agree(after, alone[1])
+    assert beside.receipts[0].planned == beside.receipts[0].steered == 109
+
+
+def test_half_precision_does_not_swallow_a_strength_that_rounds_to_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+    """In float16 an addition below the smallest number is an error, and not a placebo."""
+    engine = make_engine(tiny_model("llama", len(tokenizer)).to(torch.float16), tokenizer)
+    future = engine.submit(EngineRequest(prompt(engine, 40), GREEDY, (window(engine, MIDDLE, 5, 30, 1e-9),)))
+    with pytest.raises(SteeringFault, match="25 did not change that should"):
+        future.result(timeout=60)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": (4, 5, 6)}, "expected some of 0 to 5"),
+        ({"layers": ()}, "expected some of 0 to 5"),
+        ({"start": -1}, "expected 0 or more"),
+        ({"strength": float("inf")}, "another dose"),
+        ({"strength": float("nan")}, "another dose"),
+        ({"strength": 1e-300}, "another dose"),
+        ({"hidden": 32}, r"expected \(3, 64\)"),
+    ],
+)
+def test_windows_that_no_step_could_carry_out_are_refused(llama: Engine, change: dict, message: str) -> None:
+    """A window outside the model is refused when it is submitted, before it shares a step with others."""
+    made = {"layers": MIDDLE, "start": 5, "strength": 1.0, "hidden": 64, **change}
+    direction = random_direction(made["layers"], made["hidden"], 1)
+    steered = TokenWindow("drug", direction, made["strength"], made["start"], None)
+    with pytest.raises(ValueError, match=f"drug.*{message}"):
+        llama.submit(EngineRequest(prompt(llama, 30), GREEDY, (steered,)))
+
+
+@pytest.mark.parametrize("ids", [(), (5, -1), (5, 10**6)])
+def test_prompts_that_the_model_cannot_read_are_refused(llama: Engine, ids: tuple[int, ...]) -> None:
+    """An empty prompt, and tokens that the vocabulary lacks, are refused when submitted."""
+    with pytest.raises(ValueError, match="expected"):
+        llama.submit(EngineRequest(ids, GREEDY))
+
+
+def test_receipts_count_generated_tokens_and_are_the_same_from_the_cache(llama: Engine) -> None:
+    """An open window counts what was generated; a second run reports the same measurements, and where they came from."""
+    ids = prompt(llama, 60)
+    request = EngineRequest(ids, GREEDY, (window(llama, MIDDLE, 20, None, 0.5), window(llama, ONE, 90, None, 1.0, 2)))
+    first, second = (run(llama, request)[0].receipts for _ in range(2))
+    # The last token is sampled and never run, so nothing can be steered there.
+    assert [(r.planned, r.steered, r.reused) for r in first] == [(47, 47, 0), (0, 0, 0)]
+    assert [(r.planned, r.steered, r.reused) for r in second] == [(47, 47, 39), (0, 0, 0)]
+    assert second[0].projection_before == pytest.approx(first[0].projection_before, abs=1e-4)
+    assert second[0].projection_after == pytest.approx(first[0].projection_after, abs=1e-4)
+    assert first[1].projection_before is None
+
+
+def test_an_end_token_ends_the_turn_and_is_no_part_of_it(llama: Engine, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Generation stops at the first end token, which is counted and reported but not returned."""
+    ids = prompt(llama, 40)
+    (free,) = run(llama, EngineRequest(ids, GREEDY))
+    end = free.tokens[4]
+    model = SteeredModel(llama.model.hf, tokenizer)
+    ending = Engine(model, tokenizer, end_ids=frozenset({end}), context=CONTEXT)
+    (ended,) = run(ending, EngineRequest(ids, GREEDY))
+    ending.close()
+    before = free.tokens[: free.tokens.index(end)]
+    assert (ended.tokens, ended.stop_reason, ended.generated_tokens) == (before, "stop", len(before) + 1)
+    assert ended.logprobs[-1].token == end
+    assert ended.text == tokenizer.decode(before, skip_special_tokens=True)
+
+
+def test_a_grammar_rules_its_own_row_and_a_malformed_one_fails_it_alone(llama: Engine) -> None:
+    """Of three rows in one batch one follows its grammar, one fails for its own, and one is as free as alone."""
+    ids = prompt(llama, 40)
+    grammar = LLMatcher.grammar_from_regex("(calm|anxious) [0-9]{2}")
+    follows = EngineRequest(ids, Sampling(max_tokens=30, temperature=1.0), grammar=grammar)
+    free = EngineRequest(ids, GREEDY)
+    futures = [llama.submit(request) for request in (follows, EngineRequest(ids, GREEDY, grammar="no grammar"), free)]
+    with pytest.raises(ValueError, match="grammar"):
+        futures[1].result(timeout=60)
+    constrained = futures[0].result(timeout=60)
+    assert re.fullmatch("(calm|anxious) [0-9]{2}", constrained.text)
+    assert constrained.stop_reason == "stop"
+    assert agree(futures[2].result(timeout=60), run(llama, free)[0])
+
+
+def test_cancelling_makes_room_for_who_waits(llama: Engine, tokenizer: PreTrainedTokenizerBase) -> None:
+    """With one place in the batch, the next request runs as soon as the first is cancelled, running or waiting."""
+    single = fresh(llama, tokenizer, max_batch=1)
+    endless = Sampling(max_tokens=900, temperature=0.0)
+    running, waiting = (single.submit(EngineRequest(prompt(single, 30, seed=seed), endless)) for seed in range(2))
+    last = single.submit(EngineRequest(prompt(single, 30, seed=2), GREEDY))
+    assert running.cancel()
+    assert waiting.cancel()
+    assert last.result(timeout=60).generated_tokens == 8
+    assert single.stats.decode_steps < 800
+    single.close()
+
+
+def test_closing_fails_who_waits_and_may_be_done_twice_or_unused(tokenizer: PreTrainedTokenizerBase) -> None:
+    """No future hangs after `close`, whether its row was decoding, waiting, or not even received."""
+    engine = make_engine(tiny_model("llama", len(tokenizer)), tokenizer, max_batch=1)
+    unused = fresh(engine, tokenizer)
+    unused.close()
+    endless = Sampling(max_tokens=900, temperature=0.0)
+    futures = [engine.submit(EngineRequest(prompt(engine, 30, seed=seed), endless)) for seed in range(3)]
+    engine.close()
+    engine.close()
+    for future in futures:
+        with pytest.raises(RuntimeError, match="closed"):
+            future.result(timeout=5)
+    with pytest.raises(RuntimeError, match="closed"):
+        unused.submit(EngineRequest(prompt(engine, 30), GREEDY))
+
+
+def test_a_tiny_cache_gives_the_answers_of_a_large_one(llama: Engine, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Evicting while conversations branch and grow costs time only."""
+    small = fresh(llama, tokenizer, cache_budget=100_000, max_batch=3)
+    start = prompt(llama, 60)
+    requests = [
+        EngineRequest((*start, *prompt(llama, 40, seed=seed)), GREEDY, (window(llama, MIDDLE, 30, None, dose),), (60,))
+        for seed in range(3)
+        for dose in (1.0, 0.0)
+    ]
+    few, many = run(small, *requests, *requests), run(llama, *requests, *requests)
+    assert small.stats.reused_tokens < llama.stats.reused_tokens
+    small.close()
+    assert all(agree(a, b) for a, b in zip(few, many, strict=True))

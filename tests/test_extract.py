@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from self_steering.steering.forward import SteeredModel
 from self_steering.vectors.corpus import NEUTRAL, Corpus
 from self_steering.vectors.extract import build_library, contrast, default_band, story_means
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from tests.models import ARCHITECTURES, tiny_model
 from tests.small_library import small_corpus
 

@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from self_steering.vectors.library import (
-    Library,
-    LibraryCard,
-    LibraryError,
-    content_hash,
-    find_library,
-    library_folder,
-    load_library,
-    serialised,
-)
+
+from self_steering.vectors.card import LibraryCard, LibraryError, find_library, library_folder
+from self_steering.vectors.library import Library, content_hash, load_library, serialised
 
 VECTORS, CARD = "vectors.safetensors", "card.json"
 FINGERPRINT = "weights of this model"

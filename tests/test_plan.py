@@ -15,6 +15,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolCall, ToolCallError
 from pydantic import ValidationError
+
 from self_steering.steering.framings import FRAMINGS, FramingName
 from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, Window, check_dose, plan_windows
 from self_steering.steering.request import EXTRA_BODY_KEY, SteeringRequest, read_request

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from self_steering.steering.kv_cache import KeyValues
 from self_steering.steering.prefix_store import PrefixStore, Segment
 

@@ -23,15 +23,16 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParam, ToolParams
 from inspect_ai.util import JSONSchema
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from self_steering.steering.models import ModelError
 from self_steering.steering.output import model_output
 from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, plan_windows
 from self_steering.steering.request import SteeringRequest
 from self_steering.steering.row import Generation
 from self_steering.steering.tools import tool_infos
-from self_steering.vectors.library import Library, LibraryCard, LibraryError, content_hash, serialised
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
+from self_steering.vectors.card import LibraryCard, LibraryError
+from self_steering.vectors.library import Library, content_hash, serialised
 from tests.models import CONTEXT, bundled_tokenizer
 from tests.templates import FAMILIES, save_family_model
 

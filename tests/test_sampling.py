@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+
 from self_steering.steering.sampling import Sampling, choose, set_logprobs, token_logprob
 
 LOGITS = torch.tensor([0.3, 2.0, -1.0, 1.1, 0.9, -3.0, 1.6, 0.0])

@@ -6,6 +6,7 @@ import pytest
 from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParam, ToolParams
 from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
+
 from self_steering.steering.tool_calls import (
     call_json,
     call_text,

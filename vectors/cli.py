@@ -59,10 +59,11 @@ def _layer_list(text: str) -> list[int]:
 
 
 def _build(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
     from self_steering.steering.forward import SteeredModel
     from self_steering.steering.models import load_model
     from self_steering.vectors.extract import build_library
-    from tqdm import tqdm
 
     started = time.monotonic()
     if arguments.out.exists() and not arguments.out.is_dir():

@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from self_steering.steering.forward import SteeredModel
-from self_steering.vectors.corpus import NEUTRAL, Corpus
-from self_steering.vectors.library import Construction, Library, LibraryCard, content_hash, serialised
 from transformers import PreTrainedTokenizerBase
+
+from self_steering.steering.forward import SteeredModel
+from self_steering.vectors.card import Construction, LibraryCard
+from self_steering.vectors.corpus import NEUTRAL, Corpus
+from self_steering.vectors.library import Library, content_hash, serialised
 
 SKIPPED_TOKENS = 20
 BAND = (0.44, 0.67)

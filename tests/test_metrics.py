@@ -1,0 +1,72 @@
+"""Clustered means and their intervals, against the formulas."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from inspect_ai.scorer import SampleScore, Score
+
+from self_steering.scorers.metrics import clustered_mean
+
+
+def sample(value: float, **metadata) -> SampleScore:
+    return SampleScore(score=Score(value=value), sample_metadata=metadata)
+
+
+def interval(clusters: Sequence[Sequence[float]], quantile: float) -> tuple[float, float]:
+    """Return mean ± quantile times the cluster-robust standard error, with the finite-cluster correction."""
+    values = [value for cluster in clusters for value in cluster]
+    mean = sum(values) / len(values)
+    squares = sum(sum(value - mean for value in cluster) ** 2 for cluster in clusters)
+    error = math.sqrt(squares * len(clusters) / (len(clusters) - 1)) / len(values)
+    return mean - quantile * error, mean + quantile * error
+
+
+# Student's t at 97.5 % in closed form, for one and for two degrees of freedom.
+T_1 = math.tan(math.pi * 0.475)
+T_2 = 0.95 / math.sqrt(2 * 0.975 * 0.025)
+
+
+def test_mean_and_interval_follow_the_clusters():
+    """The mean is over samples; the interval's error and degrees of freedom are over clusters, of unequal size here."""
+    clusters = {"calm": [0.1, 0.2, 0.15], "proud": [0.5], "honest": [0.3, -0.1]}
+    scores = [sample(v, arm="real", vector=name) for name, values in clusters.items() for v in values]
+    result = clustered_mean("arm")(scores)
+    low, high = interval(list(clusters.values()), T_2)
+    assert result == pytest.approx({"real": 1.15 / 6, "real_lower": low, "real_upper": high}, rel=1e-6)
+    unclustered = interval([[v] for values in clusters.values() for v in values], T_2)
+    assert result["real_lower"] != pytest.approx(unclustered[0], rel=1e-2)
+
+
+def test_groups_do_not_mix():
+    """Each value of the key has its own mean and interval, whatever the order of samples."""
+    real = [sample(v, arm="real", vector=n) for n, v in (("calm", 1.0), ("proud", 0.0))]
+    placebo = [sample(v, arm="placebo", vector=n) for n, v in (("calm", 0.2), ("proud", 0.4))]
+    result = clustered_mean("arm")([real[0], placebo[0], placebo[1], real[1]])
+    low, high = interval([[0.2], [0.4]], T_1)
+    assert result["real"] == 0.5
+    assert (result["placebo"], result["placebo_lower"], result["placebo_upper"]) == pytest.approx((0.3, low, high))
+
+
+def test_a_second_key_comes_first_in_the_name():
+    """Grouped within another key, names read `WITHIN/VALUE`."""
+    scores = [sample(1.0, arm="real", valence=-1, vector="calm"), sample(0.0, arm="random", valence=-1, vector="calm")]
+    assert clustered_mean("valence", within="arm")(scores) == {"real/-1": 1.0, "random/-1": 0.0}
+
+
+def test_one_cluster_has_no_interval():
+    """However many samples there are, one vector tells nothing of how vectors vary."""
+    scores = [sample(v, arm="real", vector="calm") for v in (0.1, 0.2, 0.6)]
+    assert clustered_mean("arm")(scores) == {"real": pytest.approx(0.3)}
+
+
+def test_the_cluster_is_the_one_that_was_asked_for():
+    """Another key of the metadata can be the cluster."""
+    scores = [sample(v, arm="real", vector="calm", problem=n) for n, v in enumerate((0.0, 1.0))]
+    assert clustered_mean("arm", cluster="problem")(scores)["real_lower"] == pytest.approx(interval([[0], [1]], T_1)[0])
+
+
+def test_a_sample_without_the_key_is_an_error():
+    """A misnamed key is not a group of its own."""
+    with pytest.raises(KeyError, match="arm"):
+        clustered_mean("arm")([sample(1.0, vector="calm")])

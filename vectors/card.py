@@ -1,0 +1,107 @@
+"""The card of a vector library: what it is and which model it was made for. Imports no torch."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+Construction = Literal["difference", "centred"]
+
+VECTORS_FILE, CARD_FILE = "vectors.safetensors", "card.json"
+
+
+class LibraryError(ValueError):
+    """A library that cannot be used; the message names the file and the remedy."""
+
+
+class LibraryCard(BaseModel):
+    """What a library is.
+
+    Attributes:
+        format: Version of this format.
+        model: Name of the model it was made with.
+        revision: Hub commit of that model, if it came from a hub.
+        fingerprint: Fingerprint of the model's weights (`steering.models.fingerprint`).
+        hidden: Width of the residual stream.
+        layers: Decoder layers whose outputs the vectors are added to.
+        construction: `difference` (state minus neutral, paired by setting) or `centred` (the mean over states removed).
+        skipped_tokens: Tokens at the start of each story that do not count.
+        corpus: Hash of the stories.
+        norms: For each vector, its norm at each layer.
+        residual_norms: Mean norm of the residual stream at each layer over the neutral stories.
+        default_doses: For each vector, the multiple of it that dose 1.0 adds.
+        calibrated: Whether the default doses were found by calibration; otherwise they are one fixed number.
+        sha256: Hash of `vectors.safetensors`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    model: str
+    revision: str | None
+    fingerprint: str
+    hidden: int
+    layers: list[int]
+    construction: Construction
+    skipped_tokens: int
+    corpus: str
+    norms: dict[str, list[float]]
+    residual_norms: list[float]
+    default_doses: dict[str, float]
+    calibrated: bool
+    sha256: str
+
+
+def library_folder(name: str) -> Path:
+    """Return the absolute folder of a library that a user named.
+
+    Inspect changes into a task file's folder before it runs the task, so a relative name is looked up where the shell is
+    (`PWD`) too.
+
+    Raises:
+        LibraryError: There is no such folder.
+    """
+    path = Path(name).expanduser()
+    places = [Path.cwd(), Path(os.environ.get("PWD", "."))]
+    for place in places:
+        if (place / path).is_dir():
+            return (place / path).resolve()
+    tried = ", ".join(dict.fromkeys(str((place / path).absolute()) for place in places))
+    raise LibraryError(f"no library folder {name!r} (looked for {tried}); build one with `self-steering vectors build`")
+
+
+def read_card(folder: Path) -> LibraryCard:
+    """Read the card of the library in `folder`.
+
+    Raises:
+        LibraryError: There is no card, or it is torn.
+    """
+    path = folder / CARD_FILE
+    try:
+        return LibraryCard.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise LibraryError(
+            f"{folder} holds no library: {CARD_FILE} is missing; build one there, or name another"
+        ) from None
+    except ValidationError as error:
+        raise LibraryError(f"{path} is not a valid card: {error}; build the library again") from error
+
+
+def find_library(fingerprint: str) -> Path:
+    """Return the shipped library that was made for the model with this fingerprint.
+
+    Raises:
+        LibraryError: There is none; the message says how to build it.
+    """
+    root = Path(str(resources.files(__package__).joinpath("libraries")))
+    folders = sorted(path.parent for path in root.glob(f"*/{CARD_FILE}"))
+    for folder in folders:
+        if read_card(folder).fingerprint == fingerprint:
+            return folder
+    shipped = ", ".join(read_card(folder).model for folder in folders) or "none"
+    raise LibraryError(
+        f"no shipped library fits this model (weights {fingerprint}; shipped: {shipped}); build one with `self-steering "
+        "vectors build --model MODEL --out FOLDER` and pass -T library=FOLDER"
+    )
