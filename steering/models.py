@@ -105,7 +105,7 @@ def load_model(
 
 
 def _from_pretrained(source: str, revision: str | None, dtype: str, place: Any) -> PreTrainedModel:
-    model, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         source,
         revision=revision,
         trust_remote_code=False,
@@ -114,7 +114,8 @@ def _from_pretrained(source: str, revision: str | None, dtype: str, place: Any) 
         device_map=place,
         output_loading_info=True,
     )
-    missing = sorted(report["missing_keys"])
+    model: PreTrainedModel = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
     if missing:
         raise ValueError(
             f"{len(missing)} weights are missing and would be random, the first: {missing[0]}; the files are incomplete, or "
