@@ -24,7 +24,6 @@ PATIENCE = 240  # seconds; only reached where something hangs
 
 def inspect(*arguments: str, folder: Path) -> subprocess.Popen:
     """Start Inspect's command line, logging to `folder/logs` and saying all to `folder/said`."""
-    said = (folder / "said").open("ab")
     environment = {
         **os.environ,
         "INSPECT_DISPLAY": "plain",
@@ -32,16 +31,18 @@ def inspect(*arguments: str, folder: Path) -> subprocess.Popen:
         "OMP_NUM_THREADS": "1",  # a tiny model gains nothing from more, and loses much where cores are shared
         "INSPECT_LOG_DIR": str(folder / "logs"),
     }
-    return subprocess.Popen(  # noqa: S603  our own command line
-        [INSPECT, *arguments], cwd=ROOT, env=environment, stdout=said, stderr=said
-    )
+    with (folder / "said").open("ab") as said:
+        return subprocess.Popen(  # noqa: S603  our own command line
+            [INSPECT, *arguments], cwd=ROOT, env=environment, stdout=said, stderr=said
+        )
 
 
 def finished(folder: Path) -> int:
     """Return how many samples the one log in `folder` holds by now."""
     for path in folder.glob("*.eval"):
         try:
-            names = zipfile.ZipFile(path).namelist()
+            with zipfile.ZipFile(path) as log:
+                names = log.namelist()
         except (zipfile.BadZipFile, OSError):
             return 0
         return sum(name.startswith("samples/") for name in names)
