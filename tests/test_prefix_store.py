@@ -149,6 +149,7 @@ def test_a_segment_below_a_forgotten_one_is_neither_found_nor_counted():
     store.add(parent, segment("efgh"))
     assert longest(store, "abcdefgh") == 0
     assert longest(store, "efgh") == 0
+    assert longest(store, "ijkl") == 4, "what can be found must not make room for what cannot"
     assert store.nbytes == 4 * BYTES_A_TOKEN
 
 
