@@ -30,7 +30,7 @@ from self_steering.solvers import introspection_prompts as prompts
 from self_steering.solvers.steering_map import steering_map
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Direction, Plan, Treatment, plan_windows
-from self_steering.steering.request import SteeringRequest
+from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
 from self_steering.vectors.catalogue import catalogue
 
@@ -206,7 +206,7 @@ async def _read(
 def _reading(name: ReadingName, shift: int, options: Sequence[str], output: ModelOutput) -> Reading:
     if output.stop_reason == "model_length":
         raise ValueError(f"the conversation does not fit: {output.error}; use a shorter primer or fewer options")
-    metadata = (output.metadata or {})["self_steering"]
+    metadata = steering_report(output)
     by_letter = metadata["readout"]
     return Reading(
         name=name,
@@ -222,7 +222,7 @@ def _show(
     name: ReadingName, trial: Trial, messages: Sequence[ChatMessage], output: ModelOutput, reading: Reading
 ) -> None:
     """Write to the transcript what was steered where, and what probability went where."""
-    metadata = (output.metadata or {})["self_steering"]
+    metadata = steering_report(output)
     transcript().info(
         steering_map(metadata["tokens"], [message.role for message in messages], reading.receipts),
         source=f"steering map, {name} reading",

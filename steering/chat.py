@@ -82,7 +82,7 @@ class ChatRenderer:
         self._template_knows_parallel = self.template_knows_tools and self._probe(
             [tool_schema(_PROBE_TOOL)], parallel=True
         )
-        self._merges_users = not self._accepts([{"role": "user", "content": "probe"}] * 2)
+        self._merges_users = self._try([{"role": "user", "content": "probe"}] * 2, []) is None
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> RenderedChat:
         """Render a conversation and find every message's tokens.
@@ -165,19 +165,16 @@ class ChatRenderer:
                 for n in range(1 + parallel)
             ),
         ]
-        if not self._accepts(messages, schemas):
-            return False
-        text = self._apply(messages, schemas, generation_prompt=True)
+        text = self._try(messages, schemas)
         # Once in the tools block and once a call.
-        return text.count(name) >= 2 + parallel and "answer" in text
+        return text is not None and text.count(name) >= 2 + parallel and "answer" in text
 
-    def _accepts(self, messages: list[dict[str, Any]], schemas: list[dict[str, Any]] | None = None) -> bool:
-        """Tell whether the template renders these messages."""
+    def _try(self, messages: list[dict[str, Any]], schemas: list[dict[str, Any]]) -> str | None:
+        """Return what the template makes of these messages, or None where it refuses them."""
         try:
-            self._apply(messages, schemas or [], generation_prompt=True)
+            return self._apply(messages, schemas, generation_prompt=True)
         except ChatError:
-            return False
-        return True
+            return None
 
     def _to_dicts(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo], mark: bool = False

@@ -19,11 +19,11 @@ from inspect_ai.tool import ToolInfo
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.chat import RenderedChat
+from self_steering.steering.request import METADATA_KEY
 from self_steering.steering.row import Generation, TokenWindow
 from self_steering.steering.sampling import TokenLogprob
 from self_steering.steering.tool_calls import parse_calls
 
-METADATA_KEY = "self_steering"
 _THINK_START = "<think>"
 _THINK_END = "</think>"
 
@@ -92,7 +92,7 @@ def token_map(
     for position, token in enumerate(rendered.ids):
         while message + 1 < len(rendered.starts) and position >= rendered.starts[message + 1]:
             message += 1
-        active = [i for i, w in enumerate(windows) if w.start <= position and (w.stop is None or position < w.stop)]
+        active = [i for i, w in enumerate(windows) if w.covers(position)]
         rows.append([tokenizer.decode([token]), message, active])
     return rows
 

@@ -264,7 +264,7 @@ class NNsightAPI(ModelAPI):
 
     async def count_text_tokens(self, text: str) -> int:
         """Return the number of the model's own tokens in `text`."""
-        return len(self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(await self.tokenize(text))
 
     async def tokenize(self, text: str) -> list[int]:
         """Return the model's own tokens of `text`."""

@@ -5,12 +5,13 @@ It travels in `GenerateConfig.extra_body`, so that it lies in Inspect's cache ke
 
 from typing import Annotated, Any
 
-from inspect_ai.model import GenerateConfig
+from inspect_ai.model import GenerateConfig, ModelOutput
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from self_steering.steering.plan import Plan, PlanError
 
 EXTRA_BODY_KEY = "self_steering"
+METADATA_KEY = "self_steering"
 
 
 class SteeringRequest(BaseModel):
@@ -64,3 +65,13 @@ def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
             "between (system_message, message trimming, collapsing) changed them: plan the messages that are sent"
         )
     return request
+
+
+def steering_report(output: ModelOutput) -> dict[str, Any]:
+    """Return what the provider reports beside the text: receipts, read-outs, tokens, and what they cost.
+
+    Raises:
+        KeyError: The output is not one of the `nnsight` provider's, or no generation took place.
+    """
+    report: dict[str, Any] = (output.metadata or {})[METADATA_KEY]
+    return report

@@ -33,6 +33,10 @@ class TokenWindow:
     start: int
     stop: int | None
 
+    def covers(self, position: int) -> bool:
+        """Tell whether the token at `position` is steered."""
+        return self.start <= position and (self.stop is None or position < self.stop)
+
 
 @dataclass(frozen=True)
 class EngineRequest:
@@ -123,12 +127,12 @@ class Row:
             edges.update(min(max(e, start), stop) for e in (window.start, stop if window.stop is None else window.stop))
         ordered = sorted(edges)
         for left, right in itertools.pairwise(ordered):
-            active = [w for w in self.request.windows if w.start <= left and (w.stop is None or left < w.stop)]
+            active = [w for w in self.request.windows if w.covers(left)]
             result[left - start : right - start] = self._signature.of(active)
         return result
 
     def edits(self, row: int, start: int, stop: int) -> list[Edit]:
-        """Return the edits of a step over positions `start` to `stop`, and remember which window each is of."""
+        """Return the edits of a step over positions `start` to `stop`, for row `row` of its batch."""
         edits = []
         # In an order that the plan does not decide: sums of floats depend on it, and cached chunks must not.
         for window in sorted(self.request.windows, key=lambda w: (w.direction.key, w.strength)):

@@ -84,7 +84,8 @@ def _top_p(logits: torch.Tensor, p: float) -> torch.Tensor:
     if p >= 1.0:
         return logits
     ordered, tokens = logits.sort(descending=True, stable=True)
-    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+    mass = ordered.softmax(-1)
+    before = mass.cumsum(-1) - mass
     outside = before >= p
     outside[0] = False
     return logits.masked_fill(torch.zeros_like(outside).scatter(0, tokens, outside), -torch.inf)

@@ -28,6 +28,6 @@ def engine(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase) -
 @pytest.fixture(scope="session")
 def bundled_model() -> Iterator[Model]:
     """The bundled model behind the provider, loaded once for all tests."""
-    made = get_model(f"nnsight/{BUNDLED}", memoize=False)
+    made = get_model(f"nnsight/{BUNDLED}", memoize=False, dtype="float32", device="cpu")
     yield made
     made.api.close()

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from inspect_ai.model import Model
+from transformers import PreTrainedModel
 
 from self_steering.steering.engine import MAX_CHUNK, Engine
-from self_steering.steering.models import load_model
 from self_steering.steering.row import EngineRequest, TokenWindow
 from self_steering.steering.sampling import Sampling
-from tests.models import make_engine, random_direction
+from tests.models import random_direction
 
 ONE, MIDDLE, ALL = (2,), (1, 2, 3), (0, 1, 2, 3, 4, 5)
 
@@ -134,18 +134,10 @@ def test_ragged_rows_that_decode_together_equal_hooks_each(engine: Engine) -> No
     assert max(engine.stats.batch_sizes) > 1
 
 
-@pytest.fixture(scope="module")
-def bundled() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase, Engine]":
-    """An engine over the bundled model."""
-    loaded = load_model("smollm2-135m-instruct", dtype="float32", device="cpu")
-    engine = make_engine(loaded.model, loaded.tokenizer)
-    yield engine
-    engine.close()
-
-
-def test_the_bundled_model_agrees_with_hooks(bundled: Engine) -> None:
+def test_the_bundled_model_agrees_with_hooks(bundled_model: Model) -> None:
     """On real weights, a band of nine layers, across a chunk boundary and into decoding."""
     text = "<|im_start|>user\nDescribe the harbour in the morning, slowly and in detail.<|im_end|>\n<|im_start|>assistant\n"
-    ids = bundled._tokenizer(text)["input_ids"]
-    band = window(bundled, range(12, 21), 8, None, 1.0)
-    assert worst_difference(bundled, ids, [band], tokens=8, cuts=(18,)) < 3e-4
+    ids = bundled_model.api.loaded.tokenizer(text)["input_ids"]
+    engine = bundled_model.api.engine
+    band = window(engine, range(12, 21), 8, None, 1.0)
+    assert worst_difference(engine, ids, [band], tokens=8, cuts=(18,)) < 3e-4

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryCard, LibraryError, read_card
 from self_steering.vectors.catalogue import catalogue
@@ -95,10 +95,11 @@ def load_library(folder: Path, fingerprint: str | None = None) -> Library:
         )
     path = folder / VECTORS_FILE
     try:
-        vectors = load_file(path)
+        data = path.read_bytes()
+        vectors = load(data)
     except (OSError, SafetensorError) as error:
         raise LibraryError(f"{path} cannot be read: {error}; build the library again") from error
-    found = content_hash(path.read_bytes())
+    found = content_hash(data)
     if found != card.sha256:
         raise LibraryError(f"{path} is not the file that its card describes (sha256 {found}); build the library again")
     _check_vectors(path, card, vectors)
