@@ -22,8 +22,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/inspect eval evals/introspection.py --log-dir logs
-	@$(BIN)/python -m self_steering.analysis.introspection_table
+	$(BIN)/inspect eval evals/introspection.py -T random_directions=4 --log-dir logs
+	@$(BIN)/self-steering table
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

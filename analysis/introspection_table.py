@@ -1,98 +1,129 @@
-"""The introspection result of one log as a small table: `python -m self_steering.analysis.introspection_table LOG`.
+"""The introspection result of one log as text: arms, comparisons, identification, power, cost."""
 
-Every number is a metric of the log; nothing is computed here.
-"""
-
-import argparse
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import get_args
-from urllib.parse import unquote
 
-from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log
+from inspect_ai.log import EvalLog
 
+from self_steering.analysis.introspection_statistics import (
+    Effect,
+    Interval,
+    Scored,
+    arm_effect,
+    primary_effects,
+    rank_among_random,
+    scored_samples,
+)
+from self_steering.analysis.text_table import text_table
+from self_steering.scorers.identification import confusion, identify
 from self_steering.solvers.introspect import Arm
 
-_COLUMNS = ("arm", "n", "cached", "uncached", "gap", "95 % interval", "letter mass", "clean receipts")
+ARMS: tuple[str, ...] = get_args(Arm)
+_SHOWN_CONFUSIONS = 3
 
 
-def arm_rows(log: EvalLog) -> list[dict[str, str]]:
-    """Return one row an arm.
+def introspection_table(log: EvalLog) -> str:
+    """Return what an introspection log says.
 
     Raises:
-        ValueError: The log is no finished introspection log.
+        ValueError: The log is not finished, or not of this experiment.
     """
-    if log.status != "success" or log.results is None:
-        raise ValueError(f"{log.location} is not finished (status {log.status}); finish it with `inspect eval-retry`")
-    # By the metric's own name: the keys carry a package prefix that depends on how the package is installed.
-    values = {
-        (score.name, metric.name): metric.value for score in log.results.scores for metric in score.metrics.values()
+    samples = scored_samples(log)
+    arms = [arm for arm in ARMS if any(s.arm == arm for s in samples)]
+    options = len(samples[0].question) - 1
+    asked = [sample for sample in log.samples or [] if sample.metadata.get("arm") in ARMS]
+    parts = [
+        f"Introspection, {log.eval.model}: share of the true option among {options} (chance {1 / options:.2f})",
+        text_table([_arm_row(samples, arm) for arm in arms]),
+        (
+            "gap = cached - uncached; [] 95 % t-interval clustered by vector, () by wording of the prompt; letter mass over the "
+            "full vocabulary, cached reading"
+        ),
+        "Primary comparisons of gaps (t-test over vectors, Holm)",
+        text_table([_effect_row(effect) for effect in primary_effects(samples)]),
+        "Identification (corrected: log share above its mean where another vector was applied, same arm)",
+        text_table([_identification_row(samples, arm) for arm in arms]),
+        *_notes(samples, len(asked)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _arm_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
+    def show(what: str, form: str) -> str:
+        effect = arm_effect(samples, arm, what)
+        return "none" if effect is None else format(effect.mean, form)
+
+    gap = arm_effect(samples, arm, "gap")
+    assert gap is not None
+    return {
+        "arm": arm,
+        "n": str(gap.n),
+        "cached": show("cached", ".4f"),
+        "uncached": show("uncached", ".4f"),
+        "gap": f"{gap.mean:+.4f} {_interval(gap.by_vector, '[]')} {_interval(gap.by_wording, '()')}",
+        "near": show("gap_near", "+.4f"),
+        "far": show("gap_far", "+.4f"),
+        "letter mass": show("letter_mass", ".3f"),
+        "clean receipts": show("clean_receipt", ".0%"),
     }
-    asked = [s for s in log.samples or [] if s.metadata.get("arm") in get_args(Arm)]
-    if not asked or not any(name == "gap" for name, _ in values):
-        raise ValueError(f"{log.location} is not an introspection log (task {log.eval.task})")
-    arms = [arm for arm in get_args(Arm) if any(s.metadata["arm"] == arm for s in asked)]
-    unscored = [arm for arm in arms if ("gap", arm) not in values]
-    if unscored:
-        raise ValueError(f"{log.location} has no score in the arms {', '.join(unscored)}; read their samples' errors")
-    samples = [s.metadata["arm"] for s in asked if _is_scored(s)]
-    rows = []
-    for arm in arms:
-        low, high = values.get(("gap", f"{arm}_lower")), values.get(("gap", f"{arm}_upper"))
-        rows.append(
-            {
-                "arm": arm,
-                "n": str(samples.count(arm)),
-                "cached": f"{values['cached', arm]:.4f}",
-                "uncached": f"{values['uncached', arm]:.4f}",
-                "gap": f"{values['gap', arm]:+.4f}",
-                "95 % interval": "one cluster" if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]",
-                "letter mass": f"{values['letter_mass', arm]:.3f}",
-                "clean receipts": f"{values['clean_receipt', arm]:.0%}",
-            }
+
+
+def _effect_row(effect: Effect) -> dict[str, str]:
+    return {
+        "comparison": effect.name,
+        "difference": f"{effect.mean:+.4f} {_interval(effect.by_vector, '[]')}",
+        "pairs": str(effect.n),
+        "vectors": str(effect.by_vector.clusters) if effect.by_vector else "1",
+        "p": _p(effect.p),
+        "p (Holm)": _p(effect.p_holm),
+        "found with 80 % power": "-" if effect.detectable is None else f"{effect.detectable:.4f}",
+    }
+
+
+def _identification_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
+    answered = [s.answered for s in samples if s.arm == arm]
+    found = identify(answered)
+    said: dict[str, int] = {}
+    for row in confusion(answered).values():
+        for name, count in row.items():
+            said[name] = said.get(name, 0) + count
+    favourites = sorted(said.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_CONFUSIONS]
+    return {
+        "arm": arm,
+        "raw": f"{found.accuracy:.3f}",
+        "corrected": _number(found.accuracy_corrected),
+        "balanced": _number(found.balanced_accuracy),
+        "bits": "-" if found.information is None else f"{found.information:+.3f} (p {_p(found.information_p)})",
+        "answered most": ", ".join(f"{name} {count}" for name, count in favourites) or "-",
+    }
+
+
+def _notes(samples: Sequence[Scored], asked: int) -> list[str]:
+    notes = []
+    if (rank := rank_among_random(samples)) is not None:
+        notes.append(
+            f"Of {rank.directions} random directions, {rank.above} have a mean gap at least as large as the real one "
+            f"(p {rank.p:.3f})."
         )
-    return rows
-
-
-def _is_scored(sample: EvalSample) -> bool:
-    return any(isinstance(score.value, dict) for score in (sample.scores or {}).values())
-
-
-def format_table(rows: list[dict[str, str]]) -> str:
-    """Return rows as aligned text."""
-    widths = [max(len(column), *(len(row[column]) for row in rows)) for column in _COLUMNS]
-    lines = [_COLUMNS, tuple("-" * width for width in widths), *(tuple(row[c] for c in _COLUMNS) for row in rows)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def main() -> int:
-    """Print the table of a log, by default the newest in `logs/`."""
-    parser = argparse.ArgumentParser(description="Print the introspection result of a log.")
-    parser.add_argument("log", nargs="?", help="log file; default the newest in logs/")
-    arguments = parser.parse_args()
-    try:
-        found = arguments.log or next((info.name for info in list_eval_logs("logs")), None)
-        if found is None:
-            raise ValueError("no log in logs/; run `inspect eval evals/introspection.py` first")
-        log = read_eval_log(found)
-        table = format_table(arm_rows(log))
-    except (OSError, ValueError) as error:
-        print(f"introspection table: {error}", file=sys.stderr)
-        return 1
-    samples = log.samples or []
-    options = len(samples[0].metadata["options"])
-    print(
-        f"\nIntrospection, {log.eval.model}: probability of the true option among {options} (chance {1 / options:.2f})\n"
+    computed = sum(s.value["computed_tokens"] for s in samples)
+    naive = sum(s.value["prompt_tokens"] for s in samples)
+    notes.append(
+        f"Tokens computed: {computed:,.0f}; every reading alone would take {naive:,.0f} ({computed / naive:.2f})."
     )
-    print(table)
-    print(
-        "\ngap = cached - uncached; interval clustered by vector; letter mass over the full vocabulary, cached reading"
-    )
-    folder = Path(unquote(log.location.removeprefix("file://"))).parent
-    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    print(f"\nRead every transcript:  .venv/bin/inspect view --log-dir {shown}")
-    return 0
+    if asked > len(samples):
+        notes.append(f"{asked - len(samples)} samples are unscored and count nowhere; read their reasons in the log.")
+    return notes
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _interval(interval: Interval | None, brackets: str) -> str:
+    if interval is None:
+        return "one cluster"
+    return f"{brackets[0]}{interval.low:+.4f}, {interval.high:+.4f}{brackets[1]}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if value >= 0.001 else "<0.001"

@@ -1,17 +1,33 @@
 """Scores of the introspection experiment, from the read-outs that the solver left."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.metrics import clustered_mean
-from self_steering.solvers.introspect import IntrospectionState, Reading, Trial
+from self_steering.scorers.identification import identification
+from self_steering.scorers.metrics import clustered_mean, total
+from self_steering.solvers.introspect import Arm, IntrospectionState, Reading, Trial
+from self_steering.solvers.introspection_prompts import NONE_OPTION
+from self_steering.vectors.catalogue import catalogue
 
-_BY_ARM = clustered_mean("arm")
+_BY_ARM = clustered_mean("arm", second_cluster="wording")
 # The projection's shift is read off float32 means of values of order 100: this is rounding, not tolerance of error.
 _SHIFT_TOLERANCE = 1e-3
+
+
+_ARM_STORY: dict[Arm, str] = {
+    "real": "Real arm: {applied} was applied.",
+    "placebo": "Placebo arm: {applied} was applied at strength zero.",
+    "random": "Random arm: random directions of the norm of {applied} were applied, one a reading.",
+    "other": "Other arm: {applied} was applied.",
+    "opposite": "Opposite arm: {applied} was applied with its sign turned.",
+    "mislabelled": "Mislabelled arm: {applied} was applied under the name {label}.",
+    "prompt_only": "Prompt-only arm: nothing was applied; the tool told the effect of {applied} in words.",
+}
 
 
 @scorer(
@@ -19,19 +35,28 @@ _SHIFT_TOLERANCE = 1e-3
         "cached": [_BY_ARM],
         "uncached": [_BY_ARM],
         "gap": [_BY_ARM, clustered_mean("category", within="arm"), clustered_mean("valence", within="arm")],
-        "top1_cached": [_BY_ARM],
+        "gap_near": [_BY_ARM],
+        "gap_far": [_BY_ARM],
+        "none_gap": [_BY_ARM],
+        "top1_cached": [_BY_ARM, identification()],
         "top1_uncached": [_BY_ARM],
         "letter_mass": [_BY_ARM],
         "clean_receipt": [_BY_ARM, mean()],
+        "computed_tokens": [total()],
+        "prompt_tokens": [total()],
     }
 )
 def introspection_scorer() -> Scorer:
     """Score the probability of the true option, cached and uncached.
 
     `cached` and `uncached` are the probability of the true option's letter as a share of all options' letters (so that chance
-    is exactly one over their number), averaged over rotations; `gap` is their difference. `top1_…` tells whether the true
-    option had the largest averaged share. `letter_mass` is what all letters together had of the full vocabulary, in
-    the cached reading. `clean_receipt` is 1 where every receipt says that exactly the planned steering was done.
+    is exactly one over their number), averaged over readings; `gap` is the mean difference between a cached reading and the
+    uncached one of the same rotation. `gap_near` and `gap_far` are what the preference for the true option over a distractor
+    of the same category, or of another one, gains. `none_gap` is the gap of the option that nothing was given, where it is
+    offered. `top1_…` tells whether the true option had the largest averaged share; `identification` beside it has accuracy raw
+    and attractor-corrected, balanced accuracy and mutual information. `letter_mass` is what all letters together had of
+    the full vocabulary, in the cached readings. `clean_receipt` is 1 where every receipt says that exactly the planned
+    steering was done. `prompt_tokens` is what computing every reading alone would take, `computed_tokens` what was.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -39,34 +64,77 @@ def introspection_scorer() -> Scorer:
         if not result.readings or result.strength is None:
             return Score.unscored(reason="no_response", explanation="the solver left no read-outs")
         trial = Trial.model_validate(state.metadata)
-        readings = {name: [r for r in result.readings if r.name == name] for name in ("cached", "uncached")}
-        shares = {name: option_shares(of_name) for name, of_name in readings.items()}
+        cached = [r for r in result.readings if r.name == "cached"]
+        uncached = [r for r in result.readings if r.name == "uncached"]
+        shares = {"cached": option_shares(cached), "uncached": option_shares(uncached)}
         best = {name: max(share, key=lambda option: share[option]) for name, share in shares.items()}
+        gaps = reading_gaps(cached, uncached)
         faults = receipt_faults(result.readings, result.strength)
         true = trial.vector
+        value = {
+            "cached": shares["cached"][true],
+            "uncached": shares["uncached"][true],
+            "gap": fmean(gap[true] for gap in gaps),
+            "top1_cached": float(best["cached"] == true),
+            "top1_uncached": float(best["uncached"] == true),
+            "letter_mass": letter_mass(cached),
+            "clean_receipt": float(not faults),
+            "computed_tokens": float(sum(r.cost.computed_tokens for r in result.readings)),
+            "prompt_tokens": float(sum(r.cost.prompt_tokens for r in result.readings)),
+            **_distance_gaps(true, cached, uncached),
+        }
+        if NONE_OPTION in trial.options:
+            value["none_gap"] = fmean(gap[NONE_OPTION] for gap in gaps)
         return Score(
-            value={
-                "cached": shares["cached"][true],
-                "uncached": shares["uncached"][true],
-                "gap": shares["cached"][true] - shares["uncached"][true],
-                "top1_cached": float(best["cached"] == true),
-                "top1_uncached": float(best["uncached"] == true),
-                "letter_mass": letter_mass(readings["cached"]),
-                "clean_receipt": float(not faults),
-            },
+            value=value,
             answer=best["cached"],
             explanation=_explain(trial, shares, faults),
             metadata={
                 "shares": shares,
-                "probability": {name: option_probabilities(of_name) for name, of_name in readings.items()},
-                "letter_mass": {name: letter_mass(of_name) for name, of_name in readings.items()},
+                "gaps": [
+                    {"direction": r.direction, "shift": r.shift, "gap": gap[true]}
+                    for r, gap in zip(cached, gaps, strict=True)
+                ],
+                "probability": {
+                    name: option_probabilities(of) for name, of in (("cached", cached), ("uncached", uncached))
+                },
+                "letter_mass": {"cached": letter_mass(cached), "uncached": letter_mass(uncached)},
                 "receipt_faults": faults,
-                "computed_tokens": sum(r.computed_tokens for r in result.readings),
-                "prompt_tokens": sum(r.computed_tokens + r.reused_tokens for r in result.readings),
             },
         )
 
     return score
+
+
+def reading_gaps(cached: Sequence[Reading], uncached: Sequence[Reading]) -> list[dict[str, float]]:
+    """Return for each cached reading how much each option's share gains on the uncached reading of the same rotation."""
+    base = {reading.shift: option_shares([reading]) for reading in uncached}
+    found = []
+    for reading in cached:
+        share = option_shares([reading])
+        found.append({option: share[option] - base[reading.shift][option] for option in share})
+    return found
+
+
+def _distance_gaps(true: str, cached: Sequence[Reading], uncached: Sequence[Reading]) -> dict[str, float]:
+    """Return what the preference for the true option over near and over far distractors gains, where there are such."""
+    entries = catalogue()
+    gains: dict[str, list[float]] = {}
+    base = {reading.shift: reading.logprobs for reading in uncached}
+    for option in cached[0].logprobs:
+        if option in (true, NONE_OPTION):
+            continue
+        near = entries[option].category == entries[true].category
+        gains.setdefault("gap_near" if near else "gap_far", []).extend(
+            _preference(reading.logprobs, true, option) - _preference(base[reading.shift], true, option)
+            for reading in cached
+        )
+    return {name: fmean(values) for name, values in gains.items()}
+
+
+def _preference(logprobs: Mapping[str, float], first: str, second: str) -> float:
+    """Return the share of `first` among the two."""
+    return 1 / (1 + math.exp(min(logprobs[second] - logprobs[first], 700.0)))
 
 
 def option_probabilities(readings: Sequence[Reading]) -> dict[str, float]:
@@ -99,23 +167,28 @@ def receipt_faults(readings: Sequence[Reading], strength: float) -> list[str]:
     faults = []
     for reading in readings:
         where = f"{reading.name} reading, rotation {reading.shift}"
-        if reading.name == "uncached":
-            faults += [f"{where}: {len(reading.receipts)} windows, expected none"] if reading.receipts else []
+        if reading.direction is not None:
+            where += f", random direction {reading.direction}"
+        planned = reading.windows
+        if (planned > 0) != (reading.name == "cached") or len(reading.receipts) != planned:
+            expected = "none" if reading.name == "uncached" else max(planned, 1)
+            faults.append(f"{where}: {planned} windows planned, {len(reading.receipts)} realised, expected {expected}")
             continue
-        if len(reading.receipts) != 1:
-            faults.append(f"{where}: {len(reading.receipts)} windows, expected one")
-            continue
-        receipt = reading.receipts[0]
-        if not 0 < receipt["planned"] == receipt["steered"]:
-            faults.append(f"{where}: {receipt['planned']} positions planned, {receipt['steered']} steered")
-            continue
-        if not math.isclose(receipt["strength"], strength, rel_tol=1e-9):
-            faults.append(f"{where}: strength {receipt['strength']}, expected {strength}")
-        shift = receipt["projection_after"] - receipt["projection_before"]
-        size = max(1.0, abs(receipt["projection_before"]), abs(receipt["expected_shift"]))
-        # Asked this way round, so that a projection that is no number is a fault too.
-        if not abs(shift - receipt["expected_shift"]) <= _SHIFT_TOLERANCE * size:
-            faults.append(f"{where}: projection moved by {shift:.4f}, expected {receipt['expected_shift']:.4f}")
+        faults += [f"{where}: {fault}" for receipt in reading.receipts for fault in _faults_of(receipt, strength)]
+    return faults
+
+
+def _faults_of(receipt: Mapping[str, Any], strength: float) -> list[str]:
+    if not 0 < receipt["planned"] == receipt["steered"]:
+        return [f"{receipt['planned']} positions planned, {receipt['steered']} steered"]
+    faults = []
+    if not math.isclose(receipt["strength"], strength, rel_tol=1e-9):
+        faults.append(f"strength {receipt['strength']}, expected {strength}")
+    shift = receipt["projection_after"] - receipt["projection_before"]
+    size = max(1.0, abs(receipt["projection_before"]), abs(receipt["expected_shift"]))
+    # Asked this way round, so that a projection that is no number is a fault too.
+    if not abs(shift - receipt["expected_shift"]) <= _SHIFT_TOLERANCE * size:
+        faults.append(f"projection moved by {shift:.4f}, expected {receipt['expected_shift']:.4f}")
     return faults
 
 
@@ -123,7 +196,7 @@ def _explain(trial: Trial, shares: dict[str, dict[str, float]], faults: Sequence
     cached, uncached = shares["cached"], shares["uncached"]
     ranked = sorted(cached, key=lambda option: -cached[option])
     lines = [
-        f"{trial.arm} arm: {trial.applied} was applied; the true option is {trial.vector}.",
+        f"{_ARM_STORY[trial.arm].format(applied=trial.applied, label=trial.label)} The true option is {trial.vector}.",
         "",
         "| option | cached | uncached | gap |",
         "| --- | --- | --- | --- |",

@@ -5,7 +5,7 @@ conversation is read twice, with its window applied (cached) and with no window 
 several rotations; what is read is the probability of each option's letter at the first token of the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any, Literal
 
@@ -16,9 +16,7 @@ from inspect_ai.model import (
     ChatMessageSystem,
     ChatMessageTool,
     ChatMessageUser,
-    GenerateConfig,
     Model,
-    ModelOutput,
     get_model,
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
@@ -27,15 +25,15 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers import introspection_prompts as prompts
-from self_steering.solvers.steering_map import steering_map
+from self_steering.solvers.readout import Cost, Readout, default_dose, read_answers
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, FramingName
-from self_steering.steering.plan import Direction, Plan, Treatment, plan_windows
-from self_steering.steering.request import SteeringRequest, steering_report
+from self_steering.steering.plan import Direction, Plan, Site, Treatment, at_site, plan_windows
 from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
 from self_steering.vectors.catalogue import catalogue
 
-Arm = Literal["real", "placebo", "random", "other"]
+Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"]
 ReadingName = Literal["cached", "uncached"]
+UNSTEERED_ARMS: frozenset[Arm] = frozenset({"placebo", "prompt_only"})
 
 
 class Trial(BaseModel):
@@ -43,31 +41,50 @@ class Trial(BaseModel):
 
     Attributes:
         vector: The true option.
-        arm: real applies `vector`; placebo applies it at strength zero; random applies a random direction of its norm;
-            other applies another vector, while the true option stays `vector`.
-        applied: The vector that is applied, or whose norm the random direction takes.
-        random_seed: Seed of the random direction, in the random arm only.
+        arm: real applies `vector`; placebo applies it at strength zero; random applies random directions of its norm, one
+            after the other; other applies another vector, while the true option stays `vector`; opposite applies it with
+            its sign turned; mislabelled applies it under the name of a wrong option; prompt_only applies nothing and lets
+            the tool tell its effect in words.
+        applied: The vector that is applied, or whose norm the random directions take.
+        label: What it is called in the conversation.
+        random_seed: Seed of the set of random directions, in the random arm only.
+        random_directions: How many of them are applied.
         options: All options, the true one among them, in their unrotated order.
         dose: What the model is told it takes.
         primer: Which primer stands in the system prompt.
         framing: Which words are used.
+        wording: Which wording of the script is used.
+        site: Whose messages within the window are steered.
     """
 
     vector: str
     arm: Arm
     applied: str
+    label: str = prompts.OPAQUE_LABEL
     random_seed: int | None = None
+    random_directions: int = 0
     options: list[str]
     dose: float
     primer: str
     framing: FramingName
+    wording: int = 0
+    site: Site = "both"
 
-    def treatment(self, default_dose: float) -> Treatment:
-        """Return what taking the opaque label does, given the applied vector's default dose."""
-        return Treatment(
-            direction=Direction(vector=self.applied, random_seed=self.random_seed),
-            unit_strength=0.0 if self.arm == "placebo" else default_dose,
-        )
+    def treatments(self, unit: float) -> list[Treatment]:
+        """Return what taking the label does, given the applied vector's default dose; one entry a direction."""
+        if self.arm in UNSTEERED_ARMS:
+            unit = 0.0
+        elif self.arm == "opposite":
+            unit = -unit
+        if self.arm != "random":
+            return [Treatment(direction=Direction(vector=self.applied), unit_strength=unit)]
+        return [
+            Treatment(
+                direction=Direction(vector=self.applied, random_seed=self.random_seed, random_index=index),
+                unit_strength=unit,
+            )
+            for index in range(self.random_directions)
+        ]
 
 
 class Reading(BaseModel):
@@ -76,18 +93,20 @@ class Reading(BaseModel):
     Attributes:
         name: cached or uncached.
         shift: By how many places the options were rotated.
+        direction: Which of the random directions was applied, in the random arm's cached readings.
         logprobs: For each option, the log-probability of its letter over the full vocabulary, in all token forms.
+        windows: How many windows the plan has.
         receipts: What the engine did, one entry a window.
-        computed_tokens: Tokens that were computed for it.
-        reused_tokens: Prompt tokens that were found in the cache.
+        cost: Tokens that it took.
     """
 
     name: ReadingName
     shift: int
+    direction: int | None = None
     logprobs: dict[str, float]
+    windows: int
     receipts: list[dict[str, Any]]
-    computed_tokens: int
-    reused_tokens: int
+    cost: Cost
 
 
 class IntrospectionState(StoreModel):
@@ -101,6 +120,9 @@ class IntrospectionState(StoreModel):
 def introspect(rotations: int = 2, library: str | None = None) -> Solver:
     """Run the scripted conversation and read the options' probabilities, cached and uncached.
 
+    In the random arm every direction is read in one rotation, in turn. The uncached reading is that of the same text, but for
+    prompt_only: there it is the text without the effect told.
+
     Args:
         rotations: In how many rotations the options are asked; as many as options cancels every letter bias.
         library: Folder of the vector library; default the shipped one that fits the model.
@@ -109,44 +131,39 @@ def introspect(rotations: int = 2, library: str | None = None) -> Solver:
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
         trial = Trial.model_validate(state.metadata)
-        treatment = trial.treatment(default_dose(model, library, trial.applied))
-        script = scripted_conversation(trial)
+        treatments = trial.treatments(default_dose(model, library, trial.applied))
+        shifts = rotation_shifts(len(trial.options), rotations)
         result = IntrospectionState(store=state.store)
-        result.strength = treatment.unit_strength * trial.dose
+        result.strength = treatments[0].unit_strength * trial.dose
         readings: list[Reading] = []
-        names: tuple[ReadingName, ...] = ("cached", "uncached")
-        for name in names:
-            async with span(f"{name} reading"):
-                for index, shift in enumerate(rotation_shifts(len(trial.options), rotations)):
-                    options = trial.options[shift:] + trial.options[:shift]
-                    messages = [*script, question(options)]
-                    plan = plan_windows(messages, {prompts.OPAQUE_LABEL: treatment})
-                    plan = plan if name == "cached" else plan.without_windows()
-                    output = await _read(model, trial, messages, plan, library, show=index == 0)
-                    reading = _reading(name, shift, options, output)
-                    readings.append(reading)
-                    if index == 0:
-                        _show(name, trial, messages, output, reading)
-                    if index == 0 and name == "cached":
-                        state.messages, state.output = [*messages, output.message], output
+        async with span("cached reading"):
+            for number, (direction, treatment, shift) in enumerate(cached_readings(trial, treatments, shifts)):
+                reading, messages, output = await _read(
+                    model, trial, "cached", shift, treatment, library, show=number == 0
+                )
+                reading.direction = direction
+                readings.append(reading)
+                if number == 0:
+                    state.messages, state.output = [*messages, output.output.message], output.output
+        async with span("uncached reading"):
+            for number, shift in enumerate(shifts):
+                readings.append((await _read(model, trial, "uncached", shift, None, library, show=number == 0))[0])
         result.readings = readings
         return state
 
     return solve
 
 
-def default_dose(model: Model, library: str | None, vector: str) -> float:
-    """Return the multiple of `vector` that dose 1.0 adds, from the library's card.
-
-    Raises:
-        TypeError: The model is not one of ours and cannot be steered.
-    """
-    if not hasattr(model.api, "library"):
-        raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
-    card = model.api.library(library).card
-    if vector not in card.default_doses:
-        raise ValueError(f"the library has no vector {vector!r}; it has {', '.join(sorted(card.default_doses))}")
-    return float(card.default_doses[vector])
+def cached_readings(
+    trial: Trial, treatments: Sequence[Treatment], shifts: Sequence[int]
+) -> Iterator[tuple[int | None, Treatment, int]]:
+    """Yield (number of the random direction, treatment, rotation) of each cached reading."""
+    if trial.arm == "random":
+        for index, treatment in enumerate(treatments):
+            yield index, treatment, shifts[index % len(shifts)]
+    else:
+        for shift in shifts:
+            yield None, treatments[0], shift
 
 
 def rotation_shifts(options: int, rotations: int) -> list[int]:
@@ -160,74 +177,88 @@ def rotation_shifts(options: int, rotations: int) -> list[int]:
     return [round(index * options / rotations) for index in range(rotations)]
 
 
-def scripted_conversation(trial: Trial) -> list[ChatMessage]:
-    """Return the conversation up to, and without, the question."""
-    words = FRAMINGS[trial.framing]
-    label = prompts.OPAQUE_LABEL
-    fill = {"label": label, "a_noun": f"{words.article} {words.noun}", "nouns": words.plural}
+def scripted_conversation(trial: Trial, told: bool | None = None) -> list[ChatMessage]:
+    """Return the conversation up to, and without, the question.
+
+    Args:
+        trial: The trial.
+        told: Whether the tool tells the effect in words; default in the prompt_only arm only.
+    """
+    words, wording, label = FRAMINGS[trial.framing], prompts.WORDINGS[trial.wording], trial.label
+    fill = {
+        "label": label,
+        "a_noun": f"{words.article} {words.noun}",
+        "nouns": words.plural,
+        "secret": prompts.UNTOLD if label == prompts.OPAQUE_LABEL else "",
+        "placeholder": prompts.PLACEHOLDER,
+    }
     system = prompts.SYSTEM.format(**fill)
     if primer := prompts.PRIMERS[trial.primer]:
         system = f"{system}\n\n{primer}"
+    answer = taken_text(label, trial.dose)
+    if trial.arm == "prompt_only" if told is None else told:
+        answer += prompts.TOLD.format(effect=catalogue()[trial.vector].effect)
     take = ToolCall(id="take", function=words.take_tool, arguments={"name": label, "dose": trial.dose})
     clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
     return [
         ChatMessageSystem(content=system),
-        ChatMessageUser(content=prompts.ANNOUNCE.format(**fill)),
+        ChatMessageUser(content=wording.announce.format(**fill)),
         ChatMessageAssistant(content="", tool_calls=[take]),
-        ChatMessageTool(content=taken_text(label, trial.dose), tool_call_id=take.id, function=take.function),
-        ChatMessageUser(content=prompts.ASK_PLACEHOLDER.format(placeholder=prompts.PLACEHOLDER)),
+        ChatMessageTool(content=answer, tool_call_id=take.id, function=take.function),
+        ChatMessageUser(content=wording.placeholder.format(**fill)),
         ChatMessageAssistant(content=prompts.PLACEHOLDER),
-        ChatMessageUser(content=prompts.ANNOUNCE_CLEAR.format(**fill)),
+        ChatMessageUser(content=wording.clear.format(**fill)),
         ChatMessageAssistant(content="", tool_calls=[clear]),
         ChatMessageTool(content=CLEARED_TEXT, tool_call_id=clear.id, function=clear.function),
     ]
 
 
-def question(options: Sequence[str]) -> ChatMessageUser:
+def question(options: Sequence[str], wording: int = 0, label: str = prompts.OPAQUE_LABEL) -> ChatMessageUser:
     """Return the multiple choice over `options`, lettered in the order given."""
-    entries = catalogue()
-    lines = (
-        f"{letter}. {name}: {entries[name].effect}" for letter, name in zip(ascii_uppercase, options, strict=False)
-    )
-    return ChatMessageUser(content=prompts.QUESTION.format(label=prompts.OPAQUE_LABEL, options="\n".join(lines)))
+    lines = (f"{letter}. {name}: {_effect(name)}" for letter, name in zip(ascii_uppercase, options, strict=False))
+    text = prompts.WORDINGS[wording].question.format(label=label, options="\n".join(lines))
+    return ChatMessageUser(content=text)
+
+
+def _effect(option: str) -> str:
+    return prompts.NONE_EFFECT if option == prompts.NONE_OPTION else catalogue()[option].effect
 
 
 async def _read(
-    model: Model, trial: Trial, messages: list[ChatMessage], plan: Plan, library: str | None, show: bool
-) -> ModelOutput:
-    letters = ascii_uppercase[: len(trial.options)]
-    request = SteeringRequest(
-        plan=plan, library=library, readout={letter: [letter] for letter in letters}, show_tokens=show
+    model: Model,
+    trial: Trial,
+    name: ReadingName,
+    shift: int,
+    treatment: Treatment | None,
+    library: str | None,
+    show: bool,
+) -> tuple[Reading, list[ChatMessage], Readout]:
+    """Read one rotation, with `treatment` or, uncached, without any window."""
+    options = trial.options[shift:] + trial.options[:shift]
+    script = scripted_conversation(trial, told=None if name == "cached" else False)
+    messages = [*script, question(options, trial.wording, trial.label)]
+    plan = Plan(messages=len(messages))
+    if treatment is not None:
+        plan = at_site(plan_windows(messages, {trial.label: treatment}), messages, trial.site)
+    letters = ascii_uppercase[: len(options)]
+    found = await read_answers(
+        model,
+        messages,
+        plan,
+        {letter: [letter] for letter in letters},
+        tools=tool_infos(trial.framing),
+        library=library,
+        show=f"steering map, {name} reading" if show else None,
     )
-    config = request.config(GenerateConfig(max_tokens=1, temperature=0.0))
-    return await model.generate(messages, tools=tool_infos(trial.framing), config=config)
-
-
-def _reading(name: ReadingName, shift: int, options: Sequence[str], output: ModelOutput) -> Reading:
-    if output.stop_reason == "model_length":
-        raise ValueError(f"the conversation does not fit: {output.error}; use a shorter primer or fewer options")
-    metadata = steering_report(output)
-    by_letter = metadata["readout"]
-    return Reading(
+    reading = Reading(
         name=name,
         shift=shift,
-        logprobs={option: by_letter[letter] for letter, option in zip(ascii_uppercase, options, strict=False)},
-        receipts=metadata["receipts"],
-        computed_tokens=metadata["computed_tokens"],
-        reused_tokens=metadata["reused_tokens"],
+        logprobs={option: found.logprobs[letter] for letter, option in zip(letters, options, strict=True)},
+        windows=len(plan.windows),
+        receipts=found.receipts,
+        cost=found.cost,
     )
-
-
-def _show(
-    name: ReadingName, trial: Trial, messages: Sequence[ChatMessage], output: ModelOutput, reading: Reading
-) -> None:
-    """Write to the transcript what was steered where, and what probability went where."""
-    metadata = steering_report(output)
-    transcript().info(
-        steering_map(metadata["tokens"], [message.role for message in messages], reading.receipts),
-        source=f"steering map, {name} reading",
-    )
-    transcript().info(
-        {"true option": trial.vector, "log-probability of each option's letter": dict(reading.logprobs)},
-        source=f"options, {name} reading, first rotation",
-    )
+    if show:
+        page = {"true option": trial.vector, "log-probability of each option's letter": dict(reading.logprobs)}
+        transcript().info(page, source=f"options, {name} reading, first rotation")
+    return reading, messages, found

@@ -11,9 +11,10 @@ import math
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from self_steering.steering.row import EngineRequest, Generation, Row, Signature
 from self_steering.steering.sampling import choose, set_logprobs, token_logprob
 
 MIN_CHUNK, MAX_CHUNK = 16, 256
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -84,7 +86,7 @@ class Engine:
         self._signatures = Signatures()
         self._prefill_arena = model.new_arena(1)
         self._decode_arena = model.new_arena(max_batch)
-        self._inbox: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[list[Row] | Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: deque[Row] = deque()
         self._decoding: list[Row] = []
         self._thread: threading.Thread | None = None
@@ -93,23 +95,46 @@ class Engine:
 
     def submit(self, request: EngineRequest) -> "Future[Generation]":
         """Queue a request; cancelling the future frees its row at the next step."""
-        if not 0 < len(request.ids) < self.context:
-            raise ValueError(f"prompt of {len(request.ids)} tokens; expected 1 to {self.context - 1}")
-        if request.sampling.max_tokens < 1:
-            raise ValueError(f"max_tokens is {request.sampling.max_tokens}; expected at least 1")
-        self._check(request)
-        future: Future[Generation] = Future()
+        return self.submit_all([request])[0]
+
+    def submit_all(self, requests: Sequence[EngineRequest]) -> "list[Future[Generation]]":
+        """Queue requests together: which of them share a batch, step by step, then follows from their order alone."""
+        for request in requests:
+            self._check(request)
+        futures: list[Future[Generation]] = [Future() for _ in requests]
+        rows = [Row(request, future, self._signatures) for request, future in zip(requests, futures, strict=True)]
+        self._put(rows)
+        return futures
+
+    def call(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Run `function` in the thread that owns the model, between two steps."""
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except Exception as error:  # noqa: BLE001  handed to the caller, which raises it
+                    future.set_exception(error)
+
+        self._put(run)
+        return future
+
+    def _put(self, item: "list[Row] | Callable[[], None]") -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the engine is closed; make a new one")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="steering-engine", daemon=True)
                 self._thread.start()
-            self._inbox.put(Row(request, future, self._signatures))
-        return future
+            self._inbox.put(item)
 
     def _check(self, request: EngineRequest) -> None:
         """Refuse what would fail in a step that other rows share."""
+        if not 0 < len(request.ids) < self.context:
+            raise ValueError(f"prompt of {len(request.ids)} tokens; expected 1 to {self.context - 1}")
+        if request.sampling.max_tokens < 1:
+            raise ValueError(f"max_tokens is {request.sampling.max_tokens}; expected at least 1")
         outside = sorted({token for token in request.ids if not 0 <= token < self.model.vocabulary})
         if outside:
             raise ValueError(f"prompt tokens {outside}; expected 0 to {self.model.vocabulary - 1}")
@@ -148,9 +173,10 @@ class Engine:
         while self._receive():
             self._drop_cancelled()
             if self._waiting and len(self._decoding) < self._max_batch:
+                # Prompts first: a fuller batch decodes more tokens for about the same time.
                 row = self._waiting[0]
                 self._guarded([row], self._prefill_chunk, row)
-            if self._decoding:
+            elif self._decoding:
                 self._guarded(list(self._decoding), self._decode_step)
         for row in [*self._waiting, *self._decoding]:
             _fail(row, RuntimeError("the engine was closed while this request ran"))
@@ -159,11 +185,14 @@ class Engine:
         """Take new rows in, waiting for one if there is nothing else to do; False once closed."""
         idle = not (self._waiting or self._decoding)
         while idle or not self._inbox.empty():
-            row = self._inbox.get()
-            if row is None:
+            item = self._inbox.get()
+            if item is None:
                 return False
-            self._waiting.append(row)
-            idle = False
+            if isinstance(item, list):
+                self._waiting.extend(item)
+                idle = idle and not item
+            else:
+                item()
         return True
 
     def _guarded(self, rows: list[Row], action: Callable[..., None], *args: Row) -> None:

@@ -23,6 +23,7 @@ if nnsight_c.unmount is not None and hasattr(object, "save"):
 
 _MASKS = {"full_attention", "sliding_attention"}
 _ATTENTION = {"sdpa", "eager"}
+_FINAL_NORMS = {"norm", "final_layernorm", "final_layer_norm", "ln_f"}
 
 
 class SteeringFault(RuntimeError):  # noqa: N818  a fault in the field's sense, not a caller's error
@@ -93,6 +94,19 @@ class StepResult:
     projections: list[torch.Tensor] = field(default_factory=list)
 
 
+@dataclass
+class Reading:
+    """What the unsteered model holds while it reads.
+
+    Attributes:
+        outputs: For each decoder layer its output [rows, tokens, hidden].
+        logits: Tensor [rows, tokens, vocabulary], where asked for.
+    """
+
+    outputs: list[torch.Tensor]
+    logits: torch.Tensor | None
+
+
 class SteeredModel:
     """A decoder-only transformers model whose layer outputs can be edited through nnsight.
 
@@ -137,17 +151,7 @@ class SteeredModel:
             SteeringFault: What was realised is not what was planned.
         """
         rows, tokens = ids.shape
-        arena.reserve(max(arena.past) + tokens)
-        past = torch.tensor(arena.past, device=self.device)
-        positions = past[:, None] + torch.arange(tokens, device=self.device)
-        inputs: dict[str, Any] = {
-            "input_ids": ids.to(self.device),
-            "position_ids": positions,
-            "attention_mask": self._masks(positions, max(arena.past) + tokens),
-            "past_key_values": arena,
-            "use_cache": True,
-            "logits_to_keep": 1,
-        }
+        inputs = {**self._inputs(ids, arena), "logits_to_keep": 1}
         if not edits:
             return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
         per_layer = [_LayerEdits(layer, edits, rows, tokens, self) for layer in _layers_of(edits)]
@@ -164,14 +168,62 @@ class SteeredModel:
         return StepResult(logits[:, -1].float().cpu(), _projections(per_layer, edits))
 
     @torch.no_grad()
-    def layer_outputs(self, ids: torch.Tensor) -> list[torch.Tensor]:
-        """Return every decoder layer's output [rows, tokens, hidden] over `ids` [rows, tokens], nothing steered."""
+    def read(self, ids: torch.Tensor, arena: Arena | None = None, *, logits: bool = False) -> Reading:
+        """Read `ids` [rows, tokens] after what `arena` holds, nothing steered.
+
+        Args:
+            ids: The tokens; pad on the right, where causal attention keeps it from touching what stands before.
+            arena: Keys and values of what was before, which takes in those of `ids` too; None starts afresh.
+            logits: Whether the logits at every position are wanted.
+        """
+        rows = len(ids)
+        if arena is None:
+            arena = self.new_arena(rows)
+            arena.past = (0,) * rows
+        inputs = {**self._inputs(ids, arena), "logits_to_keep": 0 if logits else 1}
         outputs: list[torch.Tensor] = []
-        with self._nn.trace(input_ids=ids.to(self.device), use_cache=False, logits_to_keep=1):
+
+        def forward(*_: Any, **__: Any) -> Any:
+            return self.hf(**inputs)
+
+        with self._nn.trace(inputs["input_ids"], fn=forward) as tracer:
             for layer in range(self.n_layers):
                 output = self._layers[layer].output
                 outputs.append(output[0] if isinstance(output, tuple) else output)
-        return outputs
+            found = nnsight.save(tracer.result.logits)
+        return Reading(outputs, found if logits else None)
+
+    def _inputs(self, ids: torch.Tensor, arena: Arena) -> dict[str, Any]:
+        """Return what the model is called with to run `ids` after what `arena` holds."""
+        tokens = ids.shape[1]
+        arena.reserve(max(arena.past) + tokens)
+        past = torch.tensor(arena.past, device=self.device)
+        positions = past[:, None] + torch.arange(tokens, device=self.device)
+        return {
+            "input_ids": ids.to(self.device),
+            "position_ids": positions,
+            "attention_mask": self._masks(positions, max(arena.past) + tokens),
+            "past_key_values": arena,
+            "use_cache": True,
+        }
+
+    @torch.no_grad()
+    def unembed(self, h: torch.Tensor) -> torch.Tensor:
+        """Return what a residual-stream vector [hidden] is worth to each token [vocabulary], through final norm and unembedding.
+
+        Raises:
+            ValueError: The decoder's final norm cannot be told.
+        """
+        decoder: Any = self.hf.get_decoder()  # type: ignore[no-untyped-call]  # untyped in transformers
+        norms = [module for name, module in decoder.named_children() if name in _FINAL_NORMS]
+        if len(norms) != 1:
+            raise ValueError(
+                f"{type(decoder).__name__}: no final norm among {[name for name, _ in decoder.named_children()]}"
+            )
+        head: Any = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
+        weight = head.weight
+        normed = norms[0](h.to(next(norms[0].parameters()).device, self.dtype)[None])
+        return torch.as_tensor(head(normed.to(weight.device))[0]).float().cpu()
 
     def vector(self, direction: DirectionTensor, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (v, v/‖v‖) of a layer in float32 on the device of `like`."""

@@ -80,10 +80,12 @@ class _ArenaLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # the base
             own_keys[:1, :, past[0] : past[0] + tokens] = key_states
             own_values[:1, :, past[0] : past[0] + tokens] = value_states
         else:
-            where = torch.tensor(past, device=key_states.device)
-            which = torch.arange(rows, device=key_states.device)
-            own_keys[which, :, where] = key_states[:, :, 0]
-            own_values[which, :, where] = value_states[:, :, 0]
+            where = torch.tensor(past, device=key_states.device)[:, None] + torch.arange(
+                tokens, device=key_states.device
+            )
+            which = torch.arange(rows, device=key_states.device)[:, None]
+            own_keys[which, :, where] = key_states.transpose(1, 2)
+            own_values[which, :, where] = value_states.transpose(1, 2)
         length = max(past) + tokens
         return own_keys[:rows, :, :length], own_values[:rows, :, :length]
 
@@ -100,8 +102,7 @@ class _ArenaLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # the base
 class Arena(Cache):
     """Keys and values for up to `rows` rows; row r of a forward step is row r of the arena.
 
-    Before each step `past` is set to the number of tokens that each row already holds. A step runs either one row with
-    any number of tokens, or several rows with one token each.
+    Before each step `past` is set to the number of tokens that each row already holds.
 
     Args:
         rows: Number of rows.

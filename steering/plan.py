@@ -6,7 +6,8 @@ time, travels in the request, and lands in the log. It speaks of messages; only 
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Self
+from itertools import groupby
+from typing import Literal, Self
 
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolCall
@@ -16,6 +17,7 @@ from self_steering.steering.framings import CLEAR_TOOL, TAKE_TOOLS
 
 DEFAULT_DOSE = 1.0
 MAX_DOSE = 10.0
+Site = Literal["both", "user", "assistant"]
 
 
 class PlanError(ValueError):
@@ -27,14 +29,16 @@ class Direction(BaseModel):
 
     Attributes:
         vector: Name of a vector of the library.
-        random_seed: If set, not the vector itself but a seeded Gaussian direction, rescaled to the vector's norm in
-            each layer.
+        random_seed: If set, not the vector itself but one of a seeded set of random directions, orthogonal to the vector
+            and to each other, with the vector's norm in each layer.
+        random_index: Which of the set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vector: str
     random_seed: int | None = None
+    random_index: int = 0
 
 
 class Treatment(BaseModel):
@@ -114,6 +118,29 @@ class Plan(BaseModel):
     def without_windows(self) -> "Plan":
         """Return the plan of the uncached reading: the same conversation, nothing steered."""
         return Plan(messages=self.messages)
+
+
+def at_site(plan: Plan, messages: Sequence[ChatMessage], site: Site) -> Plan:
+    """Return a plan that steers, of every window, only the messages of one side.
+
+    Args:
+        plan: The plan.
+        messages: The conversation that it was made for.
+        site: `assistant` steers what the assistant said (and will say while a window is open), `user` everything else: user
+            messages and tools' answers; `both` changes nothing.
+    """
+    if site == "both":
+        return plan
+    ours = [(message.role == "assistant") == (site == "assistant") for message in messages]
+    windows: list[Window] = []
+    for window in plan.windows:
+        stop = len(messages) if window.stop is None else window.stop
+        runs = groupby(range(window.start, stop), key=ours.__getitem__)
+        spans: list[tuple[int, int | None]] = [(run[0], run[-1] + 1) for keep, found in runs if keep and (run := list(found))]
+        if window.stop is None and site == "assistant":
+            spans = [*spans, (len(messages), None)]
+        windows += [window.model_copy(update={"start": start, "stop": end}) for start, end in spans]
+    return Plan(messages=plan.messages, windows=tuple(windows))
 
 
 def check_dose(dose: object, max_dose: float = MAX_DOSE) -> float:

@@ -11,7 +11,7 @@ SETTINGS = ("ferry", "attic")
 
 
 def write_stories(folder: Path, stories: Mapping[str, Mapping[str, str]], settings: Sequence[str]) -> Path:
-    """Write `stories` as a folder that `load_corpus` reads."""
+    """Write `stories`, one a state and setting, as a folder that `load_corpus` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f'{name} = "a place"' for name in settings]
     (folder / "settings.toml").write_text("\n".join(["[settings]", *lines]), encoding="utf-8")
@@ -29,4 +29,6 @@ def small_corpus(states: Sequence[str] = STATES, settings: Sequence[str] = SETTI
 
 def small_stories(folder: Path, states: Sequence[str] = STATES, settings: Sequence[str] = SETTINGS) -> Path:
     """Write the shipped stories of a few states in a few settings to `folder`."""
-    return write_stories(folder, small_corpus(states, settings).stories, settings)
+    stories = small_corpus(states, settings).stories
+    single = {state: {name: text for name, (text,) in told.items()} for state, told in stories.items()}
+    return write_stories(folder, single, settings)

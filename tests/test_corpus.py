@@ -63,7 +63,7 @@ def test_each_file_tells_all_thirty_settings(corpus: Corpus, state: str):
 def test_each_story_shows_its_state_as_it_should(corpus: Corpus, state: str):
     """Sixty to ninety words, no forbidden word, and an obsession's name three times."""
     entry = None if state == NEUTRAL else catalogue()[state]
-    for setting, text in corpus.stories[state].items():
+    for setting, (text,) in corpus.stories[state].items():
         assert 60 <= len(text.split()) <= 90, setting
         if entry is not None:
             assert entry.forbidden(text) == [], setting
@@ -75,7 +75,7 @@ def test_each_story_shows_its_state_as_it_should(corpus: Corpus, state: str):
 def test_no_two_stories_of_a_state_share_a_phrase(corpus: Corpus, state: str):
     """No run of five words comes back in another story of the same state, which would be the template's and not the state's."""
     seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for setting, text in corpus.stories[state].items():
+    for setting, (text,) in corpus.stories[state].items():
         said = words(text)
         for i in range(len(said) - 4):
             seen[tuple(said[i : i + 5])].add(setting)
@@ -87,7 +87,7 @@ def test_no_story_is_nearly_another(corpus: Corpus):
     runs = {}
     holders = defaultdict(list)
     for state, stories in corpus.stories.items():
-        for setting, text in stories.items():
+        for setting, (text,) in stories.items():
             said = words(text)
             runs[state, setting] = {tuple(said[i : i + 3]) for i in range(len(said) - 2)}
             for run in runs[state, setting]:
@@ -128,7 +128,8 @@ def test_a_folder_is_read_as_it_was_written(folder: Path):
     corpus = load_corpus(folder)
     assert corpus.states == ["calm"]
     assert corpus.settings == SETTINGS
-    assert corpus.stories["calm"] == {"attic": "dust and light", "ferry": "water"}
+    assert corpus.stories["calm"] == {"attic": ("dust and light",), "ferry": ("water",)}
+    assert (corpus.size, corpus.paired) == (4, True)
 
 
 def test_the_hash_follows_the_texts_and_not_the_files(folder: Path):
@@ -136,12 +137,26 @@ def test_the_hash_follows_the_texts_and_not_the_files(folder: Path):
     before = load_corpus(folder).hash()
     (folder / "calm.toml").write_text('# c\n[stories]\nferry = "water"\nattic = " dust "', encoding="utf-8")
     assert load_corpus(folder).hash() == before
+    (folder / "settings.toml").write_text('[settings]\nferry = "a boat"\nattic = "a roof"', encoding="utf-8")
+    assert load_corpus(folder).hash() == before
     (folder / "calm.toml").write_text('[stories]\nferry = "dust"\nattic = "water"', encoding="utf-8")
     assert load_corpus(folder).hash() != before
     write_stories(folder, {"calm": STORIES["calm"], "proud": STORIES["calm"]}, SETTINGS)
     assert load_corpus(folder, ["calm"]).hash() == before
     assert load_corpus(folder).hash() != before
     assert load_corpus(folder, ["proud"]).hash() != before
+
+
+def test_the_hash_covers_every_story_of_a_setting_in_any_order():
+    """The order of states, settings and stories says nothing; one story less, or moved to another setting, does."""
+    neutral = {"attic": ("a box",), "ferry": ("a boat",)}
+    made = Corpus(SETTINGS, {NEUTRAL: neutral, "calm": {"attic": ("dust", "light"), "ferry": ("water",)}})
+    turned = Corpus(SETTINGS[::-1], {"calm": {"ferry": ("water",), "attic": ("light", "dust")}, NEUTRAL: neutral})
+    fewer = Corpus(SETTINGS, {NEUTRAL: neutral, "calm": {"attic": ("dust",), "ferry": ("water",)}})
+    moved = Corpus(SETTINGS, {NEUTRAL: neutral, "calm": {"attic": ("dust",), "ferry": ("light", "water")}})
+    assert turned.hash() == made.hash()
+    assert len({made.hash(), fewer.hash(), moved.hash()}) == 3
+    assert (made.size, fewer.size) == (5, 4)
 
 
 SPOILT = {

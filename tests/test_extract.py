@@ -35,7 +35,7 @@ def plain_vectors(
 ) -> dict[str, torch.Tensor]:
     """Return the differences of means, by the definition."""
     means = {
-        state: torch.stack([plain_mean(model, tokenizer, text, SKIP) for text in stories.values()]).mean(0)
+        state: torch.stack([plain_mean(model, tokenizer, text, SKIP) for (text,) in stories.values()]).mean(0)
         for state, stories in corpus.stories.items()
     }
     return {state: value - means[NEUTRAL] for state, value in means.items() if state != NEUTRAL}
@@ -119,7 +119,7 @@ def test_the_card_says_how_the_vectors_were_made(model: PreTrainedModel, tokeniz
     assert card.calibrated is False
     for state, vector in library.vectors.items():
         assert card.norms[state] == pytest.approx(vector.norm(dim=-1).tolist(), abs=1e-3)
-    neutral = [plain_mean(model, tokenizer, text, SKIP).norm(dim=-1) for text in CORPUS.stories[NEUTRAL].values()]
+    neutral = [plain_mean(model, tokenizer, text, SKIP).norm(dim=-1) for (text,) in CORPUS.stories[NEUTRAL].values()]
     assert card.residual_norms == pytest.approx(torch.stack(neutral).mean(0).tolist(), abs=1e-2)
 
 

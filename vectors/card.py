@@ -5,11 +5,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-Construction = Literal["difference", "centred"]
+Construction = Literal["difference", "centred", "denoised"]
 
-VECTORS_FILE, CARD_FILE = "vectors.safetensors", "card.json"
+VECTORS_FILE, CARD_FILE, CALIBRATION_FILE = "vectors.safetensors", "card.json", "calibration.json"
+REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 
 
 class LibraryError(ValueError):
@@ -26,32 +27,50 @@ class LibraryCard(BaseModel):
         fingerprint: Fingerprint of the model's weights (`steering.models.fingerprint`).
         hidden: Width of the residual stream.
         layers: Decoder layers whose outputs the vectors are added to.
-        construction: `difference` (state minus neutral, paired by setting) or `centred` (the mean over states removed).
+        construction: How vectors are made from activations (`vectors.construct`).
+        scaled_to: Norm that each layer's vector is scaled to; None if it is left as it is.
         skipped_tokens: Tokens at the start of each story that do not count.
         corpus: Hash of the stories.
         norms: For each vector, its norm at each layer.
         residual_norms: Mean norm of the residual stream at each layer over the neutral stories.
         default_doses: For each vector, the multiple of it that dose 1.0 adds.
-        calibrated: Whether the default doses were found by calibration; otherwise they are one fixed number.
-        sha256: Hash of `vectors.safetensors`.
+        faults: For each vector that is marked bad, why.
+        sha256: Hash of each file of the library but this one. With `calibration.json` among them the default doses were
+            found by calibration; otherwise they are one fixed number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     model: str
     revision: str | None
     fingerprint: str
     hidden: int
     layers: list[int]
     construction: Construction
+    scaled_to: float | None
     skipped_tokens: int
     corpus: str
     norms: dict[str, list[float]]
     residual_norms: list[float]
     default_doses: dict[str, float]
-    calibrated: bool
-    sha256: str
+    faults: dict[str, list[str]]
+    sha256: dict[str, str]
+
+    @field_validator("sha256")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(value) - {VECTORS_FILE, REPORT_FILE, CALIBRATION_FILE})
+        if unknown or VECTORS_FILE not in value:
+            raise ValueError(
+                f"hashes of {', '.join(sorted(value)) or 'no file'}; expected {VECTORS_FILE} and its evidence"
+            )
+        return value
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the default doses were found by calibration."""
+        return CALIBRATION_FILE in self.sha256
 
 
 def library_folder(name: str) -> Path:

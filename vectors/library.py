@@ -1,23 +1,35 @@
 """A library of steering vectors for one model: a safetensors file, and a card that says what it is.
 
-The library is a folder with `vectors.safetensors` (one tensor [layers, hidden] in float32 a vector) and `card.json`.
-Loading refuses a library that was made for another model.
+The library is a folder with `vectors.safetensors` (one tensor [layers, hidden] in float32 a vector), `card.json`, and the
+evidence for it: `report.json`, `calibration.json` and the page `report.html`. Loading refuses a library that was made for
+another model, or whose files are not those that the card describes.
 """
 
 import hashlib
 import json
-import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryCard, LibraryError, read_card
+from self_steering.vectors.card import (
+    CALIBRATION_FILE,
+    CARD_FILE,
+    VECTORS_FILE,
+    LibraryCard,
+    LibraryError,
+    read_card,
+)
 from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.files import replace_folder
+from self_steering.vectors.report import Calibration
 
 
 @dataclass(frozen=True)
@@ -48,12 +60,40 @@ class Library:
             raise LibraryError(f"no vector {name!r} in this library; it has: {', '.join(self.names)}")
         return self.vectors[name]
 
-    def save(self, folder: Path) -> None:
-        """Write the library to `folder`, each file complete or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / VECTORS_FILE, serialised(self.vectors))
-        card = json.dumps(self.card.model_dump(), indent=1, sort_keys=True) + "\n"
-        _write(folder / CARD_FILE, card.encode())
+    def save(self, folder: Path, evidence: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Write the library to `folder`, complete or not at all; a library that is there is replaced.
+
+        Args:
+            folder: Where to.
+            evidence: Further files by name, those that the card has hashes of among them.
+
+        Raises:
+            LibraryError: `folder` holds something that is no library.
+        """
+        check_target(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            scratch.chmod(0o755)
+            card = json.dumps(self.card.model_dump(), indent=1, sort_keys=True) + "\n"
+            files = {VECTORS_FILE: serialised(self.vectors), CARD_FILE: card.encode(), **evidence}
+            for name, data in files.items():
+                (scratch / name).write_bytes(data)
+            replace_folder(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_target(folder: Path) -> None:
+    """Raise unless a library can be written to `folder`: it is not there, empty, or a library already.
+
+    Raises:
+        LibraryError: It is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise LibraryError(f"{folder} is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD_FILE).exists():
+        raise LibraryError(f"{folder} holds files that are no vector library; name another folder")
 
 
 def serialised(vectors: Mapping[str, torch.Tensor]) -> bytes:
@@ -62,19 +102,8 @@ def serialised(vectors: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def content_hash(data: bytes) -> str:
-    """Return the hash that a card records of its vectors."""
+    """Return the hash that a card records of a file."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
 
 
 def load_library(folder: Path, fingerprint: str | None = None) -> Library:
@@ -93,17 +122,26 @@ def load_library(folder: Path, fingerprint: str | None = None) -> Library:
             f"the library in {folder} was made for {card.model!r} (weights {card.fingerprint}), not for this model "
             f"(weights {fingerprint}); build one with `self-steering vectors build --model MODEL --out FOLDER`"
         )
+    for name in card.sha256:
+        _check_file(folder / name, card.sha256[name])
     path = folder / VECTORS_FILE
     try:
-        data = path.read_bytes()
-        vectors = load(data)
+        vectors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise LibraryError(f"{path} cannot be read: {error}; build the library again") from error
-    found = content_hash(data)
-    if found != card.sha256:
-        raise LibraryError(f"{path} is not the file that its card describes (sha256 {found}); build the library again")
     _check_vectors(path, card, vectors)
+    if card.calibrated:
+        _check_doses(folder / CALIBRATION_FILE, card)
     return Library(card=card, vectors=vectors)
+
+
+def _check_file(path: Path, expected: str) -> None:
+    try:
+        found = content_hash(path.read_bytes())
+    except OSError as error:
+        raise LibraryError(f"{path} cannot be read: {error}; build the library again") from error
+    if found != expected:
+        raise LibraryError(f"{path} is not the file that its card describes (sha256 {found}); build the library again")
 
 
 def _check_vectors(path: Path, card: LibraryCard, vectors: Mapping[str, torch.Tensor]) -> None:
@@ -117,3 +155,16 @@ def _check_vectors(path: Path, card: LibraryCard, vectors: Mapping[str, torch.Te
             raise LibraryError(f"{path}: {name} has a layer that is zero or not finite; build the library again")
     if missing := sorted(set(vectors) ^ set(card.default_doses)):
         raise LibraryError(f"{path} and its card disagree about {', '.join(missing)}; build the library again")
+
+
+def _check_doses(path: Path, card: LibraryCard) -> None:
+    """Raise unless the card's default doses are those that calibration found for these vectors."""
+    try:
+        record = Calibration.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise LibraryError(f"{path} is not a valid record: {error}; build the library again") from error
+    found = {name: one.dose for name, one in record.vectors.items()}
+    if found != card.default_doses or record.vectors_sha256 != card.sha256[VECTORS_FILE]:
+        raise LibraryError(
+            f"{path} found other doses, or doses of other vectors, than its card has; build the library again"
+        )

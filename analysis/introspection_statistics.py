@@ -1,0 +1,216 @@
+"""What one introspection log says, with intervals, tests and the power that its design has.
+
+Gaps are averaged within a cluster first, and tests are t-tests over clusters: vectors, and wordings of the prompt. The
+primary comparisons are corrected together by Holm's method.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from inspect_ai.log import EvalLog, EvalSample
+from scipy.stats import t as t_distribution
+from scipy.stats import ttest_1samp
+from statsmodels.stats.multitest import multipletests
+
+from self_steering.scorers.identification import Answered, answered_of
+
+SCORER = "introspection_scorer"
+POWER, LEVEL = 0.8, 0.05
+# What is compared with what; None compares with no gap at all.
+PRIMARY: tuple[tuple[str, str | None], ...] = (
+    ("real", None),
+    ("real", "random"),
+    ("real", "other"),
+    ("real", "opposite"),
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored sample.
+
+    Attributes:
+        trial: Its metadata.
+        value: Its scores by name.
+        metadata: The score's metadata.
+    """
+
+    trial: Mapping[str, object]
+    value: Mapping[str, float]
+    metadata: Mapping[str, object]
+
+    @property
+    def arm(self) -> str:
+        """Its arm."""
+        return str(self.trial["arm"])
+
+    @property
+    def question(self) -> tuple[str, ...]:
+        """What all arms of one question share."""
+        options: Sequence[str] = self.trial["options"]  # type: ignore[assignment]  # written by our task
+        return (str(self.trial["vector"]), *options)
+
+    @property
+    def answered(self) -> Answered:
+        """How the answer was spread over the options."""
+        return answered_of(self.trial, self.metadata)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean over clusters.
+
+    Attributes:
+        name: What is compared.
+        n: Samples, or pairs of samples, that went in.
+        mean: Mean of the clusters' means.
+        by_vector: Clusters and 95 % t-interval, clustered by vector; None with one cluster.
+        by_wording: The same clustered by the prompt's wording.
+        p: Two-sided p of the t-test over vectors; None with one cluster or no spread.
+        detectable: The smallest true mean that this design finds with 80 % power, two-sided at 5 %.
+        p_holm: `p` corrected over the primary comparisons.
+    """
+
+    name: str
+    n: int
+    mean: float
+    by_vector: "Interval | None"
+    by_wording: "Interval | None"
+    p: float | None
+    detectable: float | None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % t-interval over clusters."""
+
+    clusters: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Where the real arm's mean gap lies among those of random directions.
+
+    Attributes:
+        directions: How many random directions there are.
+        above: How many of them have a mean gap at least as large.
+        p: (above + 1) / (directions + 1).
+    """
+
+    directions: int
+    above: int
+    p: float
+
+
+def scored_samples(log: EvalLog) -> list[Scored]:
+    """Return the scored samples of an introspection log.
+
+    Raises:
+        ValueError: The log is not finished, or not of this experiment.
+    """
+    if log.status != "success" or log.results is None:
+        raise ValueError(f"{log.location} is not finished (status {log.status}); finish it with `inspect eval-retry`")
+    found = [one for sample in log.samples or [] if (one := _scored(sample)) is not None]
+    if not found:
+        raise ValueError(f"{log.location} has no scored introspection sample (task {log.eval.task})")
+    return found
+
+
+def _scored(sample: EvalSample) -> Scored | None:
+    score = (sample.scores or {}).get(SCORER)
+    if score is None or not isinstance(score.value, dict) or "arm" not in sample.metadata:
+        return None
+    value = {name: float(figure) for name, figure in score.value.items() if isinstance(figure, int | float)}
+    return Scored(sample.metadata, value, score.metadata or {})
+
+
+def arm_effect(samples: Sequence[Scored], arm: str, what: str) -> Effect | None:
+    """Return the mean of one score in one arm; None if it is nowhere."""
+    rows = [(s.trial, s.value[what]) for s in samples if s.arm == arm and what in s.value]
+    return _effect(arm, rows) if rows else None
+
+
+def primary_effects(samples: Sequence[Scored]) -> list[Effect]:
+    """Return the primary comparisons that the log's arms allow, corrected by Holm's method."""
+    arms = {s.arm for s in samples}
+    effects = [
+        _difference(samples, first, second)
+        for first, second in PRIMARY
+        if first in arms and (second is None or second in arms)
+    ]
+    tested = [effect for effect in effects if effect.p is not None]
+    if not tested:
+        return effects
+    corrected = multipletests([effect.p for effect in tested], alpha=LEVEL, method="holm")[1]
+    by_name = {effect.name: float(p) for effect, p in zip(tested, corrected, strict=True)}
+    return [Effect(**{**vars(effect), "p_holm": by_name.get(effect.name)}) for effect in effects]
+
+
+def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Effect:
+    """Return the gap of one arm less that of another, question by question."""
+    base = {s.question: s.value["gap"] for s in samples if s.arm == second}
+    rows = [
+        (s.trial, s.value["gap"] - (base[s.question] if second else 0.0))
+        for s in samples
+        if s.arm == first and (second is None or s.question in base)
+    ]
+    return _effect(first if second is None else f"{first} - {second}", rows)
+
+
+def _effect(name: str, rows: Sequence[tuple[Mapping[str, object], float]]) -> Effect:
+    by_vector = _cluster_means(rows, "vector")
+    spread = float(np.std(by_vector, ddof=1)) if len(by_vector) > 1 else 0.0
+    p = float(ttest_1samp(by_vector, 0.0).pvalue) if spread > 0 else None
+    return Effect(
+        name=name,
+        n=len(rows),
+        mean=fmean(by_vector),
+        by_vector=_interval(by_vector),
+        by_wording=_interval(_cluster_means(rows, "wording")),
+        p=p,
+        detectable=_detectable(spread, len(by_vector)) if spread > 0 else None,
+    )
+
+
+def _cluster_means(rows: Sequence[tuple[Mapping[str, object], float]], key: str) -> list[float]:
+    clusters: dict[str, list[float]] = {}
+    for trial, value in rows:
+        clusters.setdefault(str(trial[key]), []).append(value)
+    return [fmean(values) for values in clusters.values()]
+
+
+def _interval(means: Sequence[float]) -> Interval | None:
+    if len(means) < 2:
+        return None
+    half = float(t_distribution.ppf(1 - LEVEL / 2, len(means) - 1) * np.std(means, ddof=1) / math.sqrt(len(means)))
+    return Interval(len(means), fmean(means) - half, fmean(means) + half)
+
+
+def _detectable(spread: float, clusters: int) -> float:
+    """Return the mean that a two-sided t-test over the clusters finds with 80 % power, by the usual sum of quantiles."""
+    quantiles = t_distribution.ppf([1 - LEVEL / 2, POWER], clusters - 1)
+    return float(quantiles.sum() * spread / math.sqrt(clusters))
+
+
+def rank_among_random(samples: Sequence[Scored]) -> Rank | None:
+    """Return where the real mean gap lies among those of the random directions; None without both arms.
+
+    Each direction's gap is averaged over the questions, each asked in one rotation; the real gap over all of them.
+    """
+    by_direction: dict[int, list[float]] = {}
+    for sample in samples:
+        if sample.arm == "random":
+            gaps: Sequence[Mapping[str, float]] = sample.metadata["gaps"]  # type: ignore[assignment]  # by our scorer
+            for gap in gaps:
+                by_direction.setdefault(int(gap["direction"]), []).append(gap["gap"])
+    real = [sample.value["gap"] for sample in samples if sample.arm == "real"]
+    if not real or not by_direction:
+        return None
+    above = sum(fmean(gaps) >= fmean(real) for gaps in by_direction.values())
+    return Rank(len(by_direction), above, (above + 1) / (len(by_direction) + 1))

@@ -1,0 +1,131 @@
+"""Detection (RQ2): can a model tell whether anything was in its activations a moment ago, whatever it was?
+
+A label is called, a sentence is read, the label is cleared. The text is the same at every dose and with no injection at all. Beside
+the detection question, control questions that nothing injected can change are asked under the very same injection, so that
+a general shift towards yes is seen and taken out.
+
+    inspect eval evals/detection.py
+    inspect eval evals/detection.py --model nnsight/Qwen/Qwen3-8B -T library=./qwen3-8b -T n_per_vector=30
+"""
+
+import random
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset
+
+from self_steering.evals.injections import chosen_arms, injection_sample, injections, library_vectors, whole_number
+from self_steering.evals.parameters import default_model, one_of
+from self_steering.scorers.detection import detection_scorer
+from self_steering.solvers.detect import DetectionTrial, detect, detection_script
+from self_steering.solvers.detection_prompts import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
+from self_steering.solvers.stretch_prompts import SENTENCES
+from self_steering.solvers.stretches import Arm
+from self_steering.steering.framings import FRAMINGS, FramingName
+from self_steering.steering.plan import check_dose
+from self_steering.vectors.catalogue import catalogue
+
+MAX_PER_VECTOR = len(LABELS) * len(SENTENCES) * len(DETECTION_QUESTIONS) // len(catalogue())
+
+
+@task
+def detection(
+    vectors: str | list[str] = "core",
+    n_per_vector: int = 1,
+    arm: str | list[str] = "real,placebo,random",
+    doses: str | float | list[str | float] = "0.5,1,2",
+    controls: int = 3,
+    framing: FramingName = "vectors",
+    library: str | None = None,
+    seed: int = 0,
+) -> Task:
+    """Was anything injected? Log-odds of yes, d', AUROC, false alarms, and the shift beyond that of control questions.
+
+    Args:
+        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        n_per_vector: Trials a vector and condition; each has another text, the same in all conditions.
+        arm: Arms separated by commas: real, placebo, random. Placebo is needed: there is no false alarm without it.
+        doses: Doses of the real and the random arm, separated by commas, as multiples of the library's default.
+        controls: How many always-no and how many always-yes questions are asked, each.
+        framing: drugs, aids or vectors.
+        library: Folder of the vector library; default the shipped one that fits the model.
+        seed: Seed of texts, random directions and sampled self-reports.
+    """
+    folder, picked = library_vectors(library, vectors)
+    arms = chosen_arms(arm)
+    if "placebo" not in arms:
+        raise ValueError(f"arm={arm!r} has no trials without injection, so no false alarms; add placebo")
+    trials = make_trials(
+        vectors=picked,
+        arms=arms,
+        doses=parse_doses(doses),
+        n_per_vector=whole_number(n_per_vector, "n_per_vector", 1, MAX_PER_VECTOR),
+        framing=one_of(framing, "framing", FRAMINGS),  # type: ignore[arg-type]  # just checked
+        seed=seed,
+    )
+    whole_number(controls, "controls", 1, len(ALWAYS_NO))
+    samples = [
+        injection_sample(
+            trial,
+            detection_script(trial),
+            f"{trial.vector}-{index}-{trial.condition}",
+            target="no" if trial.arm == "placebo" else "yes",
+            condition=trial.condition,
+            prompt=trial.wording,
+        )
+        for trial, index in trials
+    ]
+    return Task(
+        dataset=MemoryDataset(samples, name="detection"),
+        solver=detect(controls=controls, library=folder),
+        scorer=detection_scorer(),
+        model=default_model(),
+        version="1-A",
+        metadata={"experiment": "detection", "seed": seed},
+        tags=["detection", f"framing-{framing}"],
+    )
+
+
+def parse_doses(doses: str | float | Sequence[str | float]) -> list[float]:
+    """Return the doses that a parameter lists.
+
+    Raises:
+        ValueError: One is no number, out of range, zero, or comes twice.
+    """
+    parts = doses.split(",") if isinstance(doses, str) else doses if isinstance(doses, Sequence) else [doses]
+    found = []
+    for part in parts:
+        try:
+            found.append(check_dose(float(part) if isinstance(part, str) else part))
+        except ValueError as error:
+            raise ValueError(f"doses={doses!r}: {error}; give numbers separated by commas, such as 0.5,1,2") from error
+    if not found or 0 in found or len(set(found)) != len(found):
+        raise ValueError(f"doses={doses!r}; give each dose once, and none that is zero: the placebo arm has that")
+    return found
+
+
+def make_trials(
+    *, vectors: list[str], arms: list[Arm], doses: list[float], n_per_vector: int, framing: FramingName, seed: int
+) -> list[tuple[DetectionTrial, int]]:
+    """Return (trial, number of the text for its vector), all conditions of one text side by side.
+
+    No text comes twice, so that trials without injection, which are alike whatever the vector, are different trials.
+    """
+    texts = list(product(LABELS, SENTENCES, DETECTION_QUESTIONS))
+    random.Random(f"{seed}/texts").shuffle(texts)
+    places = {name: place for place, name in enumerate(catalogue())}
+    trials = []
+    for index in range(n_per_vector):
+        for vector in vectors:
+            # A text of its own by place, whatever other vectors are run.
+            label, sentence, wording = texts[index * len(places) + places[vector]]
+            sample_seed = random.Random(f"{seed}/{vector}/{index}/sample").randrange(2**31)
+            shared: dict[str, Any] = {"label": label, "sentence": sentence, "wording": wording, "framing": framing}
+            trials += [
+                (DetectionTrial(**fields, **shared, dose=dose, sample_seed=sample_seed), index)
+                for fields in injections(vector, arms, f"{seed}/{index}")
+                for dose in ([0.0] if fields["arm"] == "placebo" else doses)
+            ]
+    return trials

@@ -1,0 +1,103 @@
+"""Localisation (RQ2): can a model tell while it read which of ten sentences something was acting on its activations?
+
+No option is more plausible than another, none says yes, and each position is steered equally often: a liking for a letter or
+a place cannot look like an answer.
+
+    inspect eval evals/localisation.py
+    inspect eval evals/localisation.py --model nnsight/Qwen/Qwen3-8B -T library=./qwen3-8b -T vectors=all
+"""
+
+import random
+from string import ascii_uppercase
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset
+
+from self_steering.evals.injections import chosen_arms, injection_sample, injections, library_vectors, whole_number
+from self_steering.evals.parameters import default_model
+from self_steering.scorers.localisation import localisation_scorer
+from self_steering.solvers.localise import LocalisationTrial, localisation_script, localise
+from self_steering.solvers.stretch_prompts import SENTENCES
+from self_steering.solvers.stretches import Arm
+from self_steering.steering.plan import check_dose
+from self_steering.vectors.catalogue import catalogue
+
+MOST = 10
+SETS = len(SENTENCES) // MOST
+
+
+@task
+def localisation(
+    vectors: str | list[str] = "core",
+    rounds: int = 1,
+    arm: str | list[str] = "real,placebo,random",
+    sentences: int = MOST,
+    dose: float = 1.0,
+    library: str | None = None,
+    seed: int = 0,
+) -> Task:
+    """Which of ten sentences was steered? The share of its letter, with the window applied and without.
+
+    Args:
+        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        rounds: Rounds a vector and arm; in each round every position is steered once, over other sentences.
+        arm: Arms separated by commas: real, placebo, random. All arms show the very same texts.
+        sentences: How many sentences are shown; 2 to 10, chance is one over it.
+        dose: Multiple of the library's default dose.
+        library: Folder of the vector library; default the shipped one that fits the model.
+        seed: Seed of the sentences' order and of random directions.
+    """
+    folder, picked = library_vectors(library, vectors)
+    trials = make_trials(
+        vectors=picked,
+        arms=chosen_arms(arm),
+        sentences=whole_number(sentences, "sentences", 2, MOST),
+        rounds=whole_number(rounds, "rounds", 1, SETS),
+        dose=check_dose(dose),
+        seed=seed,
+    )
+    samples = [
+        injection_sample(
+            trial,
+            localisation_script(trial)[0],
+            f"{trial.vector}-{index}-{ascii_uppercase[trial.position]}-{trial.arm}",
+            target=ascii_uppercase[trial.position],
+            prompt=trial.sentences[trial.position],
+        )
+        for trial, index in trials
+    ]
+    return Task(
+        dataset=MemoryDataset(samples, name="localisation"),
+        solver=localise(library=folder),
+        scorer=localisation_scorer(),
+        model=default_model(),
+        version="1-A",
+        metadata={"experiment": "localisation", "seed": seed},
+        tags=["localisation"],
+    )
+
+
+def make_trials(
+    *, vectors: list[str], arms: list[Arm], sentences: int, rounds: int, dose: float, seed: int
+) -> list[tuple[LocalisationTrial, int]]:
+    """Return (trial, number of the round): a Latin design in each round.
+
+    Within a vector the order of the sentences stays, and each position, so each sentence, is steered once. From one vector of the
+    catalogue to the next the sentences move by one place, so that over as many vectors as sentences each sentence is
+    steered in each position.
+    """
+    places = {name: place for place, name in enumerate(catalogue())}
+    trials = []
+    for index in range(rounds):
+        order = list(SENTENCES[index * MOST : (index + 1) * MOST])
+        random.Random(f"{seed}/{index}/sentences").shuffle(order)
+        order = order[:sentences]
+        for vector in vectors:
+            turn = places[vector] % sentences
+            shown = order[turn:] + order[:turn]
+            trials += [
+                (LocalisationTrial(**fields, dose=dose, sentences=shown, position=position), index)
+                for position in range(sentences)
+                for fields in injections(vector, arms, f"{seed}/{index}/{position}")
+            ]
+    return trials

@@ -1,0 +1,71 @@
+"""From the log-probabilities of a question's answers to shares, log-odds and expected values."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from self_steering.scorers.receipts import window_faults
+from self_steering.solvers.stretches import Reading
+
+
+def chosen_readings(readings: Iterable[Reading], name: str, kind: str) -> list[Reading]:
+    """Return the readings of one name and kind of question.
+
+    Raises:
+        ValueError: There is none.
+    """
+    readings = list(readings)
+    found = [reading for reading in readings if (reading.name, reading.kind) == (name, kind)]
+    if not found:
+        there = sorted({f"{reading.name}/{reading.kind}" for reading in readings})
+        raise ValueError(f"no reading {name}/{kind}; the solver left {', '.join(there) or 'none'}")
+    return found
+
+
+def mean_log_odds(readings: Sequence[Reading], answer: str, other: str) -> float:
+    """Return the log-odds of `answer` over `other`, averaged over readings."""
+    return sum(reading.logprobs[answer] - reading.logprobs[other] for reading in readings) / len(readings)
+
+
+def mean_shares(readings: Sequence[Reading]) -> dict[str, float]:
+    """Return each answer's share of the mass of all answers, averaged over readings; the shares sum to one."""
+    totals = dict.fromkeys(readings[0].logprobs, 0.0)
+    for reading in readings:
+        for answer, share in shares(reading.logprobs).items():
+            totals[answer] += share / len(readings)
+    return totals
+
+
+def shares(logprobs: Mapping[str, float]) -> dict[str, float]:
+    """Return each answer's share of the mass of all answers."""
+    # Relative to the largest, so that tiny probabilities do not underflow.
+    top = max(logprobs.values())
+    weights = {answer: math.exp(value - top) for answer, value in logprobs.items()}
+    total = sum(weights.values())
+    return {answer: weight / total for answer, weight in weights.items()}
+
+
+def answer_mass(readings: Sequence[Reading]) -> float:
+    """Return what all answers together have of the full vocabulary, averaged over readings."""
+    return sum(math.exp(value) for reading in readings for value in reading.logprobs.values()) / len(readings)
+
+
+def expected_value(readings: Sequence[Reading]) -> float:
+    """Return the mean of answers that are numbers, weighted by their shares."""
+    return sum(float(answer) * share for answer, share in mean_shares(readings).items())
+
+
+def reading_faults(readings: Iterable[Reading]) -> list[str]:
+    """Return what the receipts say went otherwise than planned, with the reading it went wrong in."""
+    return [
+        f"{reading.name} reading, {reading.kind}: {fault}"
+        for reading in readings
+        for fault in window_faults(reading.receipts, reading.strengths)
+    ]
+
+
+def costs(readings: Sequence[Reading]) -> dict[str, int]:
+    """Return what all readings together took, for a score's metadata."""
+    return {
+        "computed_tokens": sum(reading.cost.computed_tokens for reading in readings),
+        "prompt_tokens": sum(reading.cost.prompt_tokens for reading in readings),
+    }
