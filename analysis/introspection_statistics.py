@@ -19,6 +19,7 @@ from self_steering.scorers.identification import Answered, answered_of
 
 SCORER = "introspection_scorer"
 POWER, LEVEL = 0.8, 0.05
+_ROUNDING = 1e-12
 # What is compared with what; None compares with no gap at all.
 PRIMARY: tuple[tuple[str, str | None], ...] = (
     ("real", None),
@@ -51,7 +52,7 @@ class Scored:
     def question(self) -> tuple[str, ...]:
         """What all arms of one question share."""
         options: Sequence[str] = self.trial["options"]  # type: ignore[assignment]  # written by our task
-        return (str(self.trial["vector"]), *options)
+        return (str(self.trial["vector"]), str(self.trial["wording"]), *options)
 
     @property
     def answered(self) -> Answered:
@@ -126,7 +127,9 @@ def _scored(sample: EvalSample) -> Scored | None:
     score = (sample.scores or {}).get(SCORER)
     if score is None or not isinstance(score.value, dict) or "arm" not in sample.metadata:
         return None
-    value = {name: float(figure) for name, figure in score.value.items() if isinstance(figure, int | float)}
+    numbers = {name: float(figure) for name, figure in score.value.items() if isinstance(figure, int | float)}
+    # A score that is no number could not be given in this sample.
+    value = {name: figure for name, figure in numbers.items() if not math.isnan(figure)}
     return Scored(sample.metadata, value, score.metadata or {})
 
 
@@ -154,9 +157,13 @@ def primary_effects(samples: Sequence[Scored]) -> list[Effect]:
 
 def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Effect:
     """Return the gap of one arm less that of another, question by question."""
-    base = {s.question: s.value["gap"] for s in samples if s.arm == second}
+    base: dict[tuple[str, ...], list[float]] = {}
+    for s in samples:
+        if s.arm == second:
+            # A question can come more than once: over few vectors, or in epochs.
+            base.setdefault(s.question, []).append(s.value["gap"])
     rows = [
-        (s.trial, s.value["gap"] - (base[s.question] if second else 0.0))
+        (s.trial, s.value["gap"] - (fmean(base[s.question]) if second else 0.0))
         for s in samples
         if s.arm == first and (second is None or s.question in base)
     ]
@@ -166,7 +173,9 @@ def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Ef
 def _effect(name: str, rows: Sequence[tuple[Mapping[str, object], float]]) -> Effect:
     by_vector = _cluster_means(rows, "vector")
     spread = float(np.std(by_vector, ddof=1)) if len(by_vector) > 1 else 0.0
-    p = float(ttest_1samp(by_vector, 0.0).pvalue) if spread > 0 else None
+    # Shares are of order one: what varies less varies by rounding alone, and is no ground for a test.
+    varies = spread > _ROUNDING
+    p = float(ttest_1samp(by_vector, 0.0).pvalue) if varies else None
     return Effect(
         name=name,
         n=len(rows),
@@ -174,7 +183,7 @@ def _effect(name: str, rows: Sequence[tuple[Mapping[str, object], float]]) -> Ef
         by_vector=_interval(by_vector),
         by_wording=_interval(_cluster_means(rows, "wording")),
         p=p,
-        detectable=_detectable(spread, len(by_vector)) if spread > 0 else None,
+        detectable=_detectable(spread, len(by_vector)) if varies else None,
     )
 
 

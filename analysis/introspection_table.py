@@ -22,27 +22,47 @@ ARMS: tuple[str, ...] = get_args(Arm)
 _SHOWN_CONFUSIONS = 3
 
 
-def introspection_table(log: EvalLog) -> str:
-    """Return what an introspection log says.
+def introspection_tables(log: EvalLog) -> dict[str, list[dict[str, str]]]:
+    """Return what an introspection log says as tables of text: `arms`, `comparisons`, `identification`, `confusion`.
 
     Raises:
         ValueError: The log is not finished, or not of this experiment.
     """
     samples = scored_samples(log)
     arms = [arm for arm in ARMS if any(s.arm == arm for s in samples)]
-    options = len(samples[0].question) - 1
+    return {
+        "arms": [_arm_row(samples, arm) for arm in arms],
+        "comparisons": [_effect_row(effect) for effect in primary_effects(samples)],
+        "identification": [_identification_row(samples, arm) for arm in arms],
+        "confusion": [
+            {"arm": arm, "true": true, "answered": said, "questions": str(count)}
+            for arm in arms
+            for true, row in sorted(confusion([s.answered for s in samples if s.arm == arm]).items())
+            for said, count in sorted(row.items())
+        ],
+    }
+
+
+def introspection_table(log: EvalLog) -> str:
+    """Return what an introspection log says, to be read.
+
+    Raises:
+        ValueError: The log is not finished, or not of this experiment.
+    """
+    samples, tables = scored_samples(log), introspection_tables(log)
+    options = len(samples[0].answered.shares)
     asked = [sample for sample in log.samples or [] if sample.metadata.get("arm") in ARMS]
     parts = [
         f"Introspection, {log.eval.model}: share of the true option among {options} (chance {1 / options:.2f})",
-        text_table([_arm_row(samples, arm) for arm in arms]),
+        text_table(tables["arms"]),
         (
-            "gap = cached - uncached; [] 95 % t-interval clustered by vector, () by wording of the prompt; letter mass over the "
-            "full vocabulary, cached reading"
+            "gap = cached - uncached; [] 95 % t-interval clustered by vector, () by wording of the prompt; near, far: gain on "
+            "distractors of the same and of other categories; letter mass over the full vocabulary, cached reading"
         ),
         "Primary comparisons of gaps (t-test over vectors, Holm)",
-        text_table([_effect_row(effect) for effect in primary_effects(samples)]),
+        text_table(tables["comparisons"]),
         "Identification (corrected: log share above its mean where another vector was applied, same arm)",
-        text_table([_identification_row(samples, arm) for arm in arms]),
+        text_table(tables["identification"]),
         *_notes(samples, len(asked)),
     ]
     return "\n\n".join(parts)

@@ -10,10 +10,16 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from self_steering.analysis import page_text
 from self_steering.analysis.library_figures import library_figures
-from self_steering.analysis.separation_figure import GOOD_AUROC
 from self_steering.vectors import coherence
 from self_steering.vectors.catalogue import CatalogueEntry, catalogue
-from self_steering.vectors.report import Calibration, DoseTrial, LibraryReport, VectorCalibration, VectorReport
+from self_steering.vectors.report import (
+    GOOD_AUROC,
+    Calibration,
+    DoseTrial,
+    LibraryReport,
+    VectorCalibration,
+    VectorReport,
+)
 
 _VALENCES = {-1: "negative", 0: "neutral", 1: "positive"}
 

@@ -24,7 +24,7 @@ def visible(text: str, kept: str = KEPT) -> str:
 
     Controls that turn the direction of writing would disarrange the page around them, and others are not valid HTML.
     """
-    return "".join(mark if True else ascii(mark)[1:-1] for mark in text)
+    return "".join(mark if mark.isprintable() or mark in kept else ascii(mark)[1:-1] for mark in text)
 
 
 def label(name: str, longest: int = 24) -> str:

@@ -5,9 +5,8 @@ from statistics import median
 
 from self_steering.analysis.page_text import label, number, visible
 from self_steering.analysis.themed_svg import BLUE, INK, ORANGE, PageFigure, inline_svg, new_figure
-from self_steering.vectors.report import LibraryReport
+from self_steering.vectors.report import GOOD_AUROC, LibraryReport
 
-GOOD_AUROC = 0.9  # the line of `LayerComparison.auroc_good`
 _ROW = 16
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from inspect_ai.dataset import Sample
+from inspect_ai.model import ChatMessage
 
 from self_steering.evals.introspection import CORE_VECTORS
 from self_steering.evals.parameters import chosen
@@ -57,12 +58,14 @@ def injections(vector: str, arms: Iterable[Arm], seed: str) -> Iterator[dict[str
         yield {"vector": vector, "arm": arm, "random_seed": direction_seed if arm == "random" else None}
 
 
-def injection_sample(trial: Injection, script: Sequence[Any], sample_id: str, target: str, **metadata: str) -> Sample:
+def injection_sample(
+    trial: Injection, script: list[ChatMessage], sample_id: str, target: str, **metadata: str
+) -> Sample:
     """Return a trial as a sample: its conversation up to the question, and its metadata."""
     entry = catalogue()[trial.vector]
     return Sample(
         id=sample_id,
-        input=list(script),
+        input=script,
         target=target,
         metadata={**trial.model_dump(), "category": entry.category, "valence": entry.valence, **metadata},
     )

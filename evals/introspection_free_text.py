@@ -12,7 +12,9 @@ is cleared before the description is written (`clear_first`): otherwise the word
     inspect eval evals/introspection_free_text.py --model-role grader=openai/gpt-5
     inspect eval evals/introspection_free_text.py --model nnsight/Qwen/Qwen3-8B --model-role grader=... -T library=./qwen3-8b
 
-Without a grader every sample is unscored and none is lost: `inspect score LOG --model-role grader=...` grades a finished log.
+Without a grader every sample is unscored and none is lost; a finished log is graded by
+
+    inspect score LOG --scorer self_steering/description_scorer --action overwrite --model-role grader=openai/gpt-5
 """
 
 import random
@@ -25,8 +27,9 @@ from self_steering.evals.injections import whole_number
 from self_steering.evals.introspection import CORE_VECTORS
 from self_steering.evals.parameters import chosen, default_model, one_of
 from self_steering.scorers.description import description_scorer, graded
-from self_steering.solvers.explore import Arm, FreeTextTrial, explore, opening
+from self_steering.solvers.explore import explore, opening
 from self_steering.solvers.free_text_prompts import WORDINGS
+from self_steering.solvers.free_text_records import Arm, FreeTextTrial
 from self_steering.solvers.introspection_prompts import PRIMERS
 from self_steering.steering.framings import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
@@ -93,7 +96,9 @@ def introspection_free_text(
         seed=seed,
     )
     return Task(
-        dataset=MemoryDataset([to_sample(trial, i, turns) for trial, i in trials], name="introspection_free_text"),
+        dataset=MemoryDataset(
+            [to_sample(trial, i, turns, clear_first) for trial, i in trials], name="introspection_free_text"
+        ),
         solver=explore(
             turns=turns,
             forced_take=forced_take,
@@ -159,12 +164,12 @@ def make_trials(
     return trials
 
 
-def to_sample(trial: FreeTextTrial, index: int, turns: int) -> Sample:
+def to_sample(trial: FreeTextTrial, index: int, turns: int, clear_first: bool) -> Sample:
     """Return a trial as a sample: the opening of its conversation, and its metadata."""
     entry = catalogue()[trial.vector]
     return Sample(
         id=f"{trial.vector}-{index}-{trial.arm}",
-        input=opening(trial, turns),
+        input=opening(trial, turns, clear_first),
         target=entry.effect,
         metadata={**trial.model_dump(), "category": entry.category, "valence": entry.valence},
     )

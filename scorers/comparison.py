@@ -28,7 +28,7 @@ _INTERVALS = [_MEAN, prompt_interval("arm")]
         "uncached": [_MEAN],
         "gap": [*_INTERVALS, clustered_mean("category", within="arm")],
         "log_odds": _INTERVALS,
-        "right": [_MEAN],
+        "right": _INTERVALS,
         "first_share": [_MEAN],
         "letter_mass": [_MEAN],
         "clean_receipt": [_MEAN, mean()],
@@ -97,7 +97,7 @@ def _explain(
         "placebo": f"{trial.vector} at strength zero",
         "random": f"a random direction of {trial.vector}'s norm",
     }[trial.arm]
-    rows = [f"| {name} | {of[FIRST]:.3f} | {of[SECOND]:.3f} |" for name, of in _shares(readings).items()]
+    rows = [f"| {name} | {of[FIRST]:.4f} | {of[SECOND]:.4f} |" for name, of in _shares(readings).items()]
     lines = [
         f"{trial.arm} arm: {applied}, at {trial.weaker:g} and at {trial.stronger:g} times the default dose.",
         "",

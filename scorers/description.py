@@ -12,7 +12,7 @@ from inspect_ai.solver import TaskState
 from self_steering.scorers.grading import Grade, grade
 from self_steering.scorers.metrics import clustered_mean
 from self_steering.scorers.receipts import window_faults
-from self_steering.solvers.explore import Description, ExplorationState, FreeTextTrial, ReadingName, Turn
+from self_steering.solvers.free_text_records import Description, ExplorationState, FreeTextTrial, ReadingName, Turn
 from self_steering.vectors.catalogue import catalogue
 
 _BY_ARM = clustered_mean("arm", second_cluster="prompt")
@@ -79,7 +79,7 @@ def description_scorer() -> Scorer:
         return Score(
             value=_values(trial, texts, grades, result) | {"clean_receipt": float(not faults)},
             answer=answer,
-            explanation=_explain(trial, texts, grades, faults),
+            explanation=_explain(trial, texts, grades, result.turns, faults),
             metadata=metadata,
         )
 
@@ -160,7 +160,11 @@ def _cost(turns: Sequence[Turn]) -> dict[str, int]:
 
 
 def _explain(
-    trial: FreeTextTrial, texts: Mapping[ReadingName, Description], grades: Grades, faults: Sequence[str]
+    trial: FreeTextTrial,
+    texts: Mapping[ReadingName, Description],
+    grades: Grades,
+    turns: Sequence[Turn],
+    faults: Sequence[str],
 ) -> str:
     true, distractor = (f"{name} ({catalogue()[name].effect})" for name in (trial.vector, trial.distractor))
     lines = [
@@ -175,4 +179,9 @@ def _explain(
     ]
     for name in _READINGS:
         lines += ["", f"{name.capitalize()}:", "", *(f"> {line}" for line in texts[name].text.splitlines())]
+    lines += ["", "| generation | windows | strength | tokens steered |", "| --- | --- | --- | --- |"]
+    for turn in turns:
+        strengths = " + ".join(f"{receipt['strength']:g}" for receipt in turn.receipts) or "none"
+        counts = " + ".join(str(receipt["steered"]) for receipt in turn.receipts) or "0"
+        lines.append(f"| {turn.name} | {len(turn.receipts)} | {strengths} | {counts} |")
     return "\n".join([*lines, "", f"Receipts: {'; '.join(faults) if faults else 'clean'}."])

@@ -30,7 +30,7 @@ _DIGIT = re.compile(r"\s*([0-9])[.)]?\s*")
 
 @scorer(
     metrics={
-        "log_odds": [_MEAN, detectability(), false_alarms()],
+        "log_odds": [*_INTERVALS, detectability(), false_alarms()],
         "says_yes": _INTERVALS,
         "shift": _INTERVALS,
         "control_shift": _INTERVALS,
@@ -154,7 +154,7 @@ def _explain(trial: DetectionTrial, value: dict[str, float], result: StretchStat
     ]
     sampled = "no digit, unscored" if math.isnan(value["strength_sampled"]) else f"{value['strength_sampled']:g}"
     lines = [
-        f"{applied[0].upper()}{applied[1:]}. Log-odds of yes over no, averaged over both orders:",
+        f"{trial.arm} arm: {applied}. Log-odds of yes over no, averaged over both orders:",
         "",
         "| kind | question | cached | uncached | shift |",
         "| --- | --- | --- | --- | --- |",

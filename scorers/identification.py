@@ -13,6 +13,8 @@ import numpy as np
 from inspect_ai.scorer import Metric, SampleScore, metric
 
 PERMUTATIONS = 1000
+# Between two permutations every question is offered this many swaps.
+_SWAP_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Identification:
         n_corrected: Questions all of whose options could be corrected.
         accuracy_corrected: Share of them whose attractor-corrected answer is the true one; None if there is none.
         balanced_accuracy: Mean over true options of their corrected accuracy; None if there is none.
-        information: Mutual information of true option and corrected answer in bits, less its mean under permutation; None
-            if there is none.
+        information: Mutual information of true option and corrected answer in bits, less its mean under permutation of the
+            true options among questions that show them; None if there is none.
         information_p: Share of permutations with at least as much information.
     """
 
@@ -91,16 +93,16 @@ def identify(answered: Sequence[Answered], seed: int = 0) -> Identification:
         answered: All questions of the arm.
         seed: Of the permutations.
     """
-    corrected = [(q.true, found) for q, found in zip(answered, corrected_answers(answered), strict=True) if found]
+    corrected = [(q, found) for q, found in zip(answered, corrected_answers(answered), strict=True) if found]
     hits: dict[str, list[bool]] = {}
-    for true, found in corrected:
-        hits.setdefault(true, []).append(found == true)
+    for question, found in corrected:
+        hits.setdefault(question.true, []).append(found == question.true)
     information, p = _information(corrected, seed) if corrected else (None, None)
     return Identification(
         n=len(answered),
         accuracy=fmean(q.raw == q.true for q in answered),
         n_corrected=len(corrected),
-        accuracy_corrected=fmean(found == true for true, found in corrected) if corrected else None,
+        accuracy_corrected=fmean(found == q.true for q, found in corrected) if corrected else None,
         balanced_accuracy=fmean(fmean(of) for of in hits.values()) if hits else None,
         information=information,
         information_p=p,
@@ -117,14 +119,30 @@ def confusion(answered: Sequence[Answered]) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _information(pairs: Sequence[tuple[str, str]], seed: int) -> tuple[float, float]:
-    """Return mutual information above its mean under permutation, in bits, and its permutation p."""
-    truths = np.unique([true for true, _ in pairs], return_inverse=True)[1]
-    answers = np.unique([found for _, found in pairs], return_inverse=True)[1]
-    rng = np.random.default_rng(seed)
+def _information(pairs: Sequence[tuple[Answered, str]], seed: int) -> tuple[float, float]:
+    """Return mutual information above its mean under permutation, in bits, and its permutation p.
+
+    An answer is always one of the options shown, and so is the true one: that alone makes them dependent. So two questions
+    swap their true options only where each shows the other's.
+    """
+    number = {name: place for place, name in enumerate(sorted({name for q, _ in pairs for name in q.shares}))}
+    truths = np.array([number[question.true] for question, _ in pairs])
+    answers = np.array([number[found] for _, found in pairs])
+    shown = np.zeros((len(pairs), len(number)), dtype=bool)
+    for row, (question, _) in enumerate(pairs):
+        shown[row, [number[name] for name in question.shares]] = True
     observed = _bits(truths, answers)
-    shuffled = np.array([_bits(truths, rng.permutation(answers)) for _ in range(PERMUTATIONS)])
-    return observed - float(shuffled.mean()), float((1 + (shuffled >= observed - 1e-12).sum()) / (PERMUTATIONS + 1))
+    rng = np.random.default_rng(seed)
+    permuted = []
+    for _ in range(PERMUTATIONS):
+        for _ in range(_SWAP_ROUNDS):
+            first, second = np.array_split(rng.permutation(len(pairs))[: len(pairs) // 2 * 2], 2)
+            may = shown[first, truths[second]] & shown[second, truths[first]]
+            first, second = first[may], second[may]
+            truths[first], truths[second] = truths[second], truths[first]
+        permuted.append(_bits(truths, answers))
+    above = sum(value >= observed - 1e-12 for value in permuted)
+    return observed - fmean(permuted), float((1 + above) / (PERMUTATIONS + 1))
 
 
 def _bits(truths: np.ndarray, answers: np.ndarray) -> float:

@@ -15,6 +15,8 @@ from self_steering.solvers.introspection_prompts import NONE_OPTION
 from self_steering.vectors.catalogue import catalogue
 
 _BY_ARM = clustered_mean("arm", second_cluster="wording")
+# Scores that need options of a certain kind.
+_OPTIONAL = frozenset({"gap_near", "gap_far", "none_gap"})
 # The projection's shift is read off float32 means of values of order 100: this is rounding, not tolerance of error.
 _SHIFT_TOLERANCE = 1e-3
 
@@ -85,6 +87,8 @@ def introspection_scorer() -> Scorer:
         }
         if NONE_OPTION in trial.options:
             value["none_gap"] = fmean(gap[NONE_OPTION] for gap in gaps)
+        # Inspect wants every score in every sample; what is no number it counts as unscored.
+        value |= dict.fromkeys(_OPTIONAL - value.keys(), math.nan)
         return Score(
             value=value,
             answer=best["cached"],

@@ -21,7 +21,7 @@ _INTERVALS = [_MEAN, prompt_interval("arm")]
         "cached": _INTERVALS,
         "uncached": [_MEAN],
         "gap": [*_INTERVALS, clustered_mean("category", within="arm")],
-        "top1_cached": [_MEAN],
+        "top1_cached": _INTERVALS,
         "top1_uncached": [_MEAN],
         "letter_mass": [_MEAN],
         "clean_receipt": [_MEAN, mean()],

@@ -1,4 +1,5 @@
 """Signal detection: d', the area under the ROC curve and false alarms, with intervals that respect clusters."""
+# ruff: noqa: PLC0415  scipy takes a second to import, and Inspect imports this whatever it runs
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,6 @@ from typing import cast
 import numpy as np
 from inspect_ai.scorer import Metric, SampleScore, metric
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, norm
 
 _RESAMPLES = 2000
 _NO_INJECTION = "placebo"
@@ -41,11 +41,15 @@ def d_prime(hits: ArrayLike, injected: ArrayLike, false_alarms: ArrayLike, clean
     """
     hit_rate = (np.asarray(hits) + 0.5) / (np.asarray(injected) + 1.0)
     alarm_rate = (np.asarray(false_alarms) + 0.5) / (np.asarray(clean) + 1.0)
-    return np.asarray(norm.ppf(hit_rate) - norm.ppf(alarm_rate))
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(hit_rate) - ndtri(alarm_rate))
 
 
 def exact_upper_bound(count: int, trials: int) -> float:
     """Return the one-sided exact (Clopper-Pearson) 95 % upper bound of a rate: 0 of 300 shows 1 %."""
+    from scipy.stats import binomtest
+
     return float(binomtest(count, trials, alternative="less").proportion_ci(0.95, method="exact").high)
 
 
@@ -79,29 +83,19 @@ def auroc_with_interval(signal: Trials, noise: Trials) -> tuple[float, Interval 
 
 
 @metric
-def detectability(cluster: str = "vector") -> Metric:
+def detectability() -> Metric:
     """Give d' and AUROC of every injected condition against no injection, with cluster bootstrap intervals.
 
     The value is the log-odds of yes, so that above zero is P(yes) > 0.5. Reported as `CONDITION/d_prime`, `CONDITION/auroc`, and,
     where a real and a random arm of the same dose are there, `real@DOSE/auroc_over_random`; each with `_lower` and
-    `_upper` where there is more than one cluster. d' has the log-linear correction.
-
-    Args:
-        cluster: Metadata key of the clusters.
+    `_upper` clustered by vector, and `_lower_by_prompt` and `_upper_by_prompt`, where there is more than one of these. d' has
+    the log-linear correction.
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
-        trials = trials_by_condition(scores, cluster)
-        noise = trials.pop(_NO_INJECTION, None)
-        result: dict[str, float] = {}
-        for name, signal in trials.items():
-            if noise is not None:
-                result |= _named(f"{name}/d_prime", d_prime_with_interval(signal, noise))
-                result |= _named(f"{name}/auroc", auroc_with_interval(signal, noise))
-            random = trials.get(name.replace("real@", "random@"))
-            if name.startswith("real@") and random is not None:
-                result |= _named(f"{name}/auroc_over_random", auroc_with_interval(signal, random))
-        return result
+        by_vector, by_prompt = (_detectability(trials_by_condition(scores, key)) for key in ("vector", "prompt"))
+        bounds = {name: value for name, value in by_prompt.items() if name.endswith(("_lower", "_upper"))}
+        return by_vector | {f"{name}_by_prompt": value for name, value in bounds.items()}
 
     return compute
 
@@ -134,6 +128,21 @@ def trials_by_condition(scores: Sequence[SampleScore], cluster: str) -> dict[str
         values.append(score.score.as_float())
         clusters.append(str(metadata[cluster]))
     return {name: Trials(np.array(values), clusters) for name, (values, clusters) in found.items()}
+
+
+def _detectability(trials: Mapping[str, Trials]) -> dict[str, float]:
+    noise = trials.get(_NO_INJECTION)
+    result: dict[str, float] = {}
+    for name, signal in trials.items():
+        if name == _NO_INJECTION:
+            continue
+        if noise is not None:
+            result |= _named(f"{name}/d_prime", d_prime_with_interval(signal, noise))
+            result |= _named(f"{name}/auroc", auroc_with_interval(signal, noise))
+        random = trials.get(name.replace("real@", "random@"))
+        if name.startswith("real@") and random is not None:
+            result |= _named(f"{name}/auroc_over_random", auroc_with_interval(signal, random))
+    return result
 
 
 def _named(name: str, result: tuple[float, Interval | None]) -> dict[str, float]:

@@ -93,7 +93,7 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
 def detection_script(trial: DetectionTrial) -> list[ChatMessage]:
     """Return the conversation up to the questions; dose and arm have no part in it."""
     words = FRAMINGS[trial.framing]
-    fill = {"label": trial.label, "nouns": words.plural}
+    fill = {"label": trial.label, "a_noun": f"{words.article} {words.noun}", "nouns": words.plural}
     take = ToolCall(id="take", function=words.take_tool, arguments={"name": trial.label})
     clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
     sentence = prompts.READ_SENTENCE.format(sentence=trial.sentence, placeholder=prompts.PLACEHOLDER)

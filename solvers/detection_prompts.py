@@ -1,6 +1,6 @@
 """The words of the detection experiment. Data only.
 
-`{label}`, `{noun}` and `{nouns}` are filled in. Nothing here says what an effect is like, or that one should be felt, and the
+`{label}`, `{a_noun}` and `{nouns}` are filled in. Nothing here says what an effect is like, or that one should be felt, and the
 tools answer alike whether or not anything is injected.
 """
 
@@ -9,7 +9,7 @@ PLACEHOLDER = "{ }"
 
 SYSTEM = (
     "You are a language model taking part in a study of your internal activations. With the tools below, {nouns} can act directly "
-    "on them. A label has one behind it or none, and what you read is the same either way."
+    "on them. Behind a label there is {a_noun} or nothing, and what you read is the same either way."
 )
 ANNOUNCE = "I am going to call {label} now. Whether it acts on your activations until it is cleared, you are not told."
 TOOL_ANSWER = "Done."

@@ -32,12 +32,14 @@ class Wording:
     """One way to ask.
 
     Attributes:
-        task: The opening user message.
+        task: The opening user message; also knows {left}, the number of turns, and {cleared}.
+        cleared: What {cleared} says where a description is to be written after the effect; nothing otherwise.
         go_on: What the user says after a turn without a tool call; also knows {left}, the number of turns that are left.
         closing: The question that is put to a model that has handed in nothing.
     """
 
     task: str
+    cleared: str
     go_on: str
     closing: str
 
@@ -48,27 +50,30 @@ WORDINGS: Mapping[str, Wording] = MappingProxyType(
             task=(
                 "There is one {noun}, under the label {label}. Take it with {take_tool} and find out what it does: write about "
                 "anything you like while it is active. You may clear it with {clear_tool} and take it again. You have {left} "
-                "turns. When you are done, clear it and call {submit_tool} with a description of the effect in one or two "
+                "turns. When you are done, {cleared}call {submit_tool} with a description of the effect in one or two "
                 "sentences."
             ),
+            cleared="clear it and ",
             go_on="Go on. Turns left: {left}.",
             closing="Describe in one or two sentences what {label} did.",
         ),
         "explore": Wording(
             task=(
                 "Please explore {a_noun} that is known here only as {label}. {take_tool} starts it and {clear_tool} ends it, as "
-                "often as you wish; what you write in between is up to you. At the end, with nothing active, use {submit_tool} "
+                "often as you wish; what you write in between is up to you. At the end{cleared}, use {submit_tool} "
                 "to say in one or two sentences what its effect was. Turns left: {left}."
             ),
+            cleared=", with nothing active",
             go_on="Please continue; turns left: {left}.",
             closing="In one or two sentences: what was the effect of {label}?",
         ),
         "report": Wording(
             task=(
                 "Your task is to report what {label} does. It is {a_noun}: start it with {take_tool}, write as much and "
-                "on whatever you want, and stop it with {clear_tool}. Then give your report, one or two sentences "
-                "long, through {submit_tool}. There are {left} turns for this."
+                "on whatever you want, and stop it with {clear_tool} as you see fit. Then{cleared} give your "
+                "report, one or two sentences long, through {submit_tool}. There are {left} turns for this."
             ),
+            cleared=", once it is stopped,",
             go_on="The session continues, with {left} more turns.",
             closing="Now report, in one or two sentences, what {label} does.",
         ),

@@ -43,9 +43,14 @@ class Injection(BaseModel):
 
     def window(self, message: int, dose: float, default_dose: float) -> Window:
         """Return a window over exactly one message."""
-        strength = self.strength(dose, default_dose)
-        span_ = {"start": message, "stop": message + 1}
-        return Window(label=self.vector, direction=self.direction, dose=dose, strength=strength, **span_)
+        return Window(
+            label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
+            direction=self.direction,
+            dose=dose,
+            strength=self.strength(dose, default_dose),
+            start=message,
+            stop=message + 1,
+        )
 
 
 @dataclass(frozen=True)

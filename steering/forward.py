@@ -11,6 +11,7 @@ from typing import Any
 
 import nnsight
 import torch
+from cachetools import LRUCache
 from nnsight import _c as nnsight_c
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,6 +24,8 @@ if nnsight_c.unmount is not None and hasattr(object, "save"):
 
 _MASKS = {"full_attention", "sliding_attention"}
 _ATTENTION = {"sdpa", "eager"}
+# Entries, one a direction and layer.
+_DIRECTIONS_ON_DEVICE = 2048
 _FINAL_NORMS = {"norm", "final_layernorm", "final_layer_norm", "ln_f"}
 
 
@@ -137,7 +140,8 @@ class SteeredModel:
         for name in self.layers_path.split("."):
             envoy = getattr(envoy, name)
         self._layers = envoy
-        self._on_device: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        # Sweeps over random directions would fill an accelerator's memory.
+        self._on_device: LRUCache[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = LRUCache(_DIRECTIONS_ON_DEVICE)
 
     def new_arena(self, rows: int) -> Arena:
         """Return empty keys and values for `rows` rows."""
@@ -228,10 +232,11 @@ class SteeredModel:
     def vector(self, direction: DirectionTensor, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (v, v/‖v‖) of a layer in float32 on the device of `like`."""
         key = (direction.key, layer)
-        if key not in self._on_device:
+        found = self._on_device.get(key)
+        if found is None:
             value = direction.at(layer).to(like.device)
-            self._on_device[key] = (value, value / value.norm())
-        return self._on_device[key]
+            found = self._on_device[key] = (value, value / value.norm())
+        return found
 
     def _masks(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
         """Return attention masks [rows, 1, tokens, length], one a kind of layer where there are several."""

@@ -136,7 +136,9 @@ def at_site(plan: Plan, messages: Sequence[ChatMessage], site: Site) -> Plan:
     for window in plan.windows:
         stop = len(messages) if window.stop is None else window.stop
         runs = groupby(range(window.start, stop), key=ours.__getitem__)
-        spans: list[tuple[int, int | None]] = [(run[0], run[-1] + 1) for keep, found in runs if keep and (run := list(found))]
+        spans: list[tuple[int, int | None]] = [
+            (run[0], run[-1] + 1) for keep, found in runs if keep and (run := list(found))
+        ]
         if window.stop is None and site == "assistant":
             spans = [*spans, (len(messages), None)]
         windows += [window.model_copy(update={"start": start, "stop": end}) for start, end in spans]

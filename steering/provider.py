@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+from cachetools import LRUCache
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelInfo, ModelOutput, set_model_info
 from inspect_ai.tool import ToolChoice, ToolInfo
 
@@ -21,11 +22,12 @@ from self_steering.steering.request import SteeringRequest, read_request
 from self_steering.steering.row import EngineRequest, Generation, TokenWindow
 from self_steering.steering.sampling import Sampling
 from self_steering.steering.tool_calls import forced_call_grammar
-from self_steering.vectors.card import find_library
+from self_steering.vectors.card import VECTORS_FILE, find_library
 from self_steering.vectors.directions import resolve_direction
 from self_steering.vectors.library import Library, load_library
 
 MODEL_ARGS = ("dtype", "device", "device_map", "revision", "max_batch", "cache_gb", "thinking")
+_DIRECTIONS_KEPT = 256
 _OWN_ARGS = ("thinking", "max_batch", "cache_gb")
 DEFAULT_MAX_TOKENS = 1024
 _UNSUPPORTED = (
@@ -84,7 +86,7 @@ class NNsightAPI(ModelAPI):
         for known_as in (model_name, f"nnsight/{model_name}"):
             set_model_info(known_as, ModelInfo(model=model_name, context_length=self.loaded.context))
         self._libraries: dict[str | None, Library] = {}
-        self._directions: dict[tuple[str, Direction], DirectionTensor] = {}
+        self._directions: LRUCache[tuple[str, Direction], DirectionTensor] = LRUCache(_DIRECTIONS_KEPT)
         self._forms: dict[str, tuple[int, ...]] | None = None
         self._seen: Counter[bytes] = Counter()
 
@@ -114,7 +116,7 @@ class NNsightAPI(ModelAPI):
             readout=self._readout(request),
             grammar=forced_call_grammar(offered, tool_choice) if offered else None,
             # What is measured must not depend on what happened to be cached.
-            canonical=request.readout is not None,
+            canonical=request.canonical or request.readout is not None,
         )
         generation = await self._run(engine_request)
         metadata = self._metadata(request, generation)
@@ -146,14 +148,15 @@ class NNsightAPI(ModelAPI):
         generated = request.plan.messages - 1 if rendered.continued else request.plan.messages
         result = []
         for window in request.plan.windows:
-            key = (library.card.sha256, window.direction)
-            if key not in self._directions:
-                self._directions[key] = resolve_direction(library, window.direction)
+            key = (library.card.sha256[VECTORS_FILE], window.direction)
+            direction = self._directions.get(key)
+            if direction is None:
+                direction = self._directions[key] = resolve_direction(library, window.direction)
             still_open = window.stop is None or window.stop > generated
             result.append(
                 TokenWindow(
                     label=window.label,
-                    direction=self._directions[key],
+                    direction=direction,
                     strength=window.strength,
                     start=rendered.starts[window.start],
                     stop=None if still_open or window.stop is None else rendered.starts[window.stop],

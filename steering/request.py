@@ -23,6 +23,8 @@ class SteeringRequest(BaseModel):
         readout: Named sets of strings; for each set the provider returns the log-probability, over the full
             vocabulary and at the first generated position, of all tokens that read as one of them, white space aside.
         show_tokens: Return the whole prompt token by token, with what steered each.
+        canonical: Compute the prompt in chunks that follow from the conversation alone, so that two prompts of the same
+            messages are computed alike to the bit, whatever is in the cache. Read-outs always are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +33,7 @@ class SteeringRequest(BaseModel):
     library: str | None = None
     readout: dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     show_tokens: bool = False
+    canonical: bool = False
 
     def config(self, base: GenerateConfig | None = None) -> GenerateConfig:
         """Return `base` with this request in its `extra_body`."""

@@ -1,5 +1,6 @@
 """Tiny random models of real architectures, with the bundled model's tokenizer and chat templates that behave like theirs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -85,3 +86,18 @@ def random_direction(layers: tuple[int, ...], hidden: int, seed: int, size: floa
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(len(layers), hidden, generator=generator)
     return DirectionTensor(f"{seed}-{layers}", layers, size * values / values.norm(dim=-1, keepdim=True))
+
+
+@torch.no_grad()
+def plain_reading(model: PreTrainedModel, ids: Sequence[int]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Return every layer's output [tokens, hidden] and the logits [tokens, vocabulary] of one plain pass, without cache."""
+    outputs: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, args: object, output: torch.Tensor) -> None:
+        outputs.append(output[0])
+
+    hooks = [layer.register_forward_hook(keep) for layer in model.get_decoder().layers]
+    logits = model(torch.tensor([list(ids)]), use_cache=False).logits[0]
+    for hook in hooks:
+        hook.remove()
+    return outputs, logits

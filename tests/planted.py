@@ -48,6 +48,9 @@ def planted(
         names[state] = tuple(name for name in where for _ in range(per_setting))
         added = adds[state] if state in adds else torch.zeros(shape)
         values[state] = torch.stack(
-            [common + of_setting[name] + added + noise * torch.randn(shape, generator=generator) for name in names[state]]
+            [
+                common + of_setting[name] + added + noise * torch.randn(shape, generator=generator)
+                for name in names[state]
+            ]
         )
     return Activations(values, names)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from self_steering.steering.forward import SteeredModel
 from self_steering.vectors.activations import BATCH, Activations, read_corpus, story_means
 from self_steering.vectors.corpus import NEUTRAL, Corpus
-from tests.models import ARCHITECTURES, tiny_model
+from tests.models import ARCHITECTURES, plain_reading, tiny_model
 from tests.small_library import small_corpus
 
 SETTINGS = ("ferry", "attic")
@@ -22,7 +22,11 @@ CORPUS = Corpus(
     {
         **SINGLE.stories,
         "calm": {
-            "ferry": (*SINGLE.stories["calm"]["ferry"], *SINGLE.stories["anxious"]["attic"], *SINGLE.stories["goblins"]["attic"]),
+            "ferry": (
+                *SINGLE.stories["calm"]["ferry"],
+                *SINGLE.stories["anxious"]["attic"],
+                *SINGLE.stories["goblins"]["attic"],
+            ),
             "attic": SINGLE.stories["calm"]["attic"],
         },
     },
@@ -51,15 +55,9 @@ def other(tokenizer: PreTrainedTokenizerBase) -> SteeredModel:
     return SteeredModel(tiny_model("llama", len(tokenizer), seed=1), tokenizer)
 
 
-@torch.no_grad()
 def plain_mean(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, skip: int = SKIP) -> torch.Tensor:
     """Return the mean of one text's layer outputs [layers, hidden] after `skip` tokens, taken by plain hooks."""
-    outputs: list[torch.Tensor] = []
-    hooks = [layer.register_forward_hook(lambda m, i, output: outputs.append(output)) for layer in model.get_decoder().layers]
-    model(torch.tensor([tokenizer(text)["input_ids"]]), use_cache=False)
-    for hook in hooks:
-        hook.remove()
-    return torch.stack([output[0, skip:].mean(0) for output in outputs])
+    return torch.stack([output[skip:].mean(0) for output in plain_reading(model, tokenizer(text)["input_ids"])[0]])
 
 
 def read(model: SteeredModel, tokenizer: PreTrainedTokenizerBase, work: Path | None = None, **more) -> Activations:
@@ -247,5 +245,7 @@ def test_a_text_with_just_the_skipped_tokens_is_too_short(steered: SteeredModel,
     text = "one two three four five six"
     length = len(tokenizer(text)["input_ids"])
     assert story_means(steered, tokenizer, [text], skip=length - 1).isfinite().all()
-    with pytest.raises(ValueError, match=f"1 texts have at most {length} tokens, the first: '{text}'; write longer ones"):
+    with pytest.raises(
+        ValueError, match=f"1 texts have at most {length} tokens, the first: '{text}'; write longer ones"
+    ):
         story_means(steered, tokenizer, [text], skip=length)

@@ -30,7 +30,7 @@ from self_steering.vectors.calibrate import (
 )
 from self_steering.vectors.probe import TEMPERATURE, Answer, Prober, probes
 from self_steering.vectors.report import Calibration, DoseTrial
-from tests.models import CONTEXT, random_direction, tiny_model
+from tests.models import CONTEXT, plain_reading, random_direction, tiny_model
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
 BAND, DEPTH, HIDDEN = (1, 3), 4, 64
@@ -53,7 +53,11 @@ class Speaker:
     max_tokens = 48
 
     def __init__(
-        self, breaking: dict[str, float], breaks: str = "surprisal", still: Sequence[str] = (), stop_after: int | None = None
+        self,
+        breaking: dict[str, float],
+        breaks: str = "surprisal",
+        still: Sequence[str] = (),
+        stop_after: int | None = None,
     ) -> None:
         self.breaking, self.breaks, self.still, self.stop_after = breaking, breaks, still, stop_after
         self.asked: list[dict[str, float]] = []
@@ -73,6 +77,7 @@ class Speaker:
         return [[self.answer(prompt, what) for prompt in range(len(PROMPTS))] for what in steering]
 
     def answer(self, prompt: int, what: tuple[DirectionTensor, float] | None) -> Answer:
+        """Answer one prompt."""
         if what is None:
             return Answer(SOUND, self.base[prompt], 3.0 + prompt)
         direction, dose = what
@@ -147,7 +152,12 @@ def test_a_vector_that_never_breaks_gets_the_top_and_one_that_always_does_is_mar
 def test_the_record_says_under_what_conditions():
     """Model, vectors, prompts and thresholds; what was unsteered; and it survives its file."""
     record = run(Speaker({"a": 1.0}), fingerprint="model", vectors_sha256="hash")
-    assert (record.fingerprint, record.vectors_sha256, record.prompts, record.max_tokens) == ("model", "hash", PROMPTS, 48)
+    assert (record.fingerprint, record.vectors_sha256, record.prompts, record.max_tokens) == (
+        "model",
+        "hash",
+        PROMPTS,
+        48,
+    )
     assert (record.unsteered_coherent, record.unsteered_surprisal) == (1.0, 6.5)
     assert (record.coherent_at_least, record.surprisal_rise_at_most, record.arrival_t) == (0.75, 1.0, 2.0)
     assert record.temperature == TEMPERATURE
@@ -184,7 +194,10 @@ def test_shift_t_and_rank_are_those_of_the_definition():
         for name, direction in directions.items():
             unit = direction.values[place].double().numpy()
             unit = unit / np.linalg.norm(unit)
-            moved = [(x.activation[layer] - y.activation[layer]).double().numpy() for x, y in zip(after, meter.unsteered, strict=True)]
+            moved = [
+                (x.activation[layer] - y.activation[layer]).double().numpy()
+                for x, y in zip(after, meter.unsteered, strict=True)
+            ]
             shifts[name] += np.array(moved) @ unit / norm / len(BAND)
     order = sorted(shifts, key=lambda name: -shifts[name].mean())
     for name, shift in shifts.items():
@@ -225,7 +238,14 @@ def test_answers_without_a_token_are_left_out_of_figures_and_counted_as_incohere
     assert (some.answers, some.coherent) == (6, 0.75)
     assert some.surprisal_rise == 0
     few = meter.trial("a", 1.0, [after[0], *[empty] * 7])
-    assert (few.answers, few.coherent, few.surprisal_rise, few.shift, few.t, few.rank) == (1, 0.125, None, None, None, None)
+    assert (few.answers, few.coherent, few.surprisal_rise, few.shift, few.t, few.rank) == (
+        1,
+        0.125,
+        None,
+        None,
+        None,
+        None,
+    )
     assert not holds(few)
     assert not arrives(few)
 
@@ -252,22 +272,22 @@ def test_a_dose_arrives_from_the_threshold_on(t: float | None, expected: bool):
 class Mumbler(Speaker):
     """Gives other unsteered answers to its first prompts."""
 
-    def __init__(self, answer: Answer, count: int) -> None:
+    def __init__(self, odd: str, count: int) -> None:
         super().__init__({"a": 1.1})
-        self.odd, self.count = answer, count
+        self.odd, self.count = odd, count
 
     def answer(self, prompt: int, what: tuple[DirectionTensor, float] | None) -> Answer:
         """Answer oddly without steering."""
         if what is None and prompt < self.count:
-            return Answer(self.odd.text, self.base[prompt] if self.odd.text else None, self.odd.surprisal)
+            return Answer(self.odd, self.base[prompt], 3.0 + prompt) if self.odd else Answer("", None, None)
         return super().answer(prompt, what)
 
 
-@pytest.mark.parametrize(("odd", "share"), [(Answer(LOOP, None, 1.0), "62%"), (Answer("", None, None), "62%")])
-def test_a_model_that_does_not_hold_together_by_itself_is_an_error(odd: Answer, share: str):
+@pytest.mark.parametrize("odd", [LOOP, ""])
+def test_a_model_that_does_not_hold_together_by_itself_is_an_error(odd: str):
     """Two incoherent answers of eight are tolerated, three are not; the message says how many and what to do."""
     assert run(Mumbler(odd, 2)).vectors["a"].dose == 1.0
-    with pytest.raises(CalibrationError, match=rf"only {share} of the unsteered answers .* 75% are needed.*--default-dose"):
+    with pytest.raises(CalibrationError, match=r"only 62% of the unsteered answers .* 75% are needed.*--default-dose"):
         run(Mumbler(odd, 3))
 
 
@@ -296,7 +316,9 @@ def test_an_interrupted_calibration_goes_on_to_the_same_record(planted: dict[str
     assert told == [(n, ROUNDS) for n in range(1, ROUNDS + 1)]
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:-5], lambda _: b"", lambda _: b"{}", lambda _: b'{"a": {"dose": 1}}'])
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:-5], lambda _: b"", lambda _: b"{}", lambda _: b'{"a": {"dose": 1}}']
+)
 def test_a_torn_round_is_asked_again(planted: dict[str, float], tmp_path: Path, spoil: Callable[[bytes], bytes]):
     """And written anew."""
     expected = run(Speaker(planted), tmp_path)
@@ -309,7 +331,10 @@ def test_a_torn_round_is_asked_again(planted: dict[str, float], tmp_path: Path, 
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("spoilt", [[], {"a": None}, {"x": {}}, 3])
+TRIAL = DoseTrial(dose=1, coherent=1, surprisal_rise=0, shift=0, t=None, rank=1, answers=8).model_dump()
+
+
+@pytest.mark.parametrize("spoilt", [[], {"a": None}, {"x": TRIAL}, {"a": TRIAL, "b": TRIAL, "c": TRIAL}, 3])
 def test_a_round_that_holds_something_else_is_asked_again(planted: dict[str, float], tmp_path: Path, spoilt: object):
     """Sound JSON that is no round of these vectors counts as torn."""
     expected = run(Speaker(planted), tmp_path)
@@ -319,7 +344,9 @@ def test_a_round_that_holds_something_else_is_asked_again(planted: dict[str, flo
     assert len(again.asked) == 1
 
 
-@pytest.mark.parametrize("change", [{"fingerprint": "g"}, {"vectors_sha256": "w"}, {"max_tokens": 47}, {"prompts": PROMPTS[::-1]}])
+@pytest.mark.parametrize(
+    "change", [{"fingerprint": "g"}, {"vectors_sha256": "w"}, {"max_tokens": 47}, {"prompts": PROMPTS[::-1]}]
+)
 def test_rounds_of_other_conditions_are_not_used(planted: dict[str, float], tmp_path: Path, change: dict):
     """Another model, other vectors, other prompts or longer answers are asked from the beginning."""
     run(Speaker(planted), tmp_path)
@@ -364,16 +391,11 @@ class Real:
         user, assistant = probes().opening
         return [ChatMessageUser(content=user), ChatMessageAssistant(content=assistant), ChatMessageUser(content=prompt)]
 
-    @torch.no_grad()
     def reread(self, prompt: Sequence[int], answer: Sequence[int]) -> tuple[torch.Tensor, float]:
         """Return mean activation and surprisal of an answer, by plain hooks on one pass over prompt and answer."""
-        outputs: list[torch.Tensor] = []
-        hooks = [x.register_forward_hook(lambda m, i, output: outputs.append(output)) for x in self.hf.get_decoder().layers]
-        logits = self.hf(torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0].double()
-        for hook in hooks:
-            hook.remove()
-        means = torch.stack([output[0, len(prompt) :].mean(0) for output in outputs])
-        said = logits[len(prompt) - 1 : -1].log_softmax(-1)[range(len(answer)), list(answer)]
+        outputs, logits = plain_reading(self.hf, [*prompt, *answer])
+        means = torch.stack([output[len(prompt) :].mean(0) for output in outputs])
+        said = logits.double()[len(prompt) - 1 : -1].log_softmax(-1)[range(len(answer)), list(answer)]
         return means, -float(said.mean())
 
 
@@ -430,7 +452,9 @@ def test_steering_begins_after_the_opening_and_stays(real: Real):
             continue
         (window,) = request.windows
         assert window.stop is None
-        before, after = (real.tokenizer.decode(part) for part in (request.ids[: window.start], request.ids[window.start :]))
+        before, after = (
+            real.tokenizer.decode(part) for part in (request.ids[: window.start], request.ids[window.start :])
+        )
         assert probes().opening[1] in before
         assert before.endswith("<|im_end|>")
         assert TWO[row % 2] in after
@@ -467,6 +491,8 @@ def test_answers_of_unequal_length_are_read_side_by_side(real: Real):
     assert (answers[4].text, answers[4].activation, answers[4].surprisal) == ("", None, None)
     for row, (answer, generation) in enumerate(zip(answers, generations, strict=True)):
         if generation.tokens:
-            activation, surprisal = short.reread(short.renderer.render(short.chat(TWO[row % 2]), []).ids, generation.tokens)
+            activation, surprisal = short.reread(
+                short.renderer.render(short.chat(TWO[row % 2]), []).ids, generation.tokens
+            )
             torch.testing.assert_close(answer.activation, activation, rtol=1e-3, atol=1e-3)
             assert answer.surprisal == pytest.approx(surprisal, abs=1e-3)

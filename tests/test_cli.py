@@ -1,16 +1,26 @@
 """The command `self-steering vectors build`, from stories to a library that the model accepts."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from self_steering.steering.models import load_model
+from self_steering.vectors.calibrate import GRID
+from self_steering.vectors.card import LibraryError
 from self_steering.vectors.cli import main
-from self_steering.vectors.library import load_library
+from self_steering.vectors.layers import Preset, presets
+from self_steering.vectors.library import content_hash, load_library
+from self_steering.vectors.probe import probes
+from self_steering.vectors.report import read_report
 from tests.models import save_tiny_model
 from tests.small_library import STATES, small_stories
+
+UNCALIBRATED = ("--default-dose", "0.6")
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +43,18 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_stories(tmp_path_factory.mktemp("stories"))
 
 
-def build(model: Path | str, out: Path, stories: Path, *more: str) -> int:
+def command(model: Path | str, out: Path, stories: Path, *more: str) -> int:
     return main(["vectors", "build", "--model", str(model), "--out", str(out), "--stories", str(stories), *more])
+
+
+def build(model: Path | str, out: Path, stories: Path, *more: str) -> int:
+    """Run the command with a fixed default dose, which takes no generating."""
+    return command(model, out, stories, *UNCALIBRATED, *more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3"])
@@ -48,6 +68,72 @@ def test_a_library_is_built_for_a_model_from_its_folder(
     assert sorted(library.vectors) == sorted(STATES)
     assert library.card.layers == [3, 4]
     assert "4 vectors for" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["library"]
+    assert sorted(contents(tmp_path / "made" / "library")) == [
+        "card.json",
+        "report.html",
+        "report.json",
+        "vectors.safetensors",
+    ]
+
+
+def test_a_calibrated_library_has_its_doses_from_the_record(tmp_path: Path, tiny: Path, stories: Path):
+    """Without a default dose each is found on the shipped prompts, and the report shows what it does."""
+    out = tmp_path / "library"
+    assert command(tiny, out, stories, "--states", "calm", "--construction", "difference") == 0
+    library, report = load_library(out, load_model(str(tiny)).fingerprint), read_report(out)
+    assert library.card.calibrated
+    assert "calibration.json" in contents(out)
+    assert report.calibration is not None
+    found = report.calibration.vectors["calm"]
+    assert json.loads((out / "calibration.json").read_text())["vectors"]["calm"]["dose"] == found.dose
+    assert library.card.default_doses == {"calm": found.dose}
+    assert report.calibration.prompts == list(probes().calibration)
+    tried = [trial.dose for trial in found.trials]
+    assert len(tried) == len(set(tried)) == 5
+    assert found.dose in tried
+    assert set(tried) <= set(GRID)
+    effects = report.vectors["calm"].effects
+    assert [effect.nominal for effect in effects] == [-1, 1, 2]
+    assert [effect.trial.dose for effect in effects] == pytest.approx([n * found.dose for n in (-1, 1, 2)], abs=1e-4)
+    answers = [report.unsteered, *(effect.answers for effect in effects)]
+    assert {len(of_one) for of_one in answers} == {len(probes().report)}
+    assert len({tuple(of_one) for of_one in answers}) > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["library"]
+
+
+def test_a_library_for_one_model_is_refused_by_another(tmp_path: Path, tiny: Path, stories: Path):
+    """Its vectors mean nothing there, though the widths agree; the message says how to build the right one."""
+    gemma = save_tiny_model(tmp_path / "gemma", "gemma3")
+    assert build(tiny, tmp_path / "library", stories) == 0
+    with pytest.raises(LibraryError, match=r"not for this model .*self-steering vectors build"):
+        load_library(tmp_path / "library", load_model(str(gemma)).fingerprint)
+
+
+def test_the_same_command_gives_the_same_bytes(tmp_path: Path, tiny: Path, stories: Path):
+    """Every file, when the second library replaces the first."""
+    assert build(tiny, tmp_path / "library", stories) == 0
+    first = contents(tmp_path)
+    assert len(first) == 4
+    assert build(tiny, tmp_path / "library", stories) == 0
+    assert contents(tmp_path) == first
+
+
+def test_what_the_card_describes_is_what_was_measured(tmp_path: Path, tiny: Path, stories: Path):
+    """Norms are those of the very vectors, faults those of the report, and hashes those of the files."""
+    assert build(tiny, tmp_path / "library", stories) == 0
+    library, report = load_library(tmp_path / "library"), read_report(tmp_path / "library")
+    card = library.card
+    for name, vector in library.vectors.items():
+        assert card.norms[name] == pytest.approx(vector.norm(dim=-1).tolist(), abs=1e-4)
+        assert [report.vectors[name].norms[layer] for layer in card.layers] == card.norms[name]
+        assert card.faults.get(name, []) == report.vectors[name].faults
+    assert card.faults, "a random model tells no state, and its library must say so"
+    assert card.residual_norms == [report.residual_norms[layer] for layer in card.layers]
+    assert (report.depth, report.stories, report.settings, report.corpus) == (6, 10, 2, card.corpus)
+    assert report.calibration is None
+    for name, expected in card.sha256.items():
+        assert content_hash((tmp_path / "library" / name).read_bytes()) == expected
 
 
 @pytest.mark.parametrize(("layers", "meant"), [("1,4", [1, 4]), ("1-3", [1, 2, 3])])
@@ -58,6 +144,87 @@ def test_options_reach_the_library(layers: str, meant: list[int], tmp_path: Path
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["default_doses"] == {"calm": 2.5, "honest": 2.5}
     assert (card["layers"], card["construction"], card["model"]) == (meant, "difference", str(tiny))
+
+
+@pytest.fixture
+def fitting_preset(monkeypatch: pytest.MonkeyPatch) -> Preset:
+    """A preset that fits the tiny model, beside the published ones."""
+    preset = Preset(model="tiny/tiny", depth=6, layers=(2, 4), norm=3.0)
+    known = {**presets(), "tiny": preset}
+    for module in ("layers", "build_command"):
+        monkeypatch.setattr(f"self_steering.vectors.{module}.presets", lambda: known)
+    return preset
+
+
+def test_a_preset_scales_vectors_and_doses_as_published(
+    tmp_path: Path, tiny: Path, stories: Path, fitting_preset: Preset
+):
+    """Its layers and norm, plain differences, and dose 1.0; what is asked for beside it prevails."""
+    assert command(tiny, tmp_path / "library", stories, "--preset", "tiny") == 0
+    library = load_library(tmp_path / "library")
+    assert (library.card.layers, library.card.construction, library.card.scaled_to) == ([2, 3, 4], "difference", 3.0)
+    assert set(library.card.default_doses.values()) == {1.0}
+    assert build(tiny, tmp_path / "raw", stories, "--layers", "2-4", "--construction", "difference") == 0
+    raw = load_library(tmp_path / "raw")
+    for name, vector in library.vectors.items():
+        assert vector.norm(dim=-1).tolist() == pytest.approx([3.0] * 3, rel=1e-5)
+        assert torch.cosine_similarity(vector, raw.vectors[name], dim=-1).tolist() == pytest.approx([1.0] * 3)
+    more = ("--layers", "1,3", "--construction", "centred", "--default-dose", "0.5")
+    assert command(tiny, tmp_path / "other", stories, "--preset", "tiny", *more) == 0
+    card = load_library(tmp_path / "other").card
+    assert (card.layers, card.construction, card.scaled_to) == ([1, 3], "centred", 3.0)
+    assert set(card.default_doses.values()) == {0.5}
+
+
+# ------------------------------------------------------------ interruptions
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, tiny: Path, stories: Path) -> Path:
+    """The folder of a build that stopped when all states but one had been read."""
+    # Stories that are too short stop a build when their turn comes.
+    broken = tmp_path / "broken"
+    shutil.copytree(stories, broken)
+    (broken / "honest.toml").write_text('[stories]\nferry = "too short"\nattic = "too short"\n')
+    folder = tmp_path / "new"
+    folder.mkdir()
+    assert build(tiny, folder / "library", broken) == 1
+    assert [path.name for path in folder.iterdir()] == [".library.work"]
+    return folder
+
+
+def test_a_build_that_goes_on_gives_what_one_without_interruption_gives(
+    interrupted: Path, tmp_path: Path, tiny: Path, stories: Path
+):
+    """The same files; and the folder with what was put by is gone."""
+    assert build(tiny, interrupted / "library", stories) == 0
+    assert build(tiny, tmp_path / "whole", stories) == 0
+    assert contents(interrupted / "library") == contents(tmp_path / "whole")
+    assert [path.name for path in interrupted.iterdir()] == ["library"]
+
+
+def spoil(work: Path) -> None:
+    """Make what was put by recognisable: every number is another one."""
+    for path in work.iterdir():
+        save_file({"means": 2 * load_file(path)["means"]}, path)
+
+
+def test_what_was_put_by_is_used_unless_asked_for_a_fresh_start(
+    interrupted: Path, tmp_path: Path, tiny: Path, stories: Path
+):
+    """Numbers that were changed between two builds are in the library, and with --fresh they are not."""
+    spoil(interrupted / ".library.work")
+    shutil.copytree(interrupted, tmp_path / "second")
+    assert build(tiny, interrupted / "library", stories) == 0
+    assert build(tiny, tmp_path / "second" / "library", stories, "--fresh") == 0
+    stale, new = contents(interrupted / "library"), contents(tmp_path / "second" / "library")
+    assert stale["vectors.safetensors"] != new["vectors.safetensors"]
+    mean = load_library(interrupted / "library").card.residual_norms[0]
+    assert mean == pytest.approx(2 * load_library(tmp_path / "second" / "library").card.residual_norms[0], rel=1e-3)
+    assert [path.name for path in (tmp_path / "second").iterdir()] == ["library"]
+
+
+# ------------------------------------------------------------ mistakes
 
 
 def test_the_vectors_are_those_of_the_weights_in_another_precision(tmp_path: Path, tiny: Path, stories: Path):
@@ -76,10 +243,19 @@ def test_the_vectors_are_those_of_the_weights_in_another_precision(tmp_path: Pat
     [
         (["--model", "./nowhere"], "nowhere is no model folder: it has no config.json"),
         (["--model", "{torn}"], "cannot be loaded"),
-        (["--stories", "./nowhere"], "does not exist; write it"),
+        (
+            ["--stories", "./nowhere"],
+            "does not exist; name a folder of stories, a .parquet, .csv or .jsonl file, or a hub",
+        ),
         (["--states", "calm,soma"], "soma.toml does not exist; write it, or leave this state out"),
         (["--states", "calm,calm"], "states named twice: calm; name each state once"),
         (["--states", "calm"], "use `difference` for one"),
+        (["--construction", "denoised"], "needs neutral stories in 6 settings"),
+        (["--preset", "qwen3-8b"], "the preset for Qwen/Qwen3-8B is for 36 layers, this model has 6; use --layers"),
+        (["--preset", "qwen3-8b", "--layers", "3,4"], "is for 36 layers, this model has 6"),
+        (["--default-dose", "0"], "choose a finite number"),
+        (["--max-batch", "0"], "batches of 0 answers; choose 1 or more"),
+        (["--out", "{folder}"], "holds files that are no vector library; name another folder"),
         (["--layers", "4-7"], "layers [6, 7] are not in the model; it has 0 to 5"),
         (["--layers", "3,3"], "name one twice; name each layer once"),
         (["--dtype", "float8"], "dtype 'float8' is unknown; choose one of float32"),
@@ -99,17 +275,93 @@ def test_a_mistake_ends_in_one_line_and_leaves_nothing(
 ):
     """Exit code 1, the last line says what is wrong and what to do, and no library is written."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("kept")
-    filled = [option.format(file=tmp_path / "file", torn=torn) for option in options]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("kept")
+    places = {"file": tmp_path / "folder" / "file", "folder": tmp_path / "folder", "torn": torn}
+    filled = [option.format(**places) for option in options]
     assert build(tiny, tmp_path / "library", stories, *filled) == 1
+    assert_one_line(capsys, message)
+    assert contents(tmp_path) == {"folder/file": b"kept"}
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def assert_one_line(capsys: pytest.CaptureFixture, *messages: str) -> None:
+    """Assert that the command ended in one line that says all this."""
     captured = capsys.readouterr()
     last = captured.err.splitlines()[-1]
     assert last.startswith("self-steering: ")
-    assert message in last
+    for message in messages:
+        assert message in last
     assert captured.out == ""
     assert "Traceback" not in captured.err
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "kept"
+
+
+def one_setting(folder: Path) -> None:
+    (folder / "settings.toml").write_text('[settings]\nferry = "a place"\n')
+    for path in folder.glob("*.toml"):
+        if path.stem != "settings":
+            path.write_text("\n".join(path.read_text().splitlines()[:2]))
+
+
+def same_stories(folder: Path) -> None:
+    for path in folder.glob("*.toml"):
+        if path.stem not in {"settings", "neutral"}:
+            path.write_text((folder / "neutral.toml").read_text())
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "a state is missing": (lambda f: (f / "calm.toml").unlink(), ("calm.toml does not exist", "leave this state out")),
+    "neutral is missing": (lambda f: (f / "neutral.toml").unlink(), ("neutral.toml does not exist", "write it")),
+    "torn": (
+        lambda f: (f / "calm.toml").write_text((f / "calm.toml").read_text()[:-9]),
+        ("calm.toml cannot be read as TOML", "mend the file"),
+    ),
+    "a story is empty": (
+        lambda f: (f / "calm.toml").write_text('[stories]\nferry = "water"\nattic = "  "\n'),
+        ("calm.toml: missing or empty settings: attic", "write exactly one story"),
+    ),
+    "one setting only": (
+        one_setting,
+        ("1 setting; held-out figures need two at least", "write stories in more settings"),
+    ),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_stories_with_a_fault_end_in_one_line_and_leave_nothing(
+    spoilt: str, tmp_path: Path, tiny: Path, stories: Path, capsys: pytest.CaptureFixture
+):
+    """The file and the remedy are named before the model reads anything, and nothing is put by or written."""
+    change, messages = SPOILT[spoilt]
+    folder = tmp_path / "stories"
+    shutil.copytree(stories, folder)
+    change(folder)
+    assert build(tiny, tmp_path / "made" / "library", folder, "--states", ",".join(STATES)) == 1
+    assert_one_line(capsys, *messages)
+    assert [path.name for path in tmp_path.iterdir()] == ["stories"]
+
+
+def test_states_that_tell_the_same_stories_have_no_vectors(
+    tmp_path: Path, tiny: Path, stories: Path, capsys: pytest.CaptureFixture
+):
+    """A vector of zeros would be refused when it is loaded; so it is when it is made."""
+    shutil.copytree(stories, tmp_path / "stories")
+    same_stories(tmp_path / "stories")
+    assert build(tiny, tmp_path / "library", tmp_path / "stories") == 1
+    assert_one_line(capsys, "anxious, calm, golden_gate, honest are zero at some layer")
+    assert not (tmp_path / "library").exists()
+
+
+def test_a_library_that_is_there_survives_a_build_that_fails(
+    tmp_path: Path, tiny: Path, stories: Path, capsys: pytest.CaptureFixture
+):
+    """It is replaced by a finished one only."""
+    assert build(tiny, tmp_path / "library", stories) == 0
+    before = contents(tmp_path)
+    capsys.readouterr()
+    assert build(tiny, tmp_path / "library", stories, "--layers", "9") == 1
+    assert_one_line(capsys, "not in the model")
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("layers", ["x", "3-", "5-4", "1;2", ""])

@@ -80,7 +80,10 @@ def test_denoised_finds_what_centred_cannot_free_of_a_setting():
     """Where one state's stories have drifted along the axis on which settings differ, denoising takes the drift out."""
     axis, state = torch.eye(2, 24)[0].expand(2, 24), torch.eye(2, 24)[1].expand(2, 24)
     made = planted({"calm": state, "anxious": -state}, SETTINGS, noise=0.01, setting_effect=0)
-    values = {name: value + torch.randn(10, 1, 1, generator=torch.Generator().manual_seed(1)) * 5 * axis for name, value in made.values.items()}
+    values = {
+        name: value + torch.randn(10, 1, 1, generator=torch.Generator().manual_seed(1)) * 5 * axis
+        for name, value in made.values.items()
+    }
     values["calm"] = values["calm"] + 3 * axis
     drifted = Activations(values, made.settings)
     assert torch.cosine_similarity(construct(drifted, "centred")["calm"], state, dim=-1).max() < 0.7

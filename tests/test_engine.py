@@ -1,6 +1,7 @@
 """What the engine promises beyond right logits: placebo, no bleed, reuse, determinism, seeds, and loud failure."""
 
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 
@@ -13,7 +14,7 @@ from self_steering.steering.engine import Engine, chunk_ends
 from self_steering.steering.forward import SteeredModel, SteeringFault
 from self_steering.steering.row import EngineRequest, Generation, TokenWindow
 from self_steering.steering.sampling import Sampling
-from tests.models import CONTEXT, make_engine, random_direction, tiny_model
+from tests.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model
 from tests.test_parity import ALL, MIDDLE, ONE, prompt, window
 
 GREEDY = Sampling(max_tokens=8, temperature=0.0, top_logprobs=0)
@@ -406,3 +407,120 @@ def test_a_tiny_cache_gives_the_answers_of_a_large_one(llama: Engine, tokenizer:
     assert small.stats.reused_tokens < llama.stats.reused_tokens
     small.close()
     assert all(agree(a, b) for a, b in zip(few, many, strict=True))
+
+
+# ------------------------------------------------------------ submit_all, call, and reading
+
+
+def test_requests_queued_together_give_what_they_give_one_by_one(
+    engine: Engine, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """In the same order, steered and plain, greedy and sampled, with fewer places than requests."""
+    requests = [
+        EngineRequest(
+            prompt(engine, 20 + 9 * n, seed=n),
+            Sampling(max_tokens=3 + n, temperature=n % 2, seed=n, top_logprobs=0),
+            (window(engine, MIDDLE, 4, None, 0.5 * (n % 3), seed=n),),
+        )
+        for n in range(7)
+    ]
+    few = fresh(engine, tokenizer, max_batch=3)
+    together = [future.result(timeout=60) for future in few.submit_all(requests)]
+    few.close()
+    assert max(few.stats.batch_sizes) == 3
+    assert all(agree(a, b) for a, b in zip(together, run(engine, *requests), strict=True))
+    assert len({tuple(generation.tokens) for generation in together}) == 7
+
+
+def test_requests_queued_together_share_batches_that_their_order_alone_decides(
+    engine: Engine, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Two new engines take the same steps and give the same bits."""
+    requests = [EngineRequest(prompt(engine, 30 + n, seed=n), GREEDY) for n in range(5)]
+    results = []
+    for _ in range(2):
+        alone = fresh(engine, tokenizer)
+        results.append(([exact(future.result(timeout=60)) for future in alone.submit_all(requests)], alone.stats))
+        alone.close()
+    assert results[0] == results[1]
+    assert results[0][1].batch_sizes == {5: 7}
+
+
+def test_one_request_that_is_refused_queues_none(llama: Engine) -> None:
+    """All are checked before any is run, and no request at all is no wait."""
+    good = EngineRequest(prompt(llama, 30), GREEDY)
+    with pytest.raises(ValueError, match="prompt of 0 tokens"):
+        llama.submit_all([good, EngineRequest((), GREEDY)])
+    assert llama.submit_all([]) == []
+    run(llama, good)
+    assert llama.stats.prompt_tokens == 30
+
+
+def test_a_call_runs_between_two_steps_of_the_thread_that_owns_the_model(llama: Engine) -> None:
+    """It does not wait for who is generating, and leaves no trace in what is generated, though it uses the model."""
+    ids = prompt(llama, 40)
+    endless = Sampling(max_tokens=150, temperature=0.0, top_logprobs=0)
+    running = llama.submit(EngineRequest(ids, endless))
+
+    def read() -> tuple[str, int, torch.Tensor]:
+        outputs = llama.model.read(torch.tensor([ids])).outputs
+        return threading.current_thread().name, llama.stats.decode_steps, outputs[-1]
+
+    (name, first, one), (_, second, two) = (llama.call(read).result(timeout=60) for _ in range(2))
+    assert name == "steering-engine" != threading.current_thread().name
+    assert first <= second < 149
+    assert not running.done()
+    assert torch.equal(one, two)
+    alone = run(llama, EngineRequest(ids, endless))[0]
+    assert agree(running.result(timeout=60), alone)
+
+
+def test_a_call_that_fails_tells_its_caller_and_no_other(llama: Engine) -> None:
+    """The exception is the caller's, the engine goes on; and once it is closed, no call is taken."""
+    running = llama.submit(EngineRequest(prompt(llama, 40), GREEDY))
+    failing = llama.call(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        failing.result(timeout=60)
+    assert llama.call(lambda: "here").result(timeout=60) == "here"
+    assert running.result(timeout=60).generated_tokens == 8
+    assert run(llama, EngineRequest(prompt(llama, 30), GREEDY))[0].generated_tokens == 8
+    llama.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        llama.call(lambda: None)
+
+
+def test_reading_on_from_an_arena_is_reading_everything_at_once(engine: Engine) -> None:
+    """Rows with pasts of unequal length, one of them longer than the arena was, read two stretches as the plain model does."""
+    pasts, stretches = (5, 30, 17, 250), (20, 7)
+    rows = [prompt(engine, past + sum(stretches), seed=n) for n, past in enumerate(pasts)]
+    arena = engine.model.new_arena(len(rows))
+    for row, (ids, past) in enumerate(zip(rows, pasts, strict=True)):
+        single = engine.model.new_arena(1)
+        single.past = (0,)
+        engine.model.read(torch.tensor([ids[:past]]), single)
+        arena.load(row, 0, single.view(0, 0, past))
+    starts = pasts
+    for width in stretches:
+        arena.past = starts
+        stretch = torch.tensor([ids[start : start + width] for ids, start in zip(rows, starts, strict=True)])
+        reading = engine.model.read(stretch, arena, logits=True)
+        assert reading.logits is not None
+        for row, (ids, start) in enumerate(zip(rows, starts, strict=True)):
+            outputs, logits = plain_reading(engine.model.hf, ids)
+            for layer, output in enumerate(outputs):
+                expected = output[start : start + width]
+                torch.testing.assert_close(reading.outputs[layer][row], expected, rtol=1e-3, atol=2e-3)
+            torch.testing.assert_close(reading.logits[row], logits[start : start + width], rtol=1e-3, atol=2e-3)
+        starts = tuple(start + width for start in starts)
+
+
+def test_reading_afresh_pads_on_the_right_without_harm(engine: Engine) -> None:
+    """Rows of unequal length read together are what each is alone, where it has tokens; logits are there if asked for."""
+    lengths = (40, 3, 22)
+    rows = [prompt(engine, length, seed=n) for n, length in enumerate(lengths)]
+    reading = engine.model.read(torch.tensor([[*ids, *[0] * (40 - len(ids))] for ids in rows]))
+    assert reading.logits is None
+    assert len(reading.outputs) == engine.model.n_layers
+    for row, ids in enumerate(rows):
+        for layer, output in enumerate(plain_reading(engine.model.hf, ids)[0]):
+            torch.testing.assert_close(reading.outputs[layer][row, : len(ids)], output, rtol=1e-3, atol=2e-3)

@@ -22,7 +22,7 @@ from self_steering.vectors.quality import (
     separation,
 )
 from self_steering.vectors.report import Separation, VectorCalibration
-from tests.models import ARCHITECTURES, tiny_model
+from tests.models import ARCHITECTURES, plain_reading, tiny_model
 from tests.planted import directions, planted
 
 STATES = ("calm", "anxious", "proud", "honest")
@@ -51,7 +51,9 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order():
         assert found[place] == pytest.approx(mannwhitneyu(own, other).statistic / len(pairs))
 
 
-@pytest.mark.parametrize(("scores", "expected"), [([3, 4, 1, 2], 1), ([1, 2, 3, 4], 0), ([7, 7, 7, 7], 0.5), ([1, 3, 1, 2], 0.625)])
+@pytest.mark.parametrize(
+    ("scores", "expected"), [([3, 4, 1, 2], 1), ([1, 2, 3, 4], 0), ([7, 7, 7, 7], 0.5), ([1, 3, 1, 2], 0.625)]
+)
 def test_auroc_of_clear_cases(scores: list[int], expected: float):
     """All above, all below, all the same, and one tie."""
     assert auroc(np.array(scores), np.array([True, True, False, False])) == expected
@@ -97,7 +99,10 @@ def test_held_out_means_held_out():
 
 def test_figures_are_those_of_the_definition():
     """Every fifth setting is held out in turn, and scores of each layer and of the band are ranked within the fold."""
-    activations = planted(states_adding(1.0), SETTINGS[:11], noise=0.5, setting_effect=0.3, per_setting=2)
+    made = planted(states_adding(1.0), SETTINGS[:11], noise=0.5, setting_effect=0.3, per_setting=2)
+    # Layers whose residual streams differ in size count alike in the band.
+    size = torch.tensor([1.0, 20.0])[:, None]
+    activations = Activations({state: value * size for state, value in made.values.items()}, made.settings)
     found = separation(activations, "difference")
     values = {state: value.double().numpy() for state, value in activations.values.items()}
     per_fold: dict[str, list[np.ndarray]] = {state: [] for state in STATES}
@@ -214,7 +219,12 @@ def test_the_comparison_sums_up_every_construction_at_every_layer():
         assert row.reliability_lowest == min(one.reliability[row.layer] for one in single)
         vectors = [v[row.layer].double().numpy() for v in construct(activations, row.construction).values()]
         norms = [np.linalg.norm(v) for v in vectors]
-        alike = [abs(v @ w) / n / m for v, n in zip(vectors, norms, strict=True) for w, m in zip(vectors, norms, strict=True) if v is not w]
+        alike = [
+            abs(v @ w) / n / m
+            for v, n in zip(vectors, norms, strict=True)
+            for w, m in zip(vectors, norms, strict=True)
+            if v is not w
+        ]
         assert row.cosine == pytest.approx(np.mean(alike), abs=1e-4)
         residual = activations.values[NEUTRAL][:, row.layer].norm(dim=-1).mean()
         assert row.norm == pytest.approx(np.mean(norms) / float(residual), abs=1e-4)
@@ -223,7 +233,12 @@ def test_the_comparison_sums_up_every_construction_at_every_layer():
 
 @pytest.mark.parametrize(
     ("states", "settings", "expected"),
-    [(1, 6, {"difference"}), (2, 2, {"difference", "centred"}), (2, 5, {"difference", "centred"}), (2, 6, set(CONSTRUCTIONS))],
+    [
+        (1, 6, {"difference"}),
+        (2, 2, {"difference", "centred"}),
+        (2, 5, {"difference", "centred"}),
+        (2, 6, set(CONSTRUCTIONS)),
+    ],
 )
 def test_constructions_that_the_stories_do_not_suffice_for_are_left_out(states: int, settings: int, expected: set[str]):
     """One state has no mean over states to take out, and half of few settings no principal components."""
@@ -277,13 +292,9 @@ def test_unembedding_the_last_layers_output_gives_the_models_logits(
 ):
     """Final norm and head are the model's own."""
     model = tiny_model(architecture, len(tokenizer))
-    outputs: list[torch.Tensor] = []
-    handle = model.get_decoder().layers[-1].register_forward_hook(lambda m, i, output: outputs.append(output))
-    with torch.no_grad():
-        logits = model(torch.tensor([[5, 77, 300, 12]])).logits[0, -1]
-    handle.remove()
-    found = SteeredModel(model, tokenizer).unembed(outputs[0][0, -1])
-    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
+    outputs, logits = plain_reading(model, [5, 77, 300, 12])
+    found = SteeredModel(model, tokenizer).unembed(outputs[-1][-1])
+    torch.testing.assert_close(found, logits[-1], rtol=1e-4, atol=1e-4)
 
 
 # ------------------------------------------------------------ faults
@@ -321,18 +332,24 @@ def test_a_vector_at_the_thresholds_has_no_fault():
         (measured(), found_dose(arrives=False), "at dose 0.5946, the highest that holds, the text does not move"),
     ],
 )
-def test_a_fault_names_the_figure_and_what_was_expected(figures: Separation, dose: VectorCalibration | None, message: str):
+def test_a_fault_names_the_figure_and_what_was_expected(
+    figures: Separation, dose: VectorCalibration | None, message: str
+):
     """Each by itself."""
     (fault,) = faults(figures, dose, 1)
     assert fault.startswith(message)
 
 
-@pytest.mark.parametrize(("figures", "word"), [(measured(auroc_band=0.8999), "AUROC"), (measured(reliability=[1, 0.6999, 1]), "reliability")])
+@pytest.mark.parametrize(
+    ("figures", "word"), [(measured(auroc_band=0.8999), "AUROC"), (measured(reliability=[1, 0.6999, 1]), "reliability")]
+)
 def test_a_figure_just_below_the_threshold_is_not_shown_as_the_threshold(figures: Separation, word: str):
     """A fault that says `0.90, expected 0.9 or more` would read as a mistake."""
     (fault,) = faults(figures, None, 1)
     assert word in fault
-    shown, expected = (float(part.split()[0].strip(",")) for part in (fault.split(word)[1], fault.split("expected ")[1]))
+    shown, expected = (
+        float(part.split()[0].strip(",")) for part in (fault.split(word)[1], fault.split("expected ")[1])
+    )
     assert shown < expected
 
 

@@ -19,7 +19,7 @@ from self_steering.vectors.corpus import NEUTRAL, Corpus
 from self_steering.vectors.layers import checked_layers, default_band
 from self_steering.vectors.library import Library, content_hash, serialised
 from self_steering.vectors.probe import Answer, Prober, probes
-from self_steering.vectors.quality import comparison, cosines, faults, promoted_tokens, separation
+from self_steering.vectors.quality import check_corpus, comparison, cosines, faults, promoted_tokens, separation
 from self_steering.vectors.report import Calibration, Effect, LibraryReport, VectorReport
 
 NOMINAL_DOSES = (-1.0, 1.0, 2.0)
@@ -39,7 +39,7 @@ class Recipe:
         max_batch: Answers that are generated together.
 
     Raises:
-        ValueError: A number is none, or zero.
+        ValueError: A number is none, or zero, or too small.
     """
 
     layers: Sequence[int] | None = None
@@ -53,6 +53,10 @@ class Recipe:
         for name, value in (("default dose", self.default_dose), ("norm", self.scaled_to)):
             if value is not None and (not math.isfinite(value) or value == 0):
                 raise ValueError(f"{name} {value} adds nothing or no number; choose a finite number such as 0.6")
+        if self.max_batch < 1:
+            raise ValueError(f"batches of {self.max_batch} answers; choose 1 or more, such as 64")
+        if self.skip < 0:
+            raise ValueError(f"{self.skip} tokens to skip; choose 0 or more, such as {SKIPPED_TOKENS}")
 
 
 def build_library(
@@ -73,6 +77,7 @@ def build_library(
     model = SteeredModel(loaded.model, loaded.tokenizer)
     wanted = recipe.layers if recipe.layers is not None else default_band(model.n_layers, loaded.name)
     band = checked_layers(wanted, model.n_layers)
+    check_corpus(corpus, recipe.construction)
     tell = progress or (lambda *_: None)
     activations = read_corpus(
         model,
@@ -84,6 +89,10 @@ def build_library(
         progress=lambda done: tell("stories", done, corpus.size),
     )
     everywhere = construct(activations, recipe.construction)
+    if dead := [name for name, vector in everywhere.items() if not (vector.norm(dim=-1) > 0).all()]:
+        raise ValueError(
+            f"the vectors of {', '.join(dead)} are zero at some layer; do these states tell the same stories?"
+        )
     vectors = {name: _scaled(vector[band], recipe.scaled_to) for name, vector in everywhere.items()}
     directions = {
         name: DirectionTensor(key=name, layers=tuple(band), values=vector) for name, vector in vectors.items()

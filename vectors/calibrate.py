@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from scipy.stats import ttest_1samp
 
 from self_steering.steering.forward import DirectionTensor
@@ -25,6 +26,7 @@ SURPRISAL_RISE_AT_MOST = 1.0
 ARRIVAL_T = 2.0
 # 31 doses from 0.07 to 13.5 in quarter octaves: five halvings find one among them.
 GRID = tuple(round(2 ** ((step - 15) / 4), 4) for step in range(31))
+_ROUND = TypeAdapter(dict[str, DoseTrial])
 
 
 class CalibrationError(ValueError):
@@ -67,17 +69,17 @@ class Meter:
                 dose=dose, coherent=shares, surprisal_rise=None, shift=None, t=None, rank=None, answers=len(pairs)
             )
         shifts = self._shifts(pairs)
-        own = shifts[:, self.names.index(name)]
-        means = shifts.mean(0)
+        place = self.names.index(name)
+        own, means = shifts[:, place], shifts.mean(0)
         t = float(ttest_1samp(own.numpy(), 0.0).statistic)
         rises = [(answer.surprisal or 0.0) - (before.surprisal or 0.0) for answer, before in pairs]
         return DoseTrial(
             dose=dose,
             coherent=round(shares, 4),
             surprisal_rise=round(sum(rises) / len(rises), 4),
-            shift=round(float(own.mean()), 4),
+            shift=round(float(means[place]), 4),
             t=round(t, 2) if t == t else None,  # noqa: PLR0124  not a number where no answer moved
-            rank=int((means >= own.mean()).sum()),
+            rank=1 + int((means > means[place]).sum()),
             answers=len(pairs),
         )
 
@@ -167,7 +169,7 @@ def calibrate(
     for number in range(rounds):
         asked = {name: step for name, search in searches.items() if (step := search.next) is not None}
         path = work / f"round-{number}-{key}.json" if work is not None else None
-        trials = _put_by(path) or _round(prober, directions, asked, meter)
+        trials = _put_by(path, asked) or _round(prober, directions, asked, meter)
         if path is not None:
             write_file(path, json.dumps({name: trial.model_dump() for name, trial in trials.items()}).encode())
         for name, step in asked.items():
@@ -199,11 +201,13 @@ def _round(
     }
 
 
-def _put_by(path: Path | None) -> dict[str, DoseTrial] | None:
-    """Return the trials of a round that an earlier run finished."""
+def _put_by(path: Path | None, asked: Mapping[str, int]) -> dict[str, DoseTrial] | None:
+    """Return the trials of a round that an earlier run finished, if they are those that are asked now."""
     if path is None or not path.exists():
         return None
     try:
-        return {name: DoseTrial.model_validate(trial) for name, trial in json.loads(path.read_text()).items()}
-    except ValueError:
+        trials = _ROUND.validate_json(path.read_bytes())
+    except ValidationError:
         return None
+    doses = {name: GRID[step] for name, step in asked.items()}
+    return trials if {name: trial.dose for name, trial in trials.items()} == doses else None

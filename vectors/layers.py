@@ -35,7 +35,7 @@ class Preset(BaseModel):
         """
         if depth != self.depth:
             raise ValueError(
-                f"the preset for {self.model} is for {self.depth} layers, this model has {depth}; use --layers"
+                f"the preset for {self.model} is for {self.depth} layers, this model has {depth}; use --layers without --preset"
             )
         return list(range(self.layers[0], self.layers[1] + 1))
 

@@ -68,15 +68,22 @@ class Library:
             evidence: Further files by name, those that the card has hashes of among them.
 
         Raises:
-            LibraryError: `folder` holds something that is no library.
+            LibraryError: `folder` holds something that is no library, or a file is not the one that the card has the hash of.
         """
         check_target(folder)
+        card = json.dumps(self.card.model_dump(), indent=1, sort_keys=True) + "\n"
+        files = {**evidence, VECTORS_FILE: serialised(self.vectors), CARD_FILE: card.encode()}
+        for name, expected in self.card.sha256.items():
+            if name not in files or content_hash(files[name]) != expected:
+                raise LibraryError(
+                    f"{name} is missing or not the file that the card describes; make the card from the files"
+                )
+        # A name such as `.` has no place beside it.
+        folder = folder.resolve()
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             scratch.chmod(0o755)
-            card = json.dumps(self.card.model_dump(), indent=1, sort_keys=True) + "\n"
-            files = {VECTORS_FILE: serialised(self.vectors), CARD_FILE: card.encode(), **evidence}
             for name, data in files.items():
                 (scratch / name).write_bytes(data)
             replace_folder(scratch, folder)

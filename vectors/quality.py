@@ -16,13 +16,13 @@ from self_steering.steering.forward import SteeredModel
 from self_steering.vectors.activations import Activations
 from self_steering.vectors.card import Construction
 from self_steering.vectors.construct import CONSTRUCTIONS, construct
-from self_steering.vectors.corpus import NEUTRAL
-from self_steering.vectors.report import LayerComparison, Separation, VectorCalibration
+from self_steering.vectors.corpus import NEUTRAL, Corpus
+from self_steering.vectors.report import GOOD_AUROC, GOOD_RELIABILITY, LayerComparison, Separation, VectorCalibration
 
-GOOD_AUROC = 0.9
-GOOD_RELIABILITY = 0.7
 FOLDS = 5
 SPLITS = 20
+# States, and settings of neutral stories, that a construction needs so that half of the settings suffice for it.
+_NEEDS: dict[Construction, tuple[int, int]] = {"difference": (1, 2), "centred": (2, 2), "denoised": (2, 6)}
 
 
 def folds(settings: Sequence[str], count: int = FOLDS) -> list[list[str]]:
@@ -180,9 +180,27 @@ def comparison(activations: Activations) -> list[LayerComparison]:
 
 def _possible(activations: Activations) -> list[Construction]:
     """Return the constructions that half of the stories suffice for."""
-    needs = {"difference": (1, 2), "centred": (2, 2), "denoised": (2, 6)}
-    states, stories = len(activations.states), len(set(activations.settings[NEUTRAL]))
-    return [one for one in CONSTRUCTIONS if states >= needs[one][0] and stories >= needs[one][1]]
+    states, neutral = len(activations.states), len(set(activations.settings[NEUTRAL]))
+    return [one for one in CONSTRUCTIONS if states >= _NEEDS[one][0] and neutral >= _NEEDS[one][1]]
+
+
+def check_corpus(corpus: Corpus, construction: Construction) -> None:
+    """Raise unless the stories suffice for a construction and its figures, before an hour is spent on reading them.
+
+    Raises:
+        ValueError: There are too few states or settings.
+    """
+    states, settings = _NEEDS[construction]
+    if len(corpus.states) < states:
+        raise ValueError(f"`{construction}` needs {states} states at least, found 1; use `difference` for one")
+    neutral = corpus.stories[NEUTRAL]
+    for found in (corpus.settings, neutral):
+        folds(list(found))
+    if len(neutral) < settings:
+        raise ValueError(
+            f"`{construction}` needs neutral stories in {settings} settings, half of them for each half of the reliability, "
+            f"found {len(neutral)}; use `centred`"
+        )
 
 
 def cosines(vectors: torch.Tensor) -> torch.Tensor:

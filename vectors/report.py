@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from self_steering.vectors.card import REPORT_FILE, Construction, LibraryError
 
+# Below these a vector is marked bad.
+GOOD_AUROC, GOOD_RELIABILITY = 0.9, 0.7
+
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +72,7 @@ class DoseTrial(_Data):
         shift: Mean over prompts of the projection of the answer, read unsteered, on the vector, less that of the unsteered
             answer; in units of the residual stream's norm, averaged over the layers.
         t: Paired t of that shift over prompts; None where it has no value.
-        rank: How many vectors of the library the answers moved along at least as far; 1 is best.
+        rank: Place of the vector among all of the library by how far the answers moved along each; 1 is best.
         answers: How many answers had a token at all.
     """
 

@@ -1,0 +1,157 @@
+"""A tiny Llama whose weights are set by hand, so that what a vector's residue does to the answer is known.
+
+Three attention layers without anything else. Layer 0 copies, two tokens on, which option letter stood there: to the name in a
+line such as `C. calm: …`. The library steers layer 0's output, each vector in a dimension of its own. Layer 1 gives the name of
+an option a flag where its query finds residue, layer 2 lets the last token read the letters that lie at flagged names.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Literal
+
+import torch
+from inspect_ai.model import Model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from self_steering.vectors.card import VECTORS_FILE, LibraryCard
+from self_steering.vectors.library import Library, content_hash, serialised
+from tests.models import bundled_tokenizer
+
+Residue = Literal["own option", "letter C", "option calm"]
+# Their names are one token each, so that the letter lies two tokens before them.
+NAMES = ("anxious", "calm", "desperate", "proud", "curious", "focused", "creative", "honest")
+LETTERS = ascii_uppercase[:4]
+# A liking for some letters, whatever was steered.
+LETTER_BIAS = (1.0, 0.3, 0.0, -0.5)
+
+WIDTH, HEAD = 96, 64
+CONSTANT = 0
+LETTER, NAME, EFFECT, COPIED, ANSWER = range(1, 50, 10)  # the first of the dimensions of each kind
+FLAG, FILLER = 51, 52
+STRENGTH = 4.0  # of a vector, where the constant that every token has is 10
+
+
+def save_planted_model(folder: Path, residue: Residue) -> Path:
+    """Save a model in which a vector's residue raises its own option, the letter C, or the option calm whatever it was."""
+    tokenizer = bundled_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=1,
+        num_hidden_layers=3,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=HEAD,
+        max_position_embeddings=2048,
+        # All but the first few pairs of a head hardly turn with the position: they compare contents.
+        rope_parameters={"rope_type": "default", "rope_theta": 1e9},
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.fill_(1.0 if "norm" in name else 0.0)
+        letters = [_token(tokenizer, letter) for letter in LETTERS]
+        _embed(model, letters, [_token(tokenizer, f" {name}") for name in NAMES])
+        _copy_letters(model)
+        if residue == "letter C":
+            _raise_c(model)
+        else:
+            _flag_names(model, range(len(NAMES)) if residue == "own option" else [NAMES.index("calm")])
+            _read_flagged(model)
+        for place, (token, bias) in enumerate(zip(letters, LETTER_BIAS, strict=True)):
+            model.lm_head.weight[token, CONSTANT] = 1.0 + bias / math.sqrt(WIDTH)
+            model.lm_head.weight[token, ANSWER + place] = 1.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_planted_library(folder: Path, model: Model) -> Path:
+    """Save the library that steers `model`: each vector a dimension of its own, added to layer 0's output."""
+    vectors = {name: torch.zeros(1, WIDTH) for name in NAMES}
+    for place, name in enumerate(NAMES):
+        vectors[name][0, EFFECT + place] = STRENGTH
+    card = LibraryCard(
+        model="planted",
+        revision=None,
+        fingerprint=model.api.loaded.fingerprint,
+        hidden=WIDTH,
+        layers=[0],
+        construction="difference",
+        scaled_to=None,
+        skipped_tokens=0,
+        corpus="",
+        norms=dict.fromkeys(NAMES, [STRENGTH]),
+        residual_norms=[10.0],
+        default_doses=dict.fromkeys(NAMES, 1.0),
+        faults={name: [] for name in NAMES},
+        sha256={VECTORS_FILE: content_hash(serialised(vectors))},
+    )
+    Library(card, vectors).save(folder)
+    return folder
+
+
+def _token(tokenizer, text: str) -> int:
+    (token,) = tokenizer.encode(text, add_special_tokens=False)
+    return token
+
+
+def _embed(model: LlamaForCausalLM, letters: Sequence[int], names: Sequence[int]) -> None:
+    """Give every token the constant and one feature, so that all have the same norm."""
+    table = model.model.embed_tokens.weight
+    table[:, CONSTANT] = 10.0
+    table[:, FILLER] = 1.0
+    for first, tokens in ((LETTER, letters), (NAME, names)):
+        for place, token in enumerate(tokens):
+            table[token, FILLER], table[token, first + place] = 0.0, 1.0
+
+
+def _copy_letters(model: LlamaForCausalLM) -> None:
+    """Layer 0: constant queries and keys whose phases agree at a distance of two; the value is the letter."""
+    head = model.model.layers[0].self_attn
+    for pair in range(5):
+        turn = 1e9 ** (-2 * pair / HEAD)
+        head.q_proj.weight[pair, CONSTANT] = 5 * math.cos(2 * turn)
+        head.q_proj.weight[pair + HEAD // 2, CONSTANT] = -5 * math.sin(2 * turn)
+        head.k_proj.weight[pair, CONSTANT] = 1.0
+    for place in range(len(LETTERS)):
+        head.v_proj.weight[place, LETTER + place] = 1.0
+        head.o_proj.weight[COPIED + place, place] = 1.0
+
+
+def _flag_names(model: LlamaForCausalLM, flagged: Sequence[int]) -> None:
+    """Layer 1: the queries of names look for residue; where only one name asks, it asks for any."""
+    head = model.model.layers[1].self_attn
+    still = HEAD // 2 - len(NAMES)
+    for place in range(len(NAMES)):
+        head.k_proj.weight[still + place, EFFECT + place] = 1.0
+        head.v_proj.weight[0, EFFECT + place] = 1.0
+        for name in flagged if len(flagged) == 1 else [place]:
+            head.q_proj.weight[still + place, NAME + name] = 50.0
+    head.o_proj.weight[FLAG, 0] = 1.0
+
+
+def _read_flagged(model: LlamaForCausalLM) -> None:
+    """Layer 2: every token attends to flags, and takes over the letter that was copied there."""
+    head = model.model.layers[2].self_attn
+    head.q_proj.weight[HEAD // 2 - 1, CONSTANT] = 5.0
+    head.k_proj.weight[HEAD // 2 - 1, FLAG] = 1.0
+    for place in range(len(LETTERS)):
+        head.v_proj.weight[place, COPIED + place] = 3.0
+        head.o_proj.weight[ANSWER + place, place] = 1.0
+
+
+def _raise_c(model: LlamaForCausalLM) -> None:
+    """Layer 2: every token attends to residue, whichever vector's, and answers C."""
+    head = model.model.layers[2].self_attn
+    head.q_proj.weight[HEAD // 2 - 1, CONSTANT] = 5.0
+    for place in range(len(NAMES)):
+        head.k_proj.weight[HEAD // 2 - 1, EFFECT + place] = 1.0
+        head.v_proj.weight[0, EFFECT + place] = 1.0
+    head.o_proj.weight[ANSWER + LETTERS.index("C"), 0] = 1.0

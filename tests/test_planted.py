@@ -1,0 +1,135 @@
+"""What the introspection scores say where the answer is known: models with a planted effect, and with planted artefacts.
+
+The whole way is taken: real provider, engine, chat, solver, scorer and statistics, over models whose weights are set by hand.
+"""
+
+from pathlib import Path
+
+import pytest
+from inspect_ai import eval  # noqa: A004  Inspect's name for it
+from inspect_ai.model import get_model
+
+from self_steering.analysis.introspection_statistics import (
+    Effect,
+    Scored,
+    arm_effect,
+    primary_effects,
+    rank_among_random,
+    scored_samples,
+)
+from self_steering.evals.introspection import introspection
+from self_steering.scorers.identification import Identification, identify
+from tests.planted_model import LETTERS, NAMES, Residue, save_planted_library, save_planted_model
+
+ALL = len(LETTERS)
+CHANCE = 1 / ALL
+
+
+def asked(folder: Path, residue: Residue, *runs: dict) -> list[list[Scored]]:
+    """Return the scored samples of each run on a planted model."""
+    model = get_model(f"nnsight/{save_planted_model(folder / 'model', residue)}", memoize=False)
+    try:
+        library = str(save_planted_library(folder / "library", model))
+        found = []
+        for run in runs:
+            task = introspection(vectors="all", options=ALL, library=library, **run)
+            (log,) = eval(task, model=model, log_dir=str(folder), display="none", log_realtime=False, score_display=False)
+            assert log.status == "success", log.error
+            found.append(scored_samples(log))
+    finally:
+        model.api.close()
+    return found
+
+
+# One rotation leaves the liking for letters in, so that the artefacts have what they can feign with.
+ONE_ROTATION = {"rotations": 1, "n_per_vector": 2, "arm": "real,other"}
+
+
+@pytest.fixture(scope="module")
+def recognition(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Scored], list[Scored]]:
+    """A model whose residue raises its own option: in all rotations with controls, and in one."""
+    full = {"rotations": ALL, "arm": "real,placebo,random,other", "random_directions": ALL}
+    return tuple(asked(tmp_path_factory.mktemp("recognition"), "own option", full, {**ONE_ROTATION, "arm": "real"}))
+
+
+@pytest.fixture(scope="module")
+def letter(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Scored], list[Scored]]:
+    """A model whose residue raises the letter C whatever the vector: in all rotations, and in one."""
+    full = {"rotations": ALL, "arm": "real,other"}
+    return tuple(asked(tmp_path_factory.mktemp("letter"), "letter C", full, ONE_ROTATION))
+
+
+@pytest.fixture(scope="module")
+def attractor(tmp_path_factory: pytest.TempPathFactory) -> list[Scored]:
+    """A model whose residue raises the option calm whatever the vector, in one rotation."""
+    return asked(tmp_path_factory.mktemp("attractor"), "option calm", ONE_ROTATION)[0]
+
+
+def comparisons(samples: list[Scored]) -> dict[str, Effect]:
+    return {effect.name: effect for effect in primary_effects(samples)}
+
+
+def identified(samples: list[Scored], arm: str = "real") -> Identification:
+    return identify([sample.answered for sample in samples if sample.arm == arm])
+
+
+def test_a_planted_effect_is_found(recognition):
+    """The true option gains far beyond chance, and beyond what it gains under other and random vectors."""
+    full, _ = recognition
+    gap = arm_effect(full, "real", "gap")
+    assert gap.by_vector.low > 0.3
+    found = comparisons(full)
+    for against in ("real - random", "real - other"):
+        assert found[against].by_vector.low > 0.3
+        assert found[against].p_holm < 0.001
+    assert rank_among_random(full).above == 0
+    assert identified(full).accuracy_corrected == 1
+
+
+def test_a_planted_effect_gives_nothing_where_it_was_not_applied(recognition):
+    """Strength zero changes no score at all; other and random vectors do not raise the true option."""
+    full, _ = recognition
+    assert {sample.value["gap"] for sample in full if sample.arm == "placebo"} == {0.0}
+    assert arm_effect(full, "other", "gap").mean == pytest.approx(0, abs=0.01)
+    assert arm_effect(full, "random", "gap").mean == pytest.approx(0, abs=0.05)
+
+
+def test_every_planned_steering_was_done(recognition, letter, attractor):
+    """Planted results rest on clean receipts."""
+    for samples in (*recognition, *letter, attractor):
+        assert all(sample.value["clean_receipt"] == 1 for sample in samples)
+
+
+def test_a_planted_effect_is_found_in_one_rotation(recognition):
+    """The liking for letters that stays in does not hide it."""
+    _, one = recognition
+    found = identified(one)
+    assert (found.accuracy_corrected, found.balanced_accuracy) == (1, 1)
+    assert found.information_p < 0.01
+
+
+def test_a_letter_raised_by_any_vector_is_no_effect_over_all_rotations(letter):
+    """Every option stands on C once: not the true one alone gains."""
+    full, _ = letter
+    assert {round(sample.value["gap"], 3) for sample in full} == {0.0}
+    assert all(sample.metadata["letter_mass"]["cached"] > sample.metadata["letter_mass"]["uncached"] for sample in full)
+
+
+@pytest.mark.parametrize("artefact", ["letter", "attractor"])
+def test_a_planted_artefact_is_not_taken_for_an_effect(artefact: str, letter, attractor):
+    """With one rotation options on C, or calm, do gain; yet the corrected scores stay at chance, and other vectors gain as much."""
+    samples = letter[1] if artefact == "letter" else attractor
+    gained = [sample.value["gap"] for sample in samples if sample.arm == "real"]
+    assert max(gained) > 0.3
+    found = identified(samples)
+    assert abs(found.accuracy_corrected - CHANCE) <= 0.15
+    assert found.information_p > 0.05
+    effects = comparisons(samples)
+    assert effects["real"].by_vector.low < 0
+    assert effects["real - other"].mean <= 1e-6
+
+
+def test_an_attractor_takes_the_raw_answers_but_not_the_corrected_ones(attractor):
+    """The raw answer is calm wherever it is offered; above its mean under other vectors it is not."""
+    offered = [sample.answered for sample in attractor if sample.arm == "real" and "calm" in sample.answered.shares]
+    assert {answered.raw for answered in offered} == {"calm"}

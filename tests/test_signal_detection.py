@@ -1,0 +1,205 @@
+"""Signal detection: d', AUROC, exact bounds and cluster intervals, against other computations and planted data."""
+
+import math
+import random
+from itertools import product
+from statistics import NormalDist, quantiles
+
+import numpy as np
+import pytest
+from inspect_ai.scorer import SampleScore, Score
+from scipy.stats import mannwhitneyu
+
+from self_steering.scorers.signal_detection import (
+    Trials,
+    auroc_with_interval,
+    d_prime,
+    d_prime_with_interval,
+    detectability,
+    exact_upper_bound,
+    false_alarms,
+)
+
+NORMAL = NormalDist()
+
+
+def trials(values: list[float], clusters: list[str] | None = None) -> Trials:
+    return Trials(np.array(values), clusters or [f"c{index}" for index in range(len(values))])
+
+
+def planted(mean: float, count: int, seed: int, clusters: int = 20) -> Trials:
+    rng = random.Random(seed)
+    return Trials(
+        np.array([rng.gauss(mean, 1) for _ in range(count)]), [f"c{index % clusters}" for index in range(count)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("hits", "injected", "alarms", "clean"), [(7, 10, 2, 20), (10, 10, 0, 10), (0, 5, 5, 5), (3, 6, 4, 8)]
+)
+def test_d_prime_is_the_difference_of_the_corrected_z_scores(hits: int, injected: int, alarms: int, clean: int):
+    """Half a yes and one trial are added to both sides, so that rates of none and all are finite."""
+    expected = NORMAL.inv_cdf((hits + 0.5) / (injected + 1)) - NORMAL.inv_cdf((alarms + 0.5) / (clean + 1))
+    assert float(d_prime(hits, injected, alarms, clean)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.7, 2.0])
+def test_planted_gaussians_give_their_distance_back(distance: float):
+    """Two unit Gaussians around the criterion have d' of their distance and an AUROC of Phi(distance / sqrt 2)."""
+    signal, noise = planted(distance / 2, 6000, 1), planted(-distance / 2, 6000, 2)
+    found, (low, high) = d_prime_with_interval(signal, noise)
+    assert found == pytest.approx(distance, abs=0.08)
+    assert low < found < high
+    area, bounds = auroc_with_interval(signal, noise)
+    assert area == pytest.approx(NORMAL.cdf(distance / math.sqrt(2)), abs=0.02)
+    assert bounds[0] < area < bounds[1]
+
+
+def test_auroc_counts_the_pairs():
+    """It is the share of pairs in which the signal is larger, ties half, as Mann and Whitney's U says."""
+    rng = random.Random(3)
+    signal = [round(rng.gauss(0.5, 1), 1) for _ in range(37)]
+    noise = [round(rng.gauss(0, 1), 1) for _ in range(23)]
+    pairs = [1 if a > b else 0.5 if a == b else 0 for a, b in product(signal, noise)]
+    assert 0.5 in pairs
+    found, _ = auroc_with_interval(trials(signal), trials(noise))
+    assert found == pytest.approx(sum(pairs) / len(pairs))
+    assert found == pytest.approx(mannwhitneyu(signal, noise).statistic / len(pairs))
+
+
+@pytest.mark.parametrize("statistic", [auroc_with_interval, d_prime_with_interval])
+def test_intervals_are_those_of_resampled_clusters(statistic):
+    """They agree with a plain bootstrap that draws whole clusters, with their signal and their noise trials."""
+    rng = random.Random(4)
+    data = {f"c{index}": ([], []) for index in range(12)}
+    for signal, noise in data.values():
+        own = rng.gauss(0.6, 0.8)
+        signal += [own + rng.gauss(0, 0.5) for _ in range(5)]
+        noise += [rng.gauss(0, 1) for _ in range(3)]
+
+    def of(names: list[str]) -> tuple[Trials, Trials]:
+        sides = [[(value, name) for name in names for value in data[name][side]] for side in (0, 1)]
+        return tuple(trials([value for value, _ in side], [name for _, name in side]) for side in sides)
+
+    value, (low, high) = statistic(*of(list(data)))
+    plain = []
+    for _ in range(1500):
+        signal, noise = of(rng.choices(list(data), k=12))
+        # One cluster each, so that the statistic is computed and no interval is.
+        plain.append(statistic(trials(list(signal.values), ["x"] * 60), trials(list(noise.values), ["x"] * 36))[0])
+    cuts = quantiles(plain, n=40)
+    width = cuts[-1] - cuts[0]
+    assert (low, high) == pytest.approx((cuts[0], cuts[-1]), abs=0.12 * width)
+    assert low < value < high
+
+
+def test_repeating_a_clusters_trials_adds_no_certainty():
+    """Ten copies of each trial in the same cluster leave area and interval as they are; in new clusters they do not."""
+    signal, noise = planted(0.5, 20, 5), planted(0, 20, 6)
+    once = auroc_with_interval(signal, noise)
+    copies = [
+        Trials(np.repeat(part.values, 10), [name for name in part.clusters for _ in range(10)])
+        for part in (signal, noise)
+    ]
+    assert auroc_with_interval(*copies) == (pytest.approx(once[0]), pytest.approx(once[1]))
+    apart = [Trials(part.values, [f"d{index}" for index in range(200)]) for part in copies]
+    low, high = auroc_with_interval(*apart)[1]
+    assert high - low < 0.6 * (once[1][1] - once[1][0])
+
+
+def test_one_cluster_has_no_interval():
+    """However many trials there are, one vector tells nothing of how vectors vary."""
+    part = trials([1.0, 2.0], ["calm", "calm"])
+    assert auroc_with_interval(part, part) == (0.5, None)
+    assert d_prime_with_interval(part, part) == (0.0, None)
+
+
+def test_no_false_alarm_in_three_hundred_shows_one_percent():
+    """The bound is where none in 300 has a chance of 5 %."""
+    bound = exact_upper_bound(0, 300)
+    assert bound == pytest.approx(1 - 0.05 ** (1 / 300))
+    assert round(bound, 3) == 0.01
+
+
+@pytest.mark.parametrize(("count", "of"), [(0, 1), (1, 10), (7, 40), (39, 40)])
+def test_the_exact_bound_leaves_five_percent_below(count: int, of: int):
+    """At the bound, so few or fewer yes answers have a chance of exactly 5 %; all of all has bound 1."""
+    bound = exact_upper_bound(count, of)
+    below = sum(math.comb(of, k) * bound**k * (1 - bound) ** (of - k) for k in range(count + 1))
+    assert below == pytest.approx(0.05)
+    assert exact_upper_bound(of, of) == 1
+
+
+PROMPTS = {"calm": "first", "goblins": "second", "honest": "first", "lsd": "first"}
+
+
+def scores(**by_condition: dict[str, float]) -> list[SampleScore]:
+    """Return one score a vector and condition; `__` in a condition's name stands for @."""
+    return [
+        SampleScore(
+            score=Score(value=value),
+            sample_metadata={"condition": name.replace("__", "@"), "vector": vector, "prompt": PROMPTS[vector]},
+        )
+        for name, values in by_condition.items()
+        for vector, value in values.items()
+    ]
+
+
+def test_the_metric_names_every_condition():
+    """Injected conditions are set against no injection, and a real one against the random one of the same dose."""
+    found = detectability()(
+        scores(
+            real__1={"calm": 2.0, "goblins": 3.0},
+            placebo={"calm": -1.0, "goblins": 1.0},
+            random__1={"calm": 1.0, "goblins": 4.0},
+            random__2={"calm": -2.0, "goblins": -3.0},
+        )
+    )
+    ends = ("_lower", "_upper", "_lower_by_prompt", "_upper_by_prompt")
+    named = {name for name in found if not name.endswith(ends)}
+    pairs = set(product(("real@1", "random@1", "random@2"), ("d_prime", "auroc")))
+    assert named == {"/".join(pair) for pair in pairs} | {"real@1/auroc_over_random"}
+    assert set(found) == {f"{name}{end}" for name in named for end in ("", *ends)}
+    assert found["real@1/auroc"] == 1
+    assert found["random@1/auroc"] == 0.875
+    assert found["real@1/auroc_over_random"] == 0.5
+    assert found["random@2/auroc"] == 0
+
+
+def test_intervals_by_prompt_have_prompts_as_clusters():
+    """Where all trials share a prompt there is none; with vectors split over prompts it differs from that by vector."""
+    real, placebo = (
+        {"calm": 0.1, "goblins": 2.0, "honest": 0.4, "lsd": -1.0},
+        {"calm": 0.0, "goblins": -1.0, "honest": 0.5, "lsd": 0.2},
+    )
+    found = detectability()(scores(real__1=real, placebo=placebo))
+    by_vector = found["real@1/auroc_lower"], found["real@1/auroc_upper"]
+    by_prompt = found["real@1/auroc_lower_by_prompt"], found["real@1/auroc_upper_by_prompt"]
+    assert by_vector != by_prompt
+    # Two prompts: resamples are the one, the other, or both.
+    assert by_prompt == (pytest.approx(3 / 9), 1.0)
+    alone = detectability()(scores(real__1={"calm": 1.0, "lsd": 2.0}, placebo={"calm": 0.0, "lsd": 1.0}))
+    assert "real@1/auroc_lower" in alone
+    assert "real@1/auroc_lower_by_prompt" not in alone
+
+
+def test_without_trials_without_injection_there_is_no_d_prime():
+    """As while a run has not come to them yet: nothing is reported, and nothing fails."""
+    some = scores(real__1={"calm": 2.0})
+    assert detectability()(some) == {}
+    assert false_alarms()(some) == {}
+
+
+def test_false_alarms_are_counted_among_trials_without_injection_only():
+    """A log-odds above zero is a yes; exactly zero is none."""
+    found = false_alarms()(
+        scores(
+            real__1={"calm": 5.0, "goblins": 5.0}, placebo={"calm": 0.2, "goblins": 0.0, "honest": -3.0, "lsd": -1.0}
+        )
+    )
+    assert found == {
+        "false_positive_rate": 0.25,
+        "false_positive_rate_upper_95": exact_upper_bound(1, 4),
+        "false_positives": 1,
+        "no_injection_trials": 4,
+    }
