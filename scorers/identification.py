@@ -68,22 +68,26 @@ def corrected_answers(answered: Sequence[Answered]) -> list[str | None]:
     seen: dict[str, list[tuple[str, float]]] = {}
     for question in answered:
         for option, share in question.shares.items():
-            seen.setdefault(option, []).append((question.applied, math.log(max(share, 1e-300))))
-    answers: list[str | None] = []
-    for question in answered:
-        above: dict[str, float] | None = {}
-        for option, share in question.shares.items():
-            others = [value for applied, value in seen[option] if applied != option]
-            # The question itself is none of the trials that its option is measured against.
-            own = math.log(max(share, 1e-300))
-            if question.applied != option:
-                others.remove(own)
-            if not others:
-                above = None
-                break
-            above[option] = own - fmean(others)
-        answers.append(None if above is None else max(above, key=above.__getitem__))
-    return answers
+            seen.setdefault(option, []).append((question.applied, _log(share)))
+    return [_corrected(question, seen) for question in answered]
+
+
+def _corrected(question: Answered, seen: Mapping[str, Sequence[tuple[str, float]]]) -> str | None:
+    above: dict[str, float] = {}
+    for option, share in question.shares.items():
+        own = _log(share)
+        others = [value for applied, value in seen[option] if applied != option]
+        # The question itself is none of the trials that its option is measured against.
+        if question.applied != option:
+            others.remove(own)
+        if not others:
+            return None
+        above[option] = own - fmean(others)
+    return max(above, key=above.__getitem__)
+
+
+def _log(share: float) -> float:
+    return math.log(max(share, 1e-300))
 
 
 def identify(answered: Sequence[Answered], seed: int = 0) -> Identification:

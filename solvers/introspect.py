@@ -259,6 +259,9 @@ async def _read(
         cost=found.cost,
     )
     if show:
-        page = {"true option": trial.vector, "log-probability of each option's letter": dict(reading.logprobs)}
+        page: dict[str, Any] = {
+            "true option": trial.vector,
+            "log-probability of each option's letter": dict(reading.logprobs),
+        }
         transcript().info(page, source=f"options, {name} reading, first rotation")
     return reading, messages, found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from inspect_ai.scorer import SampleScore, Score
 
-from self_steering.scorers.metrics import clustered_mean
+from self_steering.scorers.metrics import clustered_mean, total
 
 
 def sample(value: float, **metadata) -> SampleScore:
@@ -70,3 +70,26 @@ def test_a_sample_without_the_key_is_an_error():
     """A misnamed key is not a group of its own."""
     with pytest.raises(KeyError, match="arm"):
         clustered_mean("arm")([sample(1.0, vector="calm")])
+
+
+def test_a_second_cluster_has_an_interval_of_its_own():
+    """Beside that over the first key, with the key in its name; the mean is there once."""
+    values = {("calm", 0): 0.1, ("calm", 1): 0.3, ("proud", 0): 0.2, ("proud", 1): 0.7, ("soma", 2): 0.5}
+    scores = [sample(v, arm="real", vector=name, wording=w) for (name, w), v in values.items()]
+    result = clustered_mean("arm", second_cluster="wording")(scores)
+    low, high = interval([[0.1, 0.3], [0.2, 0.7], [0.5]], T_2)
+    assert (result["real_lower"], result["real_upper"]) == pytest.approx((low, high))
+    low, high = interval([[0.1, 0.2], [0.3, 0.7], [0.5]], T_2)
+    assert (result["real_lower_by_wording"], result["real_upper_by_wording"]) == pytest.approx((low, high))
+    assert sorted(name for name in result if "_" not in name) == ["real"]
+
+
+def test_one_second_cluster_has_no_second_interval():
+    """A single wording tells nothing of how wordings vary."""
+    scores = [sample(v, arm="real", vector=name, wording=0) for name, v in (("calm", 0.1), ("proud", 0.2))]
+    assert sorted(clustered_mean("arm", second_cluster="wording")(scores)) == ["real", "real_lower", "real_upper"]
+
+
+def test_a_total_is_the_sum_over_samples():
+    """Costs add up."""
+    assert total()([sample(2.0), sample(0.5)]) == 2.5

@@ -17,7 +17,16 @@ from inspect_ai.tool import ToolCall, ToolCallError
 from pydantic import ValidationError
 
 from self_steering.steering.framings import FRAMINGS, FramingName
-from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, Window, check_dose, plan_windows
+from self_steering.steering.plan import (
+    Direction,
+    Plan,
+    PlanError,
+    Treatment,
+    Window,
+    at_site,
+    check_dose,
+    plan_windows,
+)
 from self_steering.steering.request import EXTRA_BODY_KEY, SteeringRequest, read_request
 
 TREATMENTS = {
@@ -329,3 +338,48 @@ def test_the_dumped_request_is_plain_json():
     """Nothing in the configuration needs our classes to be read."""
     extra = SteeringRequest(plan=plan_windows(talk([take("calm")]), TREATMENTS)).config().extra_body
     assert json.loads(json.dumps(extra)) == extra
+
+
+# ------------------------------------------------------------ one side of a window
+
+
+def sides(messages: list[ChatMessage], site: str) -> list[tuple[str, int, int | None]]:
+    return [(w.label, w.start, w.stop) for w in at_site(plan_windows(messages, TREATMENTS), messages, site).windows]
+
+
+def test_a_window_is_cut_into_the_runs_of_one_side():
+    """Tools' answers count as the user's side; both sides together are the whole window, each message once."""
+    messages = talk([take()], "u", "a", "u", [clear()], "u")
+    assert sides(messages, "both") == [("calm", 3, 8)]
+    assert sides(messages, "user") == [("calm", 3, 5), ("calm", 6, 7)]
+    assert sides(messages, "assistant") == [("calm", 5, 6), ("calm", 7, 8)]
+
+
+def test_an_open_window_stays_open_on_the_assistants_side_alone():
+    """What is generated is the assistant's: steered at its site, with no steered message before it too, and not at the user's."""
+    messages = talk([take()], "u")
+    assert sides(messages, "assistant") == [("calm", 5, None)]
+    assert sides(messages, "user") == [("calm", 3, 5)]
+    assert sides(messages, "both") == [("calm", 3, None)]
+    assert sides(talk([take()], "a", "u"), "assistant") == [("calm", 4, 5), ("calm", 6, None)]
+
+
+def test_every_window_is_cut_on_its_own_and_keeps_what_it_adds():
+    """Stacked windows keep their order, direction, dose and strength."""
+    messages = talk([take("calm", 2.0)], [take("proud", -1.0)], "u", "a")
+    plan = plan_windows(messages, TREATMENTS)
+    cut = at_site(plan, messages, "user")
+    assert [(w.label, w.start, w.stop) for w in cut.windows] == [("calm", 3, 4), ("calm", 5, 7), ("proud", 5, 7)]
+    for window in cut.windows:
+        (whole,) = [w for w in plan.windows if w.label == window.label]
+        assert window.model_copy(update={"start": whole.start, "stop": whole.stop}) == whole
+    assert cut.messages == plan.messages
+
+
+def test_a_window_without_messages_of_a_side_steers_nothing_there():
+    """The clearing turn right after the taking one leaves the tool's answer and the clearing turn."""
+    messages = talk([take()], [clear()])
+    assert sides(messages, "user") == [("calm", 3, 4)]
+    assert sides(messages, "assistant") == [("calm", 4, 5)]
+    outside = at_site(plan_windows(talk([take()], "a"), TREATMENTS, outside_clears=[4]), talk([take()], "a"), "assistant")
+    assert outside.windows == ()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
-from self_steering.analysis.introspection_table import arm_rows
+from self_steering.analysis.introspection_table import introspection_tables
 from self_steering.vectors.cli import main as self_steering_command
 from tests.models import save_tiny_model
 from tests.small_library import STATES, small_stories
@@ -56,9 +56,9 @@ def kept(log: EvalLog) -> dict[str, tuple]:
 def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path: Path):
     """Killed once samples are in the log, the retry finishes with all of them, and those that were done are kept as they were."""
     model = save_tiny_model(tmp_path / "model", "llama")
-    stories = small_stories(tmp_path / "stories", settings=["ferry"])
+    stories = small_stories(tmp_path / "stories")
     build = ["--model", str(model), "--out", str(tmp_path / "library"), "--stories", str(stories)]
-    assert self_steering_command(["vectors", "build", *build]) == 0
+    assert self_steering_command(["vectors", "build", *build, "--default-dose", "1"]) == 0
     parameters = {"vectors": "all", "options": 2, "rotations": 1}
     given = [f"-T{name}={value}" for name, value in {**parameters, "library": tmp_path / "library"}.items()]
     process = inspect(
@@ -79,7 +79,7 @@ def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path:
     assert killed.status == "started", (tmp_path / "said").read_text()
     assert 0 < len(before) < SAMPLES
     with pytest.raises(ValueError, match="is not finished"):
-        arm_rows(killed)
+        introspection_tables(killed)
 
     assert inspect("eval-retry", first.name, "--log-buffer=100", folder=tmp_path).wait(PATIENCE) == 0, (
         tmp_path / "said"
@@ -91,4 +91,4 @@ def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path:
     assert len(after) == SAMPLES
     assert {name: after[name] for name in before} == before
     assert all(value["clean_receipt"] == 1 for _, _, value in after.values())
-    assert {row["n"] for row in arm_rows(whole)} == {str(SAMPLES // 4)}
+    assert {row["n"] for row in introspection_tables(whole)["arms"]} == {str(SAMPLES // 4)}

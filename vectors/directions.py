@@ -43,6 +43,8 @@ def random_like(values: torch.Tensor, seed: int, index: int = 0) -> torch.Tensor
         raise LibraryError(f"random direction {index}; a residual stream of {hidden} dimensions has 0 to {hidden - 2}")
     generator = torch.Generator().manual_seed(seed)
     draws = torch.stack([torch.randn(layers, hidden, generator=generator) for _ in range(index + 1)], -1)
-    basis = torch.linalg.qr(torch.cat([values[:, :, None], draws], -1).double()).Q
-    scaled: torch.Tensor = basis[:, :, -1] * values.norm(dim=-1, keepdim=True)
+    found = torch.linalg.qr(torch.cat([values[:, :, None], draws], -1).double()).Q[:, :, -1]
+    # The sign of what QR returns is arbitrary; the direction is to point where it was drawn.
+    found = found * (found * draws[:, :, -1]).sum(-1, keepdim=True).sign()
+    scaled: torch.Tensor = found * values.norm(dim=-1, keepdim=True)
     return scaled.to(values.dtype)

@@ -8,7 +8,7 @@ from functools import cache, partial
 from importlib import resources
 
 import torch
-from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
@@ -79,7 +79,7 @@ class Prober:
         self.max_tokens = max_tokens
         self._engine = engine
         user, assistant = probes().opening
-        opening = [ChatMessageUser(content=user), ChatMessageAssistant(content=assistant)]
+        opening: list[ChatMessage] = [ChatMessageUser(content=user), ChatMessageAssistant(content=assistant)]
         self._chats = [renderer.render([*opening, ChatMessageUser(content=prompt)], []) for prompt in prompts]
         self._seeds = [int(hashlib.sha256(prompt.encode()).hexdigest()[:12], 16) for prompt in prompts]
 

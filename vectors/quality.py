@@ -215,7 +215,8 @@ def promoted_tokens(
     """Return the tokens that a vector [hidden] raises most and lowers most, through final norm and unembedding."""
     logits = model.unembed(vector)
     order = logits.argsort(descending=True).tolist()
-    return [tokenizer.decode([i]) for i in order[:count]], [tokenizer.decode([i]) for i in order[::-1][:count]]
+    top, bottom = order[:count], order[::-1][:count]
+    return [str(tokenizer.decode([i])) for i in top], [str(tokenizer.decode([i])) for i in bottom]
 
 
 def faults(measured: Separation, calibrated: VectorCalibration | None, middle: int) -> list[str]:

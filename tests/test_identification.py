@@ -1,0 +1,211 @@
+"""Which vector the answers name, over planted answers: attractors, true effects, and neither."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from inspect_ai.scorer import SampleScore, Score
+
+from self_steering.evals.introspection_design import make_trials
+from self_steering.scorers.identification import (
+    Answered,
+    confusion,
+    corrected_answers,
+    identification,
+    identify,
+)
+from self_steering.vectors.catalogue import catalogue
+
+NAMES = ("calm", "proud", "soma", "honest", "lsd", "spice")
+CHANCE = 1 / len(NAMES)
+
+
+def answered(true: str, shares: Mapping[str, float], applied: str | None = None, arm: str = "real") -> Answered:
+    return Answered(arm, true, applied or true, dict(shares))
+
+
+def planted(
+    repetitions: int, *, seed: int = 0, effect: float = 0.0, liked: Mapping[str, float] | None = None, noise: float = 1.0
+) -> list[Answered]:
+    """Return questions over all names: log shares of chance, a liking for some options, and what the true one gains."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for true in NAMES * repetitions:
+        weights = {
+            name: math.exp(noise * rng.normal() + (liked or {}).get(name, 0) + effect * (name == true)) for name in NAMES
+        }
+        made.append(answered(true, {name: weight / sum(weights.values()) for name, weight in weights.items()}))
+    return made
+
+
+def within(share: float, expected: float, n: int) -> bool:
+    """Whether a share of n is within four standard deviations of what is expected."""
+    return abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
+
+
+def test_an_option_that_is_always_preferred_has_its_base_rate_raw_and_chance_corrected():
+    """The attractor is right where it happens to be the true one, and corrected it is no better than any option."""
+    questions = planted(100, liked={"calm": 20.0})
+    found = identify(questions)
+    assert found.accuracy == CHANCE
+    assert {question.raw for question in questions} == {"calm"}
+    assert within(found.accuracy_corrected, CHANCE, found.n)
+    said = [name for name in corrected_answers(questions) if name == "calm"]
+    assert within(len(said) / found.n, CHANCE, found.n)
+
+
+def test_an_effect_is_found_under_an_attractor():
+    """Raw, only the attractor's own questions are right; corrected, all are."""
+    found = identify(planted(10, effect=3.0, liked={"calm": 20.0}, noise=0.1))
+    assert found.accuracy == pytest.approx(CHANCE)
+    assert (found.accuracy_corrected, found.balanced_accuracy) == (1, 1)
+
+
+def test_an_option_that_never_stands_out_is_found_by_what_it_gains():
+    """A vector whose option is disliked throughout, but less so under the vector, is named."""
+    questions = planted(10, effect=1.0, liked={"calm": -15.0}, noise=0.1)
+    found = [name for q, name in zip(questions, corrected_answers(questions), strict=True) if q.true == "calm"]
+    assert set(found) == {"calm"}
+
+
+def test_corrected_answers_by_hand():
+    """Each option is measured against its mean log share in the other questions in which another vector was applied."""
+    questions = [
+        answered("calm", {"calm": 0.6, "proud": 0.4}),
+        answered("proud", {"calm": 0.5, "proud": 0.5}),
+        answered("soma", {"calm": 0.8, "proud": 0.2}),
+    ]
+    # First: calm log 0.6 - (log 0.5 + log 0.8) / 2 < 0 < proud log 0.4 - log 0.2. Second: calm log 0.5 - log 0.8 < 0 <
+    # proud log 0.5 - (log 0.4 + log 0.2) / 2. Third: calm log 0.8 - log 0.5 > 0 > proud log 0.2 - log 0.4.
+    assert corrected_answers(questions) == ["proud", "proud", "calm"]
+
+
+def test_the_trials_left_out_are_those_in_which_the_option_was_applied():
+    """In the other arm that is not the option that is scored as true."""
+    questions = [
+        answered("calm", {"calm": 0.6, "proud": 0.4}, applied="proud"),
+        answered("calm", {"calm": 0.2, "proud": 0.8}, applied="proud"),
+    ]
+    # Every share of proud was measured under proud: nothing to compare it with.
+    assert corrected_answers(questions) == [None, None]
+
+
+def test_nothing_that_cannot_be_corrected_has_a_number():
+    """One vector has no trials of another one; the raw accuracy is there all the same."""
+    found = identify([answered("calm", {"calm": 0.6, "proud": 0.4}), answered("calm", {"calm": 0.3, "proud": 0.7})])
+    assert (found.n, found.accuracy, found.n_corrected) == (2, 0.5, 0)
+    assert (found.accuracy_corrected, found.balanced_accuracy, found.information, found.information_p) == (None,) * 4
+
+
+def test_questions_that_cannot_be_corrected_count_in_no_corrected_figure():
+    """Here soma is offered once, so its question is left out."""
+    pair = [answered("calm", {"calm": 0.9, "proud": 0.1}), answered("proud", {"calm": 0.1, "proud": 0.9})]
+    found = identify([*pair, answered("soma", {"soma": 0.9, "proud": 0.1})])
+    assert (found.n, found.accuracy, found.n_corrected, found.accuracy_corrected) == (3, 1, 2, 1)
+
+
+def test_shares_of_zero_are_measured():
+    """A letter that is ruled out entirely is no error."""
+    questions = [answered("calm", {"calm": 1.0, "proud": 0.0}), answered("proud", {"calm": 0.0, "proud": 1.0})]
+    assert corrected_answers(questions) == ["calm", "proud"]
+
+
+def test_balanced_accuracy_weighs_every_vector_alike():
+    """However often it was asked: three right ones of calm and a wrong one of proud are one half."""
+    rows = [("calm", 0.9), ("calm", 0.9), ("calm", 0.9), ("proud", 0.95), ("soma", 0.1)]
+    questions = [answered(true, {"calm": share, "proud": 1 - share}) for true, share in rows]
+    right = [found == q.true for q, found in zip(questions, corrected_answers(questions), strict=True)]
+    assert right == [True, True, True, False, False]
+    assert identify(questions).accuracy_corrected == pytest.approx(3 / 5)
+    assert identify(questions).balanced_accuracy == pytest.approx(1 / 3)
+
+
+def test_confusion_counts_every_corrected_answer():
+    """Each row is a true option, and all rows together are the questions that could be corrected."""
+    questions = planted(5, effect=2.0)
+    counts = confusion(questions)
+    assert {true: sum(row.values()) for true, row in counts.items()} == dict.fromkeys(NAMES, 5)
+    diagonal = sum(row.get(true, 0) for true, row in counts.items())
+    assert diagonal / 30 == pytest.approx(identify(questions).accuracy_corrected)
+
+
+# ---------------------------------------------------------------- mutual information
+
+
+def guesses(seed: int, names: Sequence[str], options: int, repetitions: int, effect: float = 0.0) -> list[Answered]:
+    """Return the design's own questions, answered by chance, the true option gaining `effect`."""
+    rng = np.random.default_rng(seed)
+    trials = make_trials(
+        vectors=names, arms=["real"], names=names, n_per_vector=repetitions, primer="none", options=options, dose=1.0,
+        framing="vectors", seed=seed,
+    )  # fmt: skip
+    made = []
+    for trial, _ in trials:
+        weights = {name: math.exp(rng.normal() + effect * (name == trial.vector)) for name in trial.options}
+        made.append(answered(trial.vector, {n: w / sum(weights.values()) for n, w in weights.items()}))
+    return made
+
+
+@pytest.mark.parametrize("options", [8, 4])
+def test_independent_answers_carry_no_information(options: int):
+    """Also where each question shows some of the options only, which alone ties answers to what was asked."""
+    names = list(catalogue())[:8]
+    found = [identify(guesses(seed, names, options, 6)) for seed in range(40)]
+    information = np.array([one.information for one in found])
+    assert abs(information.mean()) < 0.08
+    # Of 40 tests at 5 %, two are expected; seven or more would come once in 150 times.
+    assert sum(one.information_p < 0.05 for one in found) < 7
+
+
+@pytest.mark.parametrize("options", [8, 4])
+def test_dependent_answers_carry_information(options: int):
+    """More, the more they depend, with a small p."""
+    names = list(catalogue())[:8]
+    some, much = (identify(guesses(0, names, options, 6, effect)) for effect in (1.5, 6.0))
+    assert 0.3 < some.information < much.information
+    assert max(some.information_p, much.information_p) < 0.01
+
+
+def test_information_is_in_bits_above_that_of_permuted_answers():
+    """Six options that are all named right, in many questions, are log2 6 bits."""
+    found = identify(planted(100, effect=50.0))
+    assert found.accuracy_corrected == 1
+    assert found.information == pytest.approx(math.log2(6), abs=0.04)
+    assert found.information_p == pytest.approx(1 / 1001)
+
+
+def test_information_counts_a_consistent_confusion():
+    """Answers that are always wrong in the same way are no hit, but tell the vectors apart."""
+    after = dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
+    questions = [
+        answered(true, {name: 0.95 if name == after[true] else 0.01 for name in NAMES}) for true in NAMES * 8
+    ]
+    found = identify(questions)
+    assert found.accuracy_corrected == 0
+    assert found.information > 2
+    assert found.information_p < 0.01
+
+
+def test_the_same_answers_give_the_same_p():
+    """Permutations are seeded."""
+    assert identify(planted(5, effect=1.0)) == identify(planted(5, effect=1.0))
+
+
+# ---------------------------------------------------------------- the metric
+
+
+def as_score(question: Answered) -> SampleScore:
+    metadata = {"arm": question.arm, "vector": question.true, "applied": question.applied}
+    return SampleScore(
+        score=Score(value=0.0, metadata={"shares": {"cached": dict(question.shares)}}), sample_metadata=metadata
+    )
+
+
+def test_the_metric_measures_each_arm_on_its_own():
+    """Every figure of an arm under its name, those of another arm without influence, and none that could not be had."""
+    real = planted(3, effect=2.0)
+    other = [answered("calm", {"calm": 0.9, "proud": 0.1}, arm="placebo")]
+    result = identification()([as_score(question) for question in [*other, *real]])
+    expected = {f"real/{name}": value for name, value in vars(identify(real)).items()}
+    assert result == pytest.approx({**expected, "placebo/n": 1, "placebo/n_corrected": 0, "placebo/accuracy": 1})
