@@ -87,7 +87,7 @@ def save_planted_library(folder: Path, model: Model) -> Path:
         scaled_to=None,
         skipped_tokens=0,
         corpus="",
-        norms=dict.fromkeys(NAMES, [STRENGTH]),
+        norms={name: [STRENGTH] for name in NAMES},
         residual_norms=[10.0],
         default_doses=dict.fromkeys(NAMES, 1.0),
         faults={name: [] for name in NAMES},

@@ -26,14 +26,20 @@ def answered(true: str, shares: Mapping[str, float], applied: str | None = None,
 
 
 def planted(
-    repetitions: int, *, seed: int = 0, effect: float = 0.0, liked: Mapping[str, float] | None = None, noise: float = 1.0
+    repetitions: int,
+    *,
+    seed: int = 0,
+    effect: float = 0.0,
+    liked: Mapping[str, float] | None = None,
+    noise: float = 1.0,
 ) -> list[Answered]:
     """Return questions over all names: log shares of chance, a liking for some options, and what the true one gains."""
     rng = np.random.default_rng(seed)
     made = []
     for true in NAMES * repetitions:
         weights = {
-            name: math.exp(noise * rng.normal() + (liked or {}).get(name, 0) + effect * (name == true)) for name in NAMES
+            name: math.exp(noise * rng.normal() + (liked or {}).get(name, 0) + effect * (name == true))
+            for name in NAMES
         }
         made.append(answered(true, {name: weight / sum(weights.values()) for name, weight in weights.items()}))
     return made
@@ -81,6 +87,16 @@ def test_corrected_answers_by_hand():
     assert corrected_answers(questions) == ["proud", "proud", "calm"]
 
 
+def test_a_question_is_not_measured_against_itself():
+    """Proud stands 0.40 above the other trial that shows it, calm 0.30: proud's own share, averaged in, would halve its lead."""
+    questions = [
+        answered("calm", {"calm": 0.6, "proud": 0.4}),
+        answered("proud", {"calm": 0.444, "proud": 0.556}),
+        answered("soma", {"soma": 0.732, "proud": 0.268}),
+    ]
+    assert corrected_answers(questions)[0] == "proud"
+
+
 def test_the_trials_left_out_are_those_in_which_the_option_was_applied():
     """In the other arm that is not the option that is scored as true."""
     questions = [
@@ -100,25 +116,26 @@ def test_nothing_that_cannot_be_corrected_has_a_number():
 
 def test_questions_that_cannot_be_corrected_count_in_no_corrected_figure():
     """Here soma is offered once, so its question is left out."""
-    pair = [answered("calm", {"calm": 0.9, "proud": 0.1}), answered("proud", {"calm": 0.1, "proud": 0.9})]
+    pair = [answered("calm", {"calm": 0.9, "proud": 0.1}), answered("proud", {"calm": 0.1, "proud": 0.9})] * 2
     found = identify([*pair, answered("soma", {"soma": 0.9, "proud": 0.1})])
-    assert (found.n, found.accuracy, found.n_corrected, found.accuracy_corrected) == (3, 1, 2, 1)
+    assert (found.n, found.accuracy, found.n_corrected, found.accuracy_corrected) == (5, 1, 4, 1)
 
 
 def test_shares_of_zero_are_measured():
     """A letter that is ruled out entirely is no error."""
-    questions = [answered("calm", {"calm": 1.0, "proud": 0.0}), answered("proud", {"calm": 0.0, "proud": 1.0})]
-    assert corrected_answers(questions) == ["calm", "proud"]
+    questions = [answered("calm", {"calm": 1.0, "proud": 0.0}), answered("proud", {"calm": 0.0, "proud": 1.0})] * 2
+    assert corrected_answers(questions) == ["calm", "proud"] * 2
 
 
 def test_balanced_accuracy_weighs_every_vector_alike():
-    """However often it was asked: three right ones of calm and a wrong one of proud are one half."""
-    rows = [("calm", 0.9), ("calm", 0.9), ("calm", 0.9), ("proud", 0.95), ("soma", 0.1)]
-    questions = [answered(true, {"calm": share, "proud": 1 - share}) for true, share in rows]
-    right = [found == q.true for q, found in zip(questions, corrected_answers(questions), strict=True)]
-    assert right == [True, True, True, False, False]
-    assert identify(questions).accuracy_corrected == pytest.approx(3 / 5)
-    assert identify(questions).balanced_accuracy == pytest.approx(1 / 3)
+    """However often it was asked: calm always right, proud and soma never are one third, not three fifths."""
+    liked = {"calm": 0.9, "proud": 0.05, "soma": 0.05}
+    questions = [answered("calm", liked)] * 3 + [answered("proud", {"calm": 0.1, "proud": 0.2, "soma": 0.7})]
+    questions += [answered("soma", {"calm": 0.3, "proud": 0.6, "soma": 0.1})]
+    assert corrected_answers(questions) == ["calm", "calm", "calm", "soma", "proud"]
+    found = identify(questions)
+    assert found.accuracy_corrected == pytest.approx(3 / 5)
+    assert found.balanced_accuracy == pytest.approx(1 / 3)
 
 
 def test_confusion_counts_every_corrected_answer():
@@ -178,9 +195,7 @@ def test_information_is_in_bits_above_that_of_permuted_answers():
 def test_information_counts_a_consistent_confusion():
     """Answers that are always wrong in the same way are no hit, but tell the vectors apart."""
     after = dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
-    questions = [
-        answered(true, {name: 0.95 if name == after[true] else 0.01 for name in NAMES}) for true in NAMES * 8
-    ]
+    questions = [answered(true, {name: 0.95 if name == after[true] else 0.01 for name in NAMES}) for true in NAMES * 8]
     found = identify(questions)
     assert found.accuracy_corrected == 0
     assert found.information > 2

@@ -108,7 +108,7 @@ def test_the_other_vector_is_none_of_the_options():
 
 def test_the_options_are_the_true_one_and_different_others():
     """As many as asked for, none twice."""
-    for trial in trials_of(options=7):
+    for trial in trials_of(options=7, n_per_vector=20):
         assert len(set(trial.options)) == len(trial.options) == 7
         assert trial.vector in trial.options
         assert NONE_OPTION not in trial.options

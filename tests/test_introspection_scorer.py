@@ -137,8 +137,12 @@ def test_a_fault_of_a_random_direction_says_which():
 
 def test_a_gap_is_taken_against_the_uncached_reading_of_the_same_rotation():
     """Several cached readings of one rotation share its uncached one, and other rotations' do not matter."""
-    cached = [reading("cached", {"calm": math.log(p), "proud": math.log(1 - p)}, s) for p, s in ((0.9, 0), (0.6, 1), (0.7, 0))]
-    uncached = [reading("uncached", {"calm": math.log(p), "proud": math.log(1 - p)}, s) for p, s in ((0.2, 1), (0.5, 0))]
+    cached = [
+        reading("cached", {"calm": math.log(p), "proud": math.log(1 - p)}, s) for p, s in ((0.9, 0), (0.6, 1), (0.7, 0))
+    ]
+    uncached = [
+        reading("uncached", {"calm": math.log(p), "proud": math.log(1 - p)}, s) for p, s in ((0.2, 1), (0.5, 0))
+    ]
     gaps = reading_gaps(cached, uncached)
     assert [gap["calm"] for gap in gaps] == pytest.approx([0.4, 0.4, 0.2])
     assert [gap["proud"] for gap in gaps] == pytest.approx([-0.4, -0.4, -0.2])
@@ -173,8 +177,6 @@ def test_a_score_with_a_faulty_receipt_says_so():
     assert score.value["clean_receipt"] == 0
     assert score.value["cached"] == 0.5
     assert "5 positions planned, 4 steered" in score.explanation
-
-
 
 
 def score_of(options: tuple[str, ...], cached: list[float], uncached: list[float]):

@@ -1,7 +1,8 @@
 """Intervals, tests and power of the introspection statistics, against scipy and against simulated data."""
 
+import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -43,9 +44,8 @@ def test_an_arms_mean_and_interval_are_over_the_vectors_means():
     means = [np.mean(of) for of in gaps.values()]
     effect = arm_effect(samples, "real", "gap")
     low, high = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
-    assert (effect.n, effect.mean, effect.by_vector.clusters) == (6, pytest.approx(0.3 - 0.1 / 3 + 0.2 / 30), 3) or (
-        effect.mean == pytest.approx(np.mean(means))
-    )
+    assert (effect.n, effect.by_vector.clusters) == (6, 3)
+    assert effect.mean == pytest.approx((0.3 + 0.5 - 0.1) / 3)
     assert (effect.by_vector.low, effect.by_vector.high) == pytest.approx((low, high))
     assert effect.p == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
 
@@ -148,7 +148,7 @@ def test_one_vector_has_neither_interval_nor_test():
     assert (effect.by_vector, effect.p, effect.p_holm, effect.detectable) == (None,) * 4
 
 
-@pytest.mark.parametrize("rounding", [0.0, 1e-17])
+@pytest.mark.parametrize("rounding", [0.0, 1e-14])
 def test_gaps_that_do_not_vary_are_not_tested(rounding: float):
     """A placebo's zeros have no p, nor have values that differ by rounding alone; and they leave the others' correction alone."""
     still = np.full((8, 3), 0.25)
@@ -174,6 +174,15 @@ def test_intervals_cover_the_truth_and_tests_keep_their_level_over_clustered_dat
     assert np.mean([e.p < 0.05 for e in null]) == pytest.approx(0.05, abs=error)
 
 
+@pytest.fixture
+def frozen_garbage() -> Iterator[None]:
+    """Keep what there is out of garbage collection: statsmodels collects it all in each of its corrections."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("frozen_garbage")
 def test_no_primary_comparison_is_found_where_there_is_none():
     """Over all four together, something is significant in no more than 5 % of logs."""
     wrong = 0
@@ -206,10 +215,10 @@ def random_sample(vector: str, gaps: dict[int, float]) -> Scored:
 def test_the_real_gap_is_ranked_among_the_directions_means():
     """Each direction's gap is averaged over questions first; one that is as large counts as above."""
     samples = [
-        scored("real", "calm", 0.2),
-        scored("real", "proud", 0.4),
-        random_sample("calm", {0: 0.9, 1: 0.3, 2: 0.5, 3: 0.1}),
-        random_sample("proud", {0: -0.9, 1: 0.3, 2: 0.5, 3: 0.4}),
+        scored("real", "calm", 0.25),
+        scored("real", "proud", 0.5),
+        random_sample("calm", {0: 0.9, 1: 0.25, 2: 0.5, 3: 0.1}),
+        random_sample("proud", {0: -0.9, 1: 0.5, 2: 0.5, 3: 0.4}),
         scored("other", "calm", 5.0),
     ]
     rank = rank_among_random(samples)

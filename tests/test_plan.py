@@ -381,5 +381,7 @@ def test_a_window_without_messages_of_a_side_steers_nothing_there():
     messages = talk([take()], [clear()])
     assert sides(messages, "user") == [("calm", 3, 4)]
     assert sides(messages, "assistant") == [("calm", 4, 5)]
-    outside = at_site(plan_windows(talk([take()], "a"), TREATMENTS, outside_clears=[4]), talk([take()], "a"), "assistant")
+    outside = at_site(
+        plan_windows(talk([take()], "a"), TREATMENTS, outside_clears=[4]), talk([take()], "a"), "assistant"
+    )
     assert outside.windows == ()

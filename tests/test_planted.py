@@ -19,7 +19,7 @@ from self_steering.analysis.introspection_statistics import (
 )
 from self_steering.evals.introspection import introspection
 from self_steering.scorers.identification import Identification, identify
-from tests.planted_model import LETTERS, NAMES, Residue, save_planted_library, save_planted_model
+from tests.planted_model import LETTERS, Residue, save_planted_library, save_planted_model
 
 ALL = len(LETTERS)
 CHANCE = 1 / ALL
@@ -33,7 +33,9 @@ def asked(folder: Path, residue: Residue, *runs: dict) -> list[list[Scored]]:
         found = []
         for run in runs:
             task = introspection(vectors="all", options=ALL, library=library, **run)
-            (log,) = eval(task, model=model, log_dir=str(folder), display="none", log_realtime=False, score_display=False)
+            (log,) = eval(
+                task, model=model, log_dir=str(folder), display="none", log_realtime=False, score_display=False
+            )
             assert log.status == "success", log.error
             found.append(scored_samples(log))
     finally:
@@ -55,7 +57,7 @@ def recognition(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Scored],
 @pytest.fixture(scope="module")
 def letter(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Scored], list[Scored]]:
     """A model whose residue raises the letter C whatever the vector: in all rotations, and in one."""
-    full = {"rotations": ALL, "arm": "real,other"}
+    full = {"rotations": ALL, "arm": "real"}
     return tuple(asked(tmp_path_factory.mktemp("letter"), "letter C", full, ONE_ROTATION))
 
 

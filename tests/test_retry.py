@@ -59,7 +59,7 @@ def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path:
     stories = small_stories(tmp_path / "stories")
     build = ["--model", str(model), "--out", str(tmp_path / "library"), "--stories", str(stories)]
     assert self_steering_command(["vectors", "build", *build, "--default-dose", "1"]) == 0
-    parameters = {"vectors": "all", "options": 2, "rotations": 1}
+    parameters = {"vectors": "all", "options": 2, "rotations": 1, "random_directions": 1}
     given = [f"-T{name}={value}" for name, value in {**parameters, "library": tmp_path / "library"}.items()]
     process = inspect(
         "eval", "evals/introspection.py", "--model", f"nnsight/{model}", "--log-buffer=1", "--max-samples=1", *given,
