@@ -19,7 +19,7 @@ def metrics_table(log: EvalLog) -> str:
     for score in log.results.scores:
         values = {metric.name: metric.value for metric in score.metrics.values()}
         for name, value in values.items():
-            if name.endswith(_BOUNDS):
+            if any(name.endswith(bound) or f"{bound}_by_" in name for bound in _BOUNDS):
                 continue
             low, high = (values.get(f"{name}{bound}") for bound in _BOUNDS)
             rows.append(

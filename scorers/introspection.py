@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import TaskState
 
 from self_steering.scorers.identification import identification
 from self_steering.scorers.metrics import clustered_mean, total
+from self_steering.scorers.receipts import window_faults
 from self_steering.solvers.introspect import Arm, IntrospectionState, Reading, Trial
 from self_steering.solvers.introspection_prompts import NONE_OPTION
 from self_steering.vectors.catalogue import catalogue
@@ -17,8 +17,6 @@ from self_steering.vectors.catalogue import catalogue
 _BY_ARM = clustered_mean("arm", second_cluster="wording")
 # Scores that need options of a certain kind.
 _OPTIONAL = frozenset({"gap_near", "gap_far", "none_gap"})
-# The projection's shift is read off float32 means of values of order 100: this is rounding, not tolerance of error.
-_SHIFT_TOLERANCE = 1e-3
 
 
 _ARM_STORY: dict[Arm, str] = {
@@ -178,21 +176,7 @@ def receipt_faults(readings: Sequence[Reading], strength: float) -> list[str]:
             expected = "none" if reading.name == "uncached" else max(planned, 1)
             faults.append(f"{where}: {planned} windows planned, {len(reading.receipts)} realised, expected {expected}")
             continue
-        faults += [f"{where}: {fault}" for receipt in reading.receipts for fault in _faults_of(receipt, strength)]
-    return faults
-
-
-def _faults_of(receipt: Mapping[str, Any], strength: float) -> list[str]:
-    if not 0 < receipt["planned"] == receipt["steered"]:
-        return [f"{receipt['planned']} positions planned, {receipt['steered']} steered"]
-    faults = []
-    if not math.isclose(receipt["strength"], strength, rel_tol=1e-9):
-        faults.append(f"strength {receipt['strength']}, expected {strength}")
-    shift = receipt["projection_after"] - receipt["projection_before"]
-    size = max(1.0, abs(receipt["projection_before"]), abs(receipt["expected_shift"]))
-    # Asked this way round, so that a projection that is no number is a fault too.
-    if not abs(shift - receipt["expected_shift"]) <= _SHIFT_TOLERANCE * size:
-        faults.append(f"projection moved by {shift:.4f}, expected {receipt['expected_shift']:.4f}")
+        faults += [f"{where}, {fault}" for fault in window_faults(reading.receipts, [strength] * planned)]
     return faults
 
 
