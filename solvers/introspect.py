@@ -33,6 +33,8 @@ from self_steering.vectors.catalogue import catalogue
 
 Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"]
 ReadingName = Literal["cached", "uncached"]
+# Place of the tool's answer to the take call in the script.
+_ANSWER = 3
 UNSTEERED_ARMS: frozenset[Arm] = frozenset({"placebo", "prompt_only"})
 
 
@@ -248,6 +250,8 @@ async def _read(
         {letter: [letter] for letter in letters},
         tools=tool_infos(trial.framing),
         library=library,
+        # Readings differ from the tool's answer on, and rotations from the question on.
+        branches=[_ANSWER, len(script)],
         show=f"steering map, {name} reading" if show else None,
     )
     reading = Reading(

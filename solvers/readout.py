@@ -53,6 +53,7 @@ async def read_answers(
     tools: Sequence[ToolInfo] = (),
     library: str | None = None,
     show: str | None = None,
+    branches: Sequence[int] | None = None,
 ) -> Readout:
     """Read the probability of each named answer at the first token of the next turn.
 
@@ -63,6 +64,7 @@ async def read_answers(
         answers: For each name the strings that count as it, white space aside.
         tools: The tools that the conversation is rendered with.
         library: Folder of the vector library; None for the one that fits the model.
+        branches: Messages at which readings that share a beginning part ways (`SteeringRequest.branches`).
         show: If given, every token of the prompt is written to the transcript under this title, the steered ones marked.
 
     Raises:
@@ -73,6 +75,7 @@ async def read_answers(
         library=library,
         readout={name: list(strings) for name, strings in answers.items()},
         show_tokens=show is not None,
+        branches=None if branches is None else tuple(branches),
     )
     config = request.config(GenerateConfig(max_tokens=1, temperature=0.0))
     output = await model.generate(list(messages), tools=list(tools), config=config)

@@ -112,7 +112,7 @@ class NNsightAPI(ModelAPI):
             ids=tuple(rendered.ids),
             sampling=self._sampling(config, rendered, windows),
             windows=windows,
-            cuts=tuple(rendered.starts),
+            cuts=_cuts(request, rendered),
             readout=self._readout(request),
             grammar=forced_call_grammar(offered, tool_choice) if offered else None,
             # What is measured must not depend on what happened to be cached.
@@ -287,6 +287,13 @@ def _check_args(thinking: Any = False, max_batch: Any = 8, cache_gb: Any = 2) ->
     if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf:
         raise ModelError(f"model argument cache_gb is {cache_gb!r}; pass a number of GiB, at least 0")
     return thinking, max_batch, float(cache_gb)
+
+
+def _cuts(request: SteeringRequest, rendered: RenderedChat) -> tuple[int, ...]:
+    """Return the positions before which prefill chunks end."""
+    if request.branches is None:
+        return tuple(rendered.starts)
+    return tuple(rendered.starts[index] for index in request.branches)
 
 
 def _json(metadata: dict[str, Any]) -> dict[str, Any]:

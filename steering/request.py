@@ -3,10 +3,10 @@
 It travels in `GenerateConfig.extra_body`, so that it lies in Inspect's cache key and in every model event of the log.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from inspect_ai.model import GenerateConfig, ModelOutput
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from self_steering.steering.plan import Plan, PlanError
 
@@ -25,6 +25,9 @@ class SteeringRequest(BaseModel):
         show_tokens: Return the whole prompt token by token, with what steered each.
         canonical: Compute the prompt in chunks that follow from the conversation alone, so that two prompts of the same
             messages are computed alike to the bit, whatever is in the cache. Read-outs always are.
+        branches: Messages at which conversations that share a beginning part ways: prompts are computed in chunks that end
+            before them. None ends a chunk before every message; fewer chunks cost less. Readings that are to be compared
+            to the bit need the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +37,14 @@ class SteeringRequest(BaseModel):
     readout: dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     show_tokens: bool = False
     canonical: bool = False
+    branches: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        outside = [index for index in self.branches or () if not 0 <= index < self.plan.messages]
+        if outside:
+            raise ValueError(f"branches at messages {outside}; the conversation has 0 to {self.plan.messages - 1}")
+        return self
 
     def config(self, base: GenerateConfig | None = None) -> GenerateConfig:
         """Return `base` with this request in its `extra_body`."""
