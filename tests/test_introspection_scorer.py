@@ -96,7 +96,10 @@ def test_clean_receipts_have_no_faults():
         ([], "1 windows planned, 0 realised, expected 1"),
         ([receipt(), receipt()], "1 windows planned, 2 realised, expected 1"),
         ([receipt(steered=4)], "window 0: 5 positions planned, 4 steered"),
-        ([receipt(planned=0, steered=0, projection_before=None, projection_after=None)], "window 0: 0 positions planned, 0 st"),
+        (
+            [receipt(planned=0, steered=0, projection_before=None, projection_after=None)],
+            "window 0: 0 positions planned, 0 st",
+        ),
         ([receipt(strength=0.8)], "window 0: strength 0.8, expected 0.9"),
         ([receipt(strength=0.0)], "window 0: strength 0.0, expected 0.9"),
         ([receipt(strength=math.nan)], "window 0: strength nan, expected 0.9"),
