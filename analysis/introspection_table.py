@@ -111,7 +111,7 @@ def _identification_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
     return {
         "arm": arm,
         "raw": f"{found.accuracy:.3f}",
-        "corrected": _number(found.accuracy_corrected),
+        "corrected": f"{_number(found.accuracy_corrected)} ({found.n_corrected} of {found.n})",
         "balanced": _number(found.balanced_accuracy),
         "bits": "-" if found.information is None else f"{found.information:+.3f} (p {_p(found.information_p)})",
         "answered most": ", ".join(f"{name} {count}" for name, count in favourites) or "-",
