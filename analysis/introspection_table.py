@@ -1,5 +1,6 @@
 """The introspection result of one log as text: arms, comparisons, identification, power, cost."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
@@ -15,11 +16,11 @@ from self_steering.analysis.introspection_statistics import (
     scored_samples,
 )
 from self_steering.analysis.text_table import text_table
-from self_steering.scorers.identification import confusion, identify
+from self_steering.scorers.identification import confusion, corrected_answers, identify
 from self_steering.solvers.introspect import Arm
 
 ARMS: tuple[str, ...] = get_args(Arm)
-_SHOWN_CONFUSIONS = 3
+_SHOWN_ANSWERS = 3
 
 
 def introspection_tables(log: EvalLog) -> dict[str, list[dict[str, str]]]:
@@ -103,11 +104,8 @@ def _effect_row(effect: Effect) -> dict[str, str]:
 def _identification_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
     answered = [s.answered for s in samples if s.arm == arm]
     found = identify(answered)
-    said: dict[str, int] = {}
-    for row in confusion(answered).values():
-        for name, count in row.items():
-            said[name] = said.get(name, 0) + count
-    favourites = sorted(said.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_CONFUSIONS]
+    said = Counter(answer for answer in corrected_answers(answered) if answer is not None)
+    favourites = sorted(said.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_ANSWERS]
     return {
         "arm": arm,
         "raw": f"{found.accuracy:.3f}",

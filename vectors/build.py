@@ -19,7 +19,15 @@ from self_steering.vectors.corpus import NEUTRAL, Corpus
 from self_steering.vectors.layers import checked_layers, default_band
 from self_steering.vectors.library import Library, content_hash, serialised
 from self_steering.vectors.probe import Answer, Prober, probes
-from self_steering.vectors.quality import check_corpus, comparison, cosines, faults, promoted_tokens, separation
+from self_steering.vectors.quality import (
+    check_corpus,
+    comparison,
+    cosines,
+    faults,
+    promoted_tokens,
+    rounded,
+    separation,
+)
 from self_steering.vectors.report import Calibration, Effect, LibraryReport, VectorReport
 
 NOMINAL_DOSES = (-1.0, 1.0, 2.0)
@@ -117,7 +125,7 @@ def build_library(
         scaled_to=recipe.scaled_to,
         skipped_tokens=recipe.skip,
         corpus=corpus.hash(),
-        norms={name: _rounded(vector.norm(dim=-1)) for name, vector in vectors.items()},
+        norms={name: rounded(vector.norm(dim=-1)) for name, vector in vectors.items()},
         residual_norms=[report.residual_norms[layer] for layer in band],
         default_doses={name: one.default_dose for name, one in report.vectors.items()},
         faults={name: one.faults for name, one in report.vectors.items() if one.faults},
@@ -215,7 +223,7 @@ def _report(
             faults=faults(separations[name], calibrated.get(name), middle),
             default_dose=calibrated[name].dose if name in calibrated else float(recipe.default_dose or 1.0),
             separation=separations[name],
-            norms=_rounded(everywhere[name].norm(dim=-1)),
+            norms=rounded(everywhere[name].norm(dim=-1)),
             top_tokens=top,
             bottom_tokens=bottom,
             effects=lab.effects.get(name, []),
@@ -230,10 +238,10 @@ def _report(
         corpus=corpus.hash(),
         stories=corpus.size,
         settings=len(corpus.settings),
-        residual_norms=_rounded(activations.values[NEUTRAL].norm(dim=-1).mean(0)),
+        residual_norms=rounded(activations.values[NEUTRAL].norm(dim=-1).mean(0)),
         comparison=comparison(activations),
         names=list(vectors),
-        cosines=[_rounded(row) for row in alike],
+        cosines=[rounded(row) for row in alike],
         prompts=list(probes().report) if lab.calibration is not None else [],
         unsteered=[answer.text for answer in lab.unsteered],
         calibration=lab.calibration,
@@ -244,7 +252,3 @@ def _report(
 def _scaled(vector: torch.Tensor, norm: float | None) -> torch.Tensor:
     """Return a vector [layers, hidden], each layer scaled to `norm`."""
     return vector.clone() if norm is None else vector * (norm / vector.norm(dim=-1, keepdim=True))
-
-
-def _rounded(values: torch.Tensor) -> list[float]:
-    return [round(float(value), 4) for value in values]

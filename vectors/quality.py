@@ -59,11 +59,11 @@ def separation(activations: Activations, construction: Construction) -> dict[str
     states = activations.states
     return {
         state: Separation(
-            auroc=_rounded(layers[row, 0, :-1]),
-            auroc_neutral=_rounded(layers[row, 1, :-1]),
-            auroc_band=_rounded(layers[row, 0])[-1],
-            auroc_neutral_band=_rounded(layers[row, 1])[-1],
-            reliability=_rounded(reliable[row]),
+            auroc=rounded(layers[row, 0, :-1]),
+            auroc_neutral=rounded(layers[row, 1, :-1]),
+            auroc_band=rounded(layers[row, 0])[-1],
+            auroc_neutral_band=rounded(layers[row, 1])[-1],
+            reliability=rounded(reliable[row]),
             nearest=states[int(others[row].argmax())] if len(states) > 1 else None,
         )
         for row, state in enumerate(states)
@@ -248,5 +248,6 @@ def _short(value: float, threshold: float) -> str:
     return f"{value:.2f}" if round(value, 2) < threshold else f"{value:.4f}"
 
 
-def _rounded(values: torch.Tensor) -> list[float]:
+def rounded(values: torch.Tensor) -> list[float]:
+    """Return `values` as they are written to cards and reports."""
     return [round(float(value), 4) for value in values]
