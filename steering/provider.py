@@ -17,6 +17,7 @@ from self_steering.steering.engine import Engine
 from self_steering.steering.forward import DirectionTensor, SteeredModel
 from self_steering.steering.models import LoadedModel, ModelError, load_model
 from self_steering.steering.output import model_output, overflow_output, token_map
+from self_steering.steering.passing_thread import in_passing_thread
 from self_steering.steering.plan import Direction
 from self_steering.steering.request import SteeringRequest, read_request
 from self_steering.steering.row import EngineRequest, Generation, TokenWindow
@@ -71,7 +72,7 @@ class NNsightAPI(ModelAPI):
             raise ModelError(f"unknown model arguments: {', '.join(unknown)}; valid: {', '.join(MODEL_ARGS)}")
         thinking, max_batch, cache_gb = _check_args(**{k: model_args[k] for k in _OWN_ARGS if k in model_args})
         loading = {key: model_args[key] for key in ("dtype", "device", "device_map", "revision") if key in model_args}
-        self.loaded: LoadedModel = load_model(model_name, **loading)
+        self.loaded: LoadedModel = in_passing_thread(load_model, model_name, **loading)
         self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking)
         self.engine = Engine(
             SteeredModel(self.loaded.model, self.loaded.tokenizer),
@@ -151,7 +152,8 @@ class NNsightAPI(ModelAPI):
             key = (library.card.sha256[VECTORS_FILE], window.direction)
             direction = self._directions.get(key)
             if direction is None:
-                direction = self._directions[key] = resolve_direction(library, window.direction)
+                direction = in_passing_thread(resolve_direction, library, window.direction)
+                self._directions[key] = direction
             still_open = window.stop is None or window.stop > generated
             result.append(
                 TokenWindow(
@@ -168,7 +170,7 @@ class NNsightAPI(ModelAPI):
         """Return the library in `folder`, or the shipped one that fits the model; refuses one for another model."""
         if folder not in self._libraries:
             path = Path(folder).expanduser() if folder is not None else find_library(self.loaded.fingerprint)
-            self._libraries[folder] = load_library(path, self.loaded.fingerprint)
+            self._libraries[folder] = in_passing_thread(load_library, path, self.loaded.fingerprint)
         return self._libraries[folder]
 
     def _sampling(self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> Sampling:
