@@ -12,8 +12,8 @@ import random
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.injections import chosen_arms, injection_sample, injections, library_vectors, whole_number
-from self_steering.evals.parameters import default_model
+from self_steering.evals.injections import chosen_arms, injection_sample, injections
+from self_steering.evals.parameters import default_model, library_vectors, whole_number
 from self_steering.scorers.comparison import comparison_scorer
 from self_steering.solvers.compare import ComparisonTrial, compare, comparison_script
 from self_steering.solvers.stretch_prompts import SENTENCES
@@ -44,7 +44,7 @@ def comparison(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the pairs and of random directions.
     """
-    folder, picked = library_vectors(library, vectors)
+    folder, _, picked = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
         arms=chosen_arms(arm),

@@ -16,8 +16,8 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.injections import chosen_arms, injection_sample, injections, library_vectors, whole_number
-from self_steering.evals.parameters import default_model, one_of
+from self_steering.evals.injections import chosen_arms, injection_sample, injections
+from self_steering.evals.parameters import default_model, library_vectors, one_of, whole_number
 from self_steering.scorers.detection import detection_scorer
 from self_steering.solvers.detect import DetectionTrial, detect, detection_script
 from self_steering.solvers.detection_prompts import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
@@ -53,7 +53,7 @@ def detection(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of texts, random directions and sampled self-reports.
     """
-    folder, picked = library_vectors(library, vectors)
+    folder, _, picked = library_vectors(library, vectors)
     arms = chosen_arms(arm)
     if "placebo" not in arms:
         raise ValueError(f"arm={arm!r} has no trials without injection, so no false alarms; add placebo")

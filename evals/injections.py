@@ -1,4 +1,4 @@
-"""What the experiments that steer stretches of a conversation share: which vectors, which arms, which random direction."""
+"""What the experiments that steer stretches of a conversation share: which arms, which random direction, their samples."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,27 +7,11 @@ from typing import Any, get_args
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessage
 
-from self_steering.evals.introspection import CORE_VECTORS
 from self_steering.evals.parameters import chosen
 from self_steering.solvers.stretches import Arm, Injection
-from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import catalogue
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
-
-
-def library_vectors(library: str | None, vectors: str | Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the absolute folder of the library, None for the shipped one, and the vectors that were chosen.
-
-    Raises:
-        ValueError: There is no such library, or it has no such vector.
-    """
-    folder = library_folder(library) if library else None
-    # In the catalogue's order, so that the library's folder has no say in what is asked.
-    held = read_card(folder).default_doses if folder else catalogue()
-    names = [name for name in catalogue() if name in held]
-    picked = chosen(vectors, "vectors", names, {"all": names, "core": list(CORE_VECTORS)})
-    return (str(folder) if folder else None), picked
 
 
 def chosen_arms(arm: str | Sequence[str]) -> list[Arm]:
@@ -38,17 +22,6 @@ def chosen_arms(arm: str | Sequence[str]) -> list[Arm]:
     """
     names = chosen(arm, "arm", list(ARMS), {})
     return [arm_ for arm_ in ARMS if arm_ in names]
-
-
-def whole_number(value: object, what: str, lowest: int, highest: int) -> int:
-    """Return `value` as a whole number.
-
-    Raises:
-        ValueError: It is none, or out of range.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ValueError(f"{what}={value!r}; choose a whole number from {lowest} to {highest}")
-    return value
 
 
 def injections(vector: str, arms: Iterable[Arm], seed: str) -> Iterator[dict[str, Any]]:

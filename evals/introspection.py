@@ -14,28 +14,15 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.introspection_design import make_trials
-from self_steering.evals.parameters import chosen, default_model, one_of
+from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of
 from self_steering.scorers.introspection import introspection_scorer
 from self_steering.solvers.introspect import Arm, Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.introspection_prompts import PRIMERS
 from self_steering.steering.framings import FRAMINGS, FramingName
 from self_steering.steering.plan import Site, check_dose
-from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import catalogue
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
-CORE_VECTORS = (
-    "calm",
-    "anxious",
-    "melancholic",
-    "curious",
-    "focused",
-    "creative",
-    "dumbed_down",
-    "honest",
-    "golden_gate",
-    "goblins",
-)
 
 
 @task
@@ -72,12 +59,9 @@ def introspection(
         no_vector_option: Offer the option that nothing was given, beside the others.
         site: Whose messages within the window are steered: user (and tools), assistant, or both.
     """
-    folder = library_folder(library) if library else None
-    # In the catalogue's order, so that the library's folder has no say in what is asked.
-    held = read_card(folder).default_doses if folder else catalogue()
-    names = [name for name in catalogue() if name in held]
+    folder, names, picked = library_vectors(library, vectors)
     trials = make_trials(
-        vectors=chosen(vectors, "vectors", names, {"all": names, "core": list(CORE_VECTORS)}),
+        vectors=picked,
         arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
         names=names,
         n_per_vector=n_per_vector,
@@ -93,7 +77,7 @@ def introspection(
     rotation_shifts(options + no_vector_option, rotations)
     return Task(
         dataset=MemoryDataset([to_sample(trial, index) for trial, index in trials], name="introspection"),
-        solver=introspect(rotations=rotations, library=str(folder) if folder else None),
+        solver=introspect(rotations=rotations, library=folder),
         scorer=introspection_scorer(),
         model=default_model(),
         version="2-A",

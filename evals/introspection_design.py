@@ -8,6 +8,7 @@ option stands, which vector is the other one and which wording is used follow fr
 import random
 from collections.abc import Sequence
 
+from self_steering.evals.parameters import whole_number
 from self_steering.solvers.introspect import Trial
 from self_steering.solvers.introspection_prompts import NONE_OPTION, OPAQUE_LABEL, WORDINGS
 
@@ -40,9 +41,8 @@ def make_trials(
     most = min(MAX_OPTIONS - no_vector_option, len(names))
     if not isinstance(options, int) or not 2 <= options <= most:
         raise ValueError(f"options={options!r}; choose a whole number from 2 to {most}, of {len(names)} vectors")
-    for what, value in (("n_per_vector", n_per_vector), ("random_directions", random_directions)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{what}={value!r}; choose a whole number, at least 1")
+    whole_number(n_per_vector, "n_per_vector", 1)
+    whole_number(random_directions, "random_directions", 1)
     trials = []
     for index in range(n_per_vector):
         rng = random.Random(f"{seed}/{index}")

@@ -23,9 +23,7 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.injections import whole_number
-from self_steering.evals.introspection import CORE_VECTORS
-from self_steering.evals.parameters import chosen, default_model, one_of
+from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of, whole_number
 from self_steering.scorers.description import description_scorer, graded
 from self_steering.solvers.explore import explore, opening
 from self_steering.solvers.free_text_prompts import WORDINGS
@@ -33,7 +31,6 @@ from self_steering.solvers.free_text_records import Arm, FreeTextTrial
 from self_steering.solvers.introspection_prompts import PRIMERS
 from self_steering.steering.framings import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
-from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import catalogue
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
@@ -76,16 +73,13 @@ def introspection_free_text(
         seed: Seed of wordings, distractors, other vectors, random directions and sampling.
     """
     whole_number(turns, "turns", 1, 50)
-    whole_number(n_per_vector, "n_per_vector", 1, 100_000)
+    whole_number(n_per_vector, "n_per_vector", 1)
     _check_sampling(max_tokens, temperature)
     _check_flag(forced_take, "forced_take")
     _check_flag(clear_first, "clear_first")
-    folder = library_folder(library) if library else None
-    # In the catalogue's order, so that the library's folder has no say in what is asked.
-    held = read_card(folder).default_doses if folder else catalogue()
-    names = [name for name in catalogue() if name in held]
+    folder, names, picked = library_vectors(library, vectors)
     trials = make_trials(
-        vectors=chosen(vectors, "vectors", names, {"all": names, "core": list(CORE_VECTORS)}),
+        vectors=picked,
         arms=chosen(arm, "arm", list(ARMS), {}),
         names=names,
         n_per_vector=n_per_vector,
@@ -105,7 +99,7 @@ def introspection_free_text(
             clear_first=clear_first,
             max_tokens=max_tokens,
             temperature=temperature,
-            library=str(folder) if folder else None,
+            library=folder,
         ),
         scorer=[description_scorer(), graded()],
         model=default_model(),
@@ -177,7 +171,7 @@ def to_sample(trial: FreeTextTrial, index: int, turns: int, clear_first: bool) -
 
 def _check_sampling(max_tokens: object, temperature: object) -> None:
     """Raise a ValueError unless the model can be sampled so."""
-    whole_number(max_tokens, "max_tokens", 1, 100_000)
+    whole_number(max_tokens, "max_tokens", 1)
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
         raise ValueError(f"temperature={temperature!r}; choose a number from 0 to 2")
 

@@ -13,8 +13,8 @@ from string import ascii_uppercase
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.injections import chosen_arms, injection_sample, injections, library_vectors, whole_number
-from self_steering.evals.parameters import default_model
+from self_steering.evals.injections import chosen_arms, injection_sample, injections
+from self_steering.evals.parameters import default_model, library_vectors, whole_number
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.localise import LocalisationTrial, localisation_script, localise
 from self_steering.solvers.stretch_prompts import SENTENCES
@@ -47,7 +47,7 @@ def localisation(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the sentences' order and of random directions.
     """
-    folder, picked = library_vectors(library, vectors)
+    folder, _, picked = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
         arms=chosen_arms(arm),

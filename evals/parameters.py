@@ -1,10 +1,25 @@
-"""What the tasks' parameters have in common: names in lists, one of several, the default model."""
+"""What the tasks' parameters have in common: vectors and libraries, names in lists, numbers, the default model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from inspect_ai.model import get_model
 
+from self_steering.vectors.card import library_folder, read_card
+from self_steering.vectors.catalogue import catalogue
+
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
+CORE_VECTORS = (
+    "calm",
+    "anxious",
+    "melancholic",
+    "curious",
+    "focused",
+    "creative",
+    "dumbed_down",
+    "honest",
+    "golden_gate",
+    "goblins",
+)
 
 
 def default_model() -> str | None:
@@ -15,6 +30,21 @@ def default_model() -> str | None:
         # Made in Python, outside of an eval: whoever runs the task names the model.
         return None
     return DEFAULT_MODEL if named == "none/none" else None
+
+
+def library_vectors(library: str | None, vectors: str | Sequence[str]) -> tuple[str | None, list[str], list[str]]:
+    """Return the library's absolute folder (None for the shipped one), all its vectors' names, and those that were chosen.
+
+    Names are in the catalogue's order, so that the library's folder has no say in what is asked.
+
+    Raises:
+        ValueError: There is no such library, or it has no such vector.
+    """
+    folder = library_folder(library) if library else None
+    held = read_card(folder).default_doses if folder else catalogue()
+    names = [name for name in catalogue() if name in held]
+    picked = chosen(vectors, "vectors", names, {"all": names, "core": list(CORE_VECTORS)})
+    return (str(folder) if folder else None), names, picked
 
 
 def chosen(
@@ -54,4 +84,21 @@ def one_of(value: str, what: str, valid: Iterable[str]) -> str:
     """
     if value not in valid:
         raise ValueError(f"{what}={value!r} is unknown; choose from {', '.join(valid)}")
+    return value
+
+
+def whole_number(value: object, what: str, lowest: int, highest: int | None = None) -> int:
+    """Return `value` as a whole number.
+
+    Raises:
+        ValueError: It is none, or out of range.
+    """
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or value < lowest
+        or (highest is not None and value > highest)
+    ):
+        valid = f", at least {lowest}" if highest is None else f" from {lowest} to {highest}"
+        raise ValueError(f"{what}={value!r}; choose a whole number{valid}")
     return value

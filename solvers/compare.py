@@ -4,6 +4,8 @@ The text never changes. Both assignments of the two doses to the two sentences a
 so that a liking for a sentence, a place or a letter cancels.
 """
 
+from functools import partial
+
 from inspect_ai.model import ChatMessage, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
@@ -51,14 +53,15 @@ def compare(library: str | None = None) -> Solver:
         script, places = comparison_script(trial)
         questions = comparison_questions()
         doses = {FIRST_HARDER: (trial.stronger, trial.weaker), SECOND_HARDER: (trial.weaker, trial.stronger)}
+        read = partial(read_questions, steered_from=places[0], library=library)
         readings = []
         for name, of_name in doses.items():
             windows = [trial.window(place, dose, unit) for place, dose in zip(places, of_name, strict=True)]
-            found, asked, output = await read_questions(model, name, script, windows, questions, library=library)
+            found, asked, output = await read(model, name, script, windows, questions)
             readings += found
             if name == FIRST_HARDER:
                 state.messages, state.output = [*asked, output.message], output
-        uncached, _, _ = await read_questions(model, UNCACHED, script, (), questions, library=library)
+        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
         StretchState(store=state.store).readings = [*readings, *uncached]
         return state
 

@@ -6,6 +6,7 @@ a numeric self-report are each asked alone.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from inspect_ai.model import (
     ChatMessage,
@@ -76,11 +77,14 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
         treatment = Treatment(direction=trial.direction, unit_strength=strength)
         windows = plan_windows(script, {trial.label: treatment}).windows
         questions = detection_questions(trial, controls, yes_no_answers(model))
-        tools = tool_infos(trial.framing)
-        cached, asked, output = await read_questions(
-            model, CACHED, script, windows, questions, tools=tools, library=library
+        read = partial(
+            read_questions,
+            steered_from=windows[0].start,
+            tools=tool_infos(trial.framing),
+            library=library,
         )
-        uncached, _, _ = await read_questions(model, UNCACHED, script, (), questions, tools=tools, library=library)
+        cached, asked, output = await read(model, CACHED, script, windows, questions)
+        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
         sampled, answer = await _sample_strength(model, trial, script, windows, library)
         result = StretchState(store=state.store)
         result.readings, result.sampled = [*cached, *uncached, sampled], answer

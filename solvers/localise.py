@@ -1,5 +1,6 @@
 """The localisation script: lettered sentences, one of them steered while it is read; which one was it?"""
 
+from functools import partial
 from string import ascii_uppercase
 
 from inspect_ai.model import ChatMessage, get_model
@@ -48,8 +49,9 @@ def localise(library: str | None = None) -> Solver:
         script, places = localisation_script(trial)
         windows = [trial.window(places[trial.position], trial.dose, unit)]
         questions = [localisation_question(trial)]
-        cached, asked, output = await read_questions(model, CACHED, script, windows, questions, library=library)
-        uncached, _, _ = await read_questions(model, UNCACHED, script, (), questions, library=library)
+        read = partial(read_questions, steered_from=places[trial.position], library=library)
+        cached, asked, output = await read(model, CACHED, script, windows, questions)
+        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
         StretchState(store=state.store).readings = [*cached, *uncached]
         state.messages, state.output = [*asked, output.message], output
         return state

@@ -123,6 +123,7 @@ async def read_questions(
     windows: Sequence[Window],
     questions: Sequence[Question],
     *,
+    steered_from: int,
     tools: Sequence[ToolInfo] = (),
     library: str | None = None,
 ) -> tuple[list[Reading], list[ChatMessage], ModelOutput]:
@@ -136,6 +137,8 @@ async def read_questions(
         script: The conversation up to the questions.
         windows: What is steered, all within `script`; none for the uncached reading.
         questions: The questions, each asked alone.
+        steered_from: First message that any reading of this script steers. What stands before it is computed once for all of
+            them, and what follows up to the questions once a reading.
         tools: The tools that the conversation is rendered with.
         library: Folder of the vector library; None for the one that fits the model.
 
@@ -149,7 +152,16 @@ async def read_questions(
             messages = [*script, ChatMessageUser(content=question.text)]
             plan = Plan(messages=len(messages), windows=tuple(windows))
             show = f"steering map, {name} reading" if first is None else None
-            found = await read_answers(model, messages, plan, question.answers, tools=tools, library=library, show=show)
+            found = await read_answers(
+                model,
+                messages,
+                plan,
+                question.answers,
+                tools=tools,
+                library=library,
+                branches=[steered_from, len(script)],
+                show=show,
+            )
             first = first or (messages, found.output)
             readings.append(
                 Reading(

@@ -13,8 +13,9 @@ from inspect_ai.event import InfoEvent, ModelEvent
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
 
-from self_steering.evals.introspection import ARMS, CORE_VECTORS, introspection
+from self_steering.evals.introspection import ARMS, introspection
 from self_steering.evals.introspection_design import make_trials
+from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.solvers.introspect import Trial, question
 from self_steering.solvers.introspect import scripted_conversation as script_of
 from self_steering.solvers.introspection_prompts import NONE_OPTION, PRIMERS, WORDINGS

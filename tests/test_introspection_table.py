@@ -15,7 +15,8 @@ from inspect_ai.solver import Generate, TaskState, solver
 from self_steering.analysis.introspection_statistics import primary_effects, scored_samples
 from self_steering.analysis.introspection_table import introspection_table, introspection_tables
 from self_steering.analysis.metrics_table import metrics_table
-from self_steering.evals.introspection import CORE_VECTORS, introspection
+from self_steering.evals.introspection import introspection
+from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.scorers.identification import identify
 from self_steering.solvers.introspect import IntrospectionState, Reading, Trial
 from self_steering.solvers.readout import Cost
