@@ -62,7 +62,10 @@ def introspection_table(log: EvalLog) -> str:
         ),
         "Primary comparisons of gaps (t-test over vectors, Holm)",
         text_table(tables["comparisons"]),
-        "Identification (corrected: log share above its mean where another vector was applied, same arm)",
+        (
+            "Identification (corrected: log share above its mean where another vector was applied, same arm; moved: the same of "
+            "its change from uncached to cached)"
+        ),
         text_table(tables["identification"]),
         *_notes(samples, len(asked)),
     ]
@@ -110,6 +113,7 @@ def _identification_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
         "arm": arm,
         "raw": f"{found.accuracy:.3f}",
         "corrected": f"{_number(found.accuracy_corrected)} ({found.n_corrected} of {found.n})",
+        "moved": f"{_number(found.accuracy_moved)} ({found.n_moved} of {found.n})",
         "balanced": _number(found.balanced_accuracy),
         "bits": "-" if found.information is None else f"{found.information:+.3f} (p {_p(found.information_p)})",
         "answered most": ", ".join(f"{name} {count}" for name, count in favourites) or "-",

@@ -2,6 +2,8 @@
 
 Raw: the option with the largest share. Attractor-corrected: the option whose log share lies highest above its own mean over
 the trials of the same arm in which another vector was applied; an option that is liked whatever was applied gains nothing.
+Moved: the same of the log share's change from the uncached to the cached reading, which takes out what the question alone
+makes of its options as well.
 """
 
 import math
@@ -26,17 +28,29 @@ class Answered:
         true: The option that is scored as the true one.
         applied: What was applied.
         shares: Each option's share of the letters' probability, cached reading.
+        base: The same, uncached reading.
     """
 
     arm: str
     true: str
     applied: str
     shares: Mapping[str, float]
+    base: Mapping[str, float]
 
     @property
     def raw(self) -> str:
         """The option with the largest share."""
         return max(self.shares, key=lambda option: self.shares[option])
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """Each option's log share, cached."""
+        return {option: _log(share) for option, share in self.shares.items()}
+
+    @property
+    def moves(self) -> dict[str, float]:
+        """By how much each option's log share changes from the uncached to the cached reading."""
+        return {option: _log(share) - _log(self.base[option]) for option, share in self.shares.items()}
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,8 @@ class Identification:
         accuracy: Share of questions whose largest option is the true one.
         n_corrected: Questions all of whose options could be corrected.
         accuracy_corrected: Share of them whose attractor-corrected answer is the true one; None if there is none.
+        n_moved: Questions at least one of whose options moved, and all of whose moves could be corrected.
+        accuracy_moved: Share of them in which the true option moved up most, corrected; None if there is none.
         balanced_accuracy: Mean over true options of their corrected accuracy; None if there is none.
         information: Mutual information of true option and corrected answer in bits, less its mean under permutation of the
             true options among questions that show them; None if there is none.
@@ -58,6 +74,8 @@ class Identification:
     accuracy: float
     n_corrected: int
     accuracy_corrected: float | None
+    n_moved: int
+    accuracy_moved: float | None
     balanced_accuracy: float | None
     information: float | None
     information_p: float | None
@@ -65,25 +83,35 @@ class Identification:
 
 def corrected_answers(answered: Sequence[Answered]) -> list[str | None]:
     """Return the attractor-corrected answer of each question of one arm; None where an option has no other trial."""
-    seen: dict[str, list[tuple[str, float]]] = {}
-    for question in answered:
-        for option, share in question.shares.items():
-            seen.setdefault(option, []).append((question.applied, _log(share)))
-    return [_corrected(question, seen) for question in answered]
+    return _above_others(answered, [question.logs for question in answered])
 
 
-def _corrected(question: Answered, seen: Mapping[str, Sequence[tuple[str, float]]]) -> str | None:
-    above: dict[str, float] = {}
-    for option, share in question.shares.items():
-        own = _log(share)
-        others = [value for applied, value in seen[option] if applied != option]
-        # The question itself is none of the trials that its option is measured against.
-        if question.applied != option:
-            others.remove(own)
-        if not others:
-            return None
-        above[option] = own - fmean(others)
-    return max(above, key=above.__getitem__)
+def moved_answers(answered: Sequence[Answered]) -> list[str | None]:
+    """Return the option of each question of one arm that moved up most, beyond how it moves under other vectors.
+
+    None where nothing moved, as under placebo, or where an option has no other trial.
+    """
+    moves = [question.moves for question in answered]
+    found = _above_others(answered, moves)
+    return [option if any(move.values()) else None for option, move in zip(found, moves, strict=True)]
+
+
+def _above_others(answered: Sequence[Answered], values: Sequence[Mapping[str, float]]) -> list[str | None]:
+    """Return the option of each question whose value lies highest above its mean over trials of other vectors."""
+    seen: dict[str, list[tuple[int, str, float]]] = {}
+    for place, (question, of_question) in enumerate(zip(answered, values, strict=True)):
+        for option, value in of_question.items():
+            seen.setdefault(option, []).append((place, question.applied, value))
+    answers: list[str | None] = []
+    for place, of_question in enumerate(values):
+        above: dict[str, float] = {}
+        for option, own in of_question.items():
+            # The question itself is none of the trials that its option is measured against.
+            others = [value for at, applied, value in seen[option] if applied != option and at != place]
+            if others:
+                above[option] = own - fmean(others)
+        answers.append(max(above, key=above.__getitem__) if len(above) == len(of_question) else None)
+    return answers
 
 
 def _log(share: float) -> float:
@@ -98,6 +126,7 @@ def identify(answered: Sequence[Answered], seed: int = 0) -> Identification:
         seed: Of the permutations.
     """
     corrected = [(q, found) for q, found in zip(answered, corrected_answers(answered), strict=True) if found]
+    moved = [(q, found) for q, found in zip(answered, moved_answers(answered), strict=True) if found]
     hits: dict[str, list[bool]] = {}
     for question, found in corrected:
         hits.setdefault(question.true, []).append(found == question.true)
@@ -107,6 +136,8 @@ def identify(answered: Sequence[Answered], seed: int = 0) -> Identification:
         accuracy=fmean(q.raw == q.true for q in answered),
         n_corrected=len(corrected),
         accuracy_corrected=fmean(found == q.true for q, found in corrected) if corrected else None,
+        n_moved=len(moved),
+        accuracy_moved=fmean(found == q.true for q, found in moved) if moved else None,
         balanced_accuracy=fmean(fmean(of) for of in hits.values()) if hits else None,
         information=information,
         information_p=p,
@@ -159,7 +190,7 @@ def _bits(truths: np.ndarray, answers: np.ndarray) -> float:
 
 @metric
 def identification() -> Metric:
-    """Accuracy raw and attractor-corrected, balanced accuracy and mutual information, by arm: `ARM/accuracy` and so on."""
+    """Accuracy (raw, corrected, moved, balanced) and mutual information, by arm: `ARM/accuracy` and so on."""
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         by_arm: dict[str, list[Answered]] = {}
@@ -179,4 +210,6 @@ def identification() -> Metric:
 def answered_of(trial: Mapping[str, object], score: Mapping[str, object]) -> Answered:
     """Return a question from its sample's metadata and its score's."""
     shares: Mapping[str, Mapping[str, float]] = score["shares"]  # type: ignore[assignment]  # written by our scorer
-    return Answered(str(trial["arm"]), str(trial["vector"]), str(trial["applied"]), shares["cached"])
+    return Answered(
+        str(trial["arm"]), str(trial["vector"]), str(trial["applied"]), shares["cached"], shares["uncached"]
+    )

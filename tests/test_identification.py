@@ -21,8 +21,14 @@ NAMES = ("calm", "proud", "soma", "honest", "lsd", "spice")
 CHANCE = 1 / len(NAMES)
 
 
-def answered(true: str, shares: Mapping[str, float], applied: str | None = None, arm: str = "real") -> Answered:
-    return Answered(arm, true, applied or true, dict(shares))
+def answered(
+    true: str,
+    shares: Mapping[str, float],
+    applied: str | None = None,
+    arm: str = "real",
+    base: Mapping[str, float] | None = None,
+) -> Answered:
+    return Answered(arm, true, applied or true, dict(shares), dict(base or shares))
 
 
 def planted(
@@ -42,6 +48,23 @@ def planted(
             for name in NAMES
         }
         made.append(answered(true, {name: weight / sum(weights.values()) for name, weight in weights.items()}))
+    return made
+
+
+def shares_of(logits: Mapping[str, float]) -> dict[str, float]:
+    weights = {name: math.exp(value) for name, value in logits.items()}
+    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+
+def moved(repetitions: int, effect: float, liked: Mapping[str, float] | None = None) -> list[Answered]:
+    """Return questions with likings of their own, many times the effect, that are there uncached as well."""
+    rng = np.random.default_rng(0)
+    made = []
+    for true in NAMES * repetitions:
+        base = {name: 3 * rng.normal() for name in NAMES}
+        gained = {name: effect * (name == true) + (liked or {}).get(name, 0) + 0.1 * rng.normal() for name in NAMES}
+        cached = {name: base[name] + gained[name] for name in NAMES}
+        made.append(answered(true, shares_of(cached), base=shares_of(base)))
     return made
 
 
@@ -213,7 +236,8 @@ def test_the_same_answers_give_the_same_p():
 def as_score(question: Answered) -> SampleScore:
     metadata = {"arm": question.arm, "vector": question.true, "applied": question.applied}
     return SampleScore(
-        score=Score(value=0.0, metadata={"shares": {"cached": dict(question.shares)}}), sample_metadata=metadata
+        score=Score(value=0.0, metadata={"shares": {"cached": dict(question.shares), "uncached": dict(question.base)}}),
+        sample_metadata=metadata,
     )
 
 
@@ -224,3 +248,22 @@ def test_the_metric_measures_each_arm_on_its_own():
     result = identification()([as_score(question) for question in [*other, *real]])
     expected = {f"real/{name}": value for name, value in vars(identify(real)).items()}
     assert result == pytest.approx({**expected, "placebo/n": 1, "placebo/n_corrected": 0, "placebo/accuracy": 1})
+
+
+def test_an_effect_far_below_what_a_question_makes_of_its_options_shows_in_their_moves():
+    """Corrected answers drown in the question's own likings; its change from uncached to cached has none of them."""
+    found = identify(moved(30, effect=0.5))
+    assert found.accuracy_corrected < 0.5
+    assert (found.n_moved, found.accuracy_moved) == (found.n, pytest.approx(1, abs=0.03))
+
+
+def test_an_option_that_any_vector_moves_is_no_recognition():
+    """It moves under other vectors too, and that is taken off."""
+    found = identify(moved(100, effect=0, liked={"calm": 5.0}))
+    assert within(found.accuracy_moved, CHANCE, found.n)
+
+
+def test_where_nothing_moves_there_is_no_answer():
+    """Under placebo both readings are the same, and the first option is not taken for an answer."""
+    found = identify(planted(10))
+    assert (found.n_moved, found.accuracy_moved) == (0, None)

@@ -85,7 +85,7 @@ def test_a_planted_effect_is_found(recognition):
         assert found[against].by_vector.low > 0.3
         assert found[against].p_holm < 0.001
     assert rank_among_random(full).above == 0
-    assert identified(full).accuracy_corrected == 1
+    assert (identified(full).accuracy_corrected, identified(full).accuracy_moved) == (1, 1)
 
 
 def test_a_planted_effect_gives_nothing_where_it_was_not_applied(recognition):
@@ -125,6 +125,7 @@ def test_a_planted_artefact_is_not_taken_for_an_effect(artefact: str, letter, at
     assert max(gained) > 0.3
     found = identified(samples)
     assert abs(found.accuracy_corrected - CHANCE) <= 0.15
+    assert abs(found.accuracy_moved - CHANCE) <= 0.15
     assert found.information_p > 0.05
     effects = comparisons(samples)
     assert effects["real"].by_vector.low < 0
