@@ -243,11 +243,12 @@ def as_score(question: Answered) -> SampleScore:
 
 def test_the_metric_measures_each_arm_on_its_own():
     """Every figure of an arm under its name, those of another arm without influence, and none that could not be had."""
-    real = planted(3, effect=2.0)
+    real = moved(3, effect=2.0)
     other = [answered("calm", {"calm": 0.9, "proud": 0.1}, arm="placebo")]
     result = identification()([as_score(question) for question in [*other, *real]])
     expected = {f"real/{name}": value for name, value in vars(identify(real)).items()}
-    assert result == pytest.approx({**expected, "placebo/n": 1, "placebo/n_corrected": 0, "placebo/accuracy": 1})
+    counts = {"placebo/n": 1, "placebo/n_corrected": 0, "placebo/n_moved": 0, "placebo/accuracy": 1}
+    assert result == pytest.approx({**expected, **counts})
 
 
 def test_an_effect_far_below_what_a_question_makes_of_its_options_shows_in_their_moves():
