@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format library clean
+.PHONY: help demo report test lint format library clean
 
 help:
 	@echo "make demo     build the environment, run the introspection eval on the bundled model, show the result"
+	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
 	@echo "make test     run all tests"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff format the code"
@@ -25,8 +26,13 @@ demo: $(VENV)/installed
 	$(BIN)/inspect eval evals/introspection.py -T random_directions=4 --log-dir logs
 	@$(BIN)/self-steering table
 
+report: $(VENV)/installed
+	$(BIN)/self-steering report logs --out report
+
+# Two processes with a thread each: models as small as the tests' gain little from threads. A file's tests stay together, as
+# they share models.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -2,14 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from statistics import median
 
-from jinja2 import Environment, StrictUndefined, Template
-
-from self_steering.analysis import page_text
 from self_steering.analysis.library_figures import library_figures
+from self_steering.analysis.page_template import page_template
 from self_steering.vectors import coherence
 from self_steering.vectors.catalogue import CatalogueEntry, catalogue
 from self_steering.vectors.report import (
@@ -87,7 +83,7 @@ def library_page(report: LibraryReport) -> str:
         raise PageError(f"the report on the vectors of {report.model!r} {problem}; build the library again")
     entries = [_entry(report, place, name) for place, name in enumerate(report.names)]
     doses = [entry.data.default_dose for entry in entries]
-    return _template().render(
+    return page_template("library_page").render(
         report=report,
         entries=entries,
         bad=[entry for entry in entries if entry.data.faults],
@@ -97,21 +93,6 @@ def library_page(report: LibraryReport) -> str:
         middle=report.layers[len(report.layers) // 2],
         doses=(min(doses), median(doses), max(doses)),
         coherence=coherence,
-    )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "number": page_text.number,
-        "plain": page_text.plain,
-        "span": page_text.span,
-        "visible": page_text.visible,
-        "token": page_text.token,
-    }
-    return environment.from_string(
-        resources.files(__package__).joinpath("library_page.html.j2").read_text(encoding="utf-8")
     )
 
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 # Placeholder colours, and the variables of the page's style sheet that take their place.
 INK, QUIET, GRID, BAND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505"
-BLUE, ORANGE, GREEN = "#060606", "#070707", "#080808"
-_VARIABLES = {
+BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY = "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b"
+VARIABLES = {
     INK: "ink",
     QUIET: "quiet",
     GRID: "grid",
@@ -27,6 +27,9 @@ _VARIABLES = {
     BLUE: "blue",
     ORANGE: "orange",
     GREEN: "green",
+    PURPLE: "purple",
+    GOLD: "gold",
+    SKY: "sky",
 }
 _STYLE: dict[Any, Any] = {  # matplotlib's type of a key is a list of all its keys
     "svg.fonttype": "none",
@@ -114,8 +117,13 @@ def _slim(svg: str) -> str:
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
     svg = _ATTRIBUTE.sub(lambda found: f'{found[1]}="{_short(found[2], 4 if found[1] == "transform" else 2)}"', svg)
-    for colour, variable in _VARIABLES.items():
+    for colour, variable in VARIABLES.items():
         svg = svg.replace(f": {colour}", f":var(--{variable})")
+        svg = svg.replace(f'fill="{colour}"', f'style="fill:var(--{variable})"')  # the ground of a hatch
+    if (left := re.search("|".join(VARIABLES), svg)) is not None:
+        raise ValueError(
+            f"the placeholder colour {left[0]} stands where the page's style cannot replace it; see `_slim`"
+        )
     return re.sub(r">\s+<", "><", svg).strip()
 
 

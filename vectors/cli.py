@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from self_steering.analysis.report_command import add_report_command
 from self_steering.analysis.table_command import add_table_command
 from self_steering.vectors.build_command import add_build_command
 from self_steering.vectors.story_command import add_stories_command
@@ -24,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="self-steering", description="Tools around the self-steering evals.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_table_command(commands)
+    add_report_command(commands)
     vectors = commands.add_parser("vectors", help="steering vector libraries").add_subparsers(required=True)
     add_build_command(vectors)
     add_stories_command(vectors)

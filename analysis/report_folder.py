@@ -1,0 +1,78 @@
+"""The folder of a report: it appears complete or not at all, and nothing but an earlier report is ever replaced."""
+
+import csv
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+from self_steering.vectors.files import replace_folder
+
+PAGE_FILE, CONTENTS_FILE = "index.html", "contents.csv"
+_HEADER = ["file of this self-steering report", "sha256"]
+
+
+class ReportFolderError(ValueError):
+    """A folder that no report can be written to; the message names it and the remedy."""
+
+
+def check_report_folder(folder: Path) -> None:
+    """Raise unless a report can be written to `folder`: it is not there, empty, or a report and nothing else.
+
+    Raises:
+        ReportFolderError: It is a file, or holds files that are not a report's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ReportFolderError(f"{folder} is a file; name a folder with --out")
+    if not folder.is_dir():
+        return
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
+    foreign = sorted(held - _listed(folder))
+    if foreign:
+        raise ReportFolderError(
+            f"{folder} holds {len(foreign)} files that are no report's, {foreign[0]!r} among them, and would lose them; "
+            "move them, or name another folder with --out"
+        )
+
+
+def _listed(folder: Path) -> set[str]:
+    """Return the files that the report in a folder says it is made of; none if there is no report."""
+    try:
+        rows = list(csv.reader(StringIO((folder / CONTENTS_FILE).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, csv.Error):
+        return set()
+    if not rows or rows[0] != _HEADER:
+        return set()
+    return {CONTENTS_FILE, *(row[0] for row in rows[1:] if row)}
+
+
+def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a report's files, by their path below `folder`, in the place of the report that is there.
+
+    They are written to a folder beside it, which then takes its name: whatever interrupts this, `folder` is whole.
+
+    Raises:
+        ReportFolderError: The folder holds something else.
+    """
+    check_report_folder(folder)
+    folder = folder.resolve()  # a name such as `.` has no place beside it
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        scratch.chmod(0o755)
+        for name, data in {**files, CONTENTS_FILE: _contents(files)}.items():
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / name).write_bytes(data)
+        replace_folder(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _contents(files: Mapping[str, bytes]) -> bytes:
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_HEADER)
+    writer.writerows((name, hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items()))
+    return buffer.getvalue().encode()

@@ -1,0 +1,327 @@
+"""Figures of cached against uncached readings and of detection: what they say, and that they can be read."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from self_steering.analysis.agreement_figures import free_text_against_choice, gap_agreement
+from self_steering.analysis.arm_figure import gaps_by_arm
+from self_steering.analysis.category_gap_figure import gaps_by_category
+from self_steering.analysis.detection_figure import detection
+from self_steering.analysis.gap_dose_figure import gaps_by_dose
+from self_steering.analysis.gap_figures import gaps_by_condition
+from self_steering.analysis.gap_words import condition_names
+from self_steering.analysis.report_figure import ReportFigure
+from self_steering.analysis.stretch_figures import comparison, localisation
+from self_steering.analysis.tables import Tables, empty_tables
+from self_steering.analysis.themed_svg import VARIABLES, inline_svg, page_style
+from self_steering.analysis.vector_gap_figures import gap_distribution, gaps_by_vector
+from tests.simulated_readouts import (
+    VECTORS,
+    joined,
+    simulated_choice,
+    simulated_comparison,
+    simulated_detection,
+    simulated_localisation,
+    simulated_ratings,
+)
+
+FIGURES: tuple[Callable[[Tables], ReportFigure | None], ...] = (
+    gaps_by_condition,
+    gaps_by_vector,
+    gaps_by_category,
+    gap_distribution,
+    gap_agreement,
+    free_text_against_choice,
+    gaps_by_dose,
+    gaps_by_arm,
+    detection,
+    localisation,
+    comparison,
+)
+FEW = VECTORS[:8]
+LONG = "an-organisation-with-a-long-name/A-Model-With-A-Long-Name-70B-Instruct"
+
+
+def draw(figure: Callable[[Tables], ReportFigure | None], tables: Tables) -> ReportFigure:
+    with page_style():
+        found = figure(tables)
+    assert found is not None
+    return found
+
+
+def few(**changes) -> Tables:
+    return simulated_choice(**{"vectors": FEW, "questions": 1, "options": 4, "uncached": 0.25, **changes})
+
+
+@pytest.fixture(scope="module")
+def everything() -> Tables:
+    """All experiments over all forty vectors: two models, one of a long name, two primers, some doses and arms, two sources."""
+    arms = {
+        "real": 1.0,
+        "placebo": 0.0,
+        "random": 0.2,
+        "other": 0.1,
+        "opposite": -1.0,
+        "mislabelled": 0.9,
+        "prompt_only": 3.0,
+    }
+    sides = {"between": 0.05, "within": 0.03, "questions": 2, "rotations": 1, "options": 4}
+    primers = ["none", "length_matched"]
+    return joined(
+        simulated_choice(gaps=0.08, arms=arms, **{**sides, "questions": 1}),
+        simulated_choice(gaps=0.1, models=[LONG], primers=primers, seed=1, **sides),
+        simulated_choice(gaps=0.07, source="study", doses={1.0: 0.6, 2.0: 1.0, 3.0: 1.3}, uncached=0.3, **sides),
+        simulated_ratings(gaps=0.3),
+        simulated_detection(shifts={0.5: 0.4, 1.0: 1.0, 2.0: 1.8}, random=0.3, bias=-1.2, trials=1),
+        simulated_localisation(right={"real": [0.4] * 10, "placebo": [0.1] * 10, "random": [0.2] * 10}),
+        simulated_comparison(told={"real": 0.8, "placebo": 0.0, "random": 0.2}, liking=0.7),
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn(everything: Tables) -> list[ReportFigure]:
+    """All figures, drawn."""
+    return [draw(figure, everything) for figure in FIGURES]
+
+
+# ---------------------------------------------------------------- all of them
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_logs_that_hold_nothing_of_it_give_no_figure(figure: Callable[[Tables], ReportFigure | None]):
+    """No empty axes."""
+    with page_style():
+        assert figure(empty_tables()) is None
+
+
+def test_keys_and_pictures_have_names_of_their_own(drawn: list[ReportFigure]):
+    """They become ids of the page and names of files, which some systems do not tell apart by case."""
+    assert len({figure.key for figure in drawn}) == len(FIGURES)
+    for figure in drawn:
+        names = [picture.name.casefold() for picture in figure.pictures]
+        assert len(set(names)) == len(names) > 0
+        assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in [*names, figure.key])
+
+
+def test_every_finding_has_its_numbers(drawn: list[ReportFigure]):
+    """An interval or a test, and how many rows or vectors went in; the pictures' labels have numbers too."""
+    for figure in drawn:
+        assert re.search(r"\[[−+]?\d.*?, [−+]?\d.*?\]|p [<\d]|lie above zero and \d", figure.finding), figure.finding
+        assert re.search(r"\bn \d+|\d+ vectors|over \d+", figure.finding), figure.finding
+        assert figure.finding.endswith(".")
+        assert "nan" not in f"{figure.finding} {figure.reading}".casefold()
+        assert "95 %" in figure.reading or figure.key in ("gap-distribution", "gap-agreement")
+        assert len(figure.table) > 0
+        for picture in figure.pictures:
+            assert re.search(r"\d", picture.label)
+            assert "nan" not in picture.label.casefold()
+
+
+def test_only_colours_that_follow_the_theme_are_used(drawn: list[ReportFigure]):
+    """No colour is left in the page's pictures that its style sheet does not set."""
+    for figure in drawn:
+        for picture in figure.pictures:
+            svg = inline_svg(picture.figure, f"{figure.key}-{picture.name}", picture.label)
+            assert not re.findall(r"#[0-9a-fA-F]{6}", re.sub(r"url\(#[^)]*\)|href=\"#[^\"]*\"", "", svg))
+            assert any(f"var(--{name})" in svg for name in VARIABLES.values())
+
+
+def test_pictures_fit_a_page_and_no_text_lies_on_another(drawn: list[ReportFigure]):
+    """With forty vectors, several models and a name of seventy letters every label can be read."""
+    for figure in drawn:
+        for picture in figure.pictures:
+            width, height = picture.figure.get_size_inches() * 72
+            assert width <= 720
+            boxes = list(texts(picture.figure))
+            for text, box in boxes:
+                outside = box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+                assert not outside, f"{figure.key}, {picture.name}: {text!r} is cut"
+            for (text, box), (other, beside) in combinations(boxes, 2):
+                lies_on = (
+                    min(box.x1, beside.x1) - max(box.x0, beside.x0) > 1
+                    and min(box.y1, beside.y1) - max(box.y0, beside.y0) > 1
+                )
+                assert not lies_on, f"{figure.key}, {picture.name}: {text!r} lies on {other!r}"
+
+
+def texts(figure: Figure) -> Iterator[tuple[str, object]]:
+    """Yield all texts that show and their boxes, in pixels at 72 to the inch; of an axis' labels those within its view."""
+    figure.set_dpi(72)
+    figure.draw_without_rendering()
+    ticks = {
+        text: axis.get_view_interval()
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for text in axis.get_ticklabels(which="both")
+    }
+    for text in figure.findobj(Text):
+        if not text.get_visible() or not text.get_text().strip() or text.get_figure() is None:
+            continue
+        if text in ticks:
+            low, high = sorted(ticks[text])
+            at = text.get_position()[0 if text.get_ha() == "center" and text.get_va() == "top" else 1]
+            if not low <= at <= high or not text.get_window_extent().width:
+                continue
+        yield text.get_text(), text.get_window_extent()
+
+
+def test_a_model_without_other_arms_doses_or_experiments_gets_fewer_figures():
+    """What the logs do not hold is no figure, and what they hold is drawn."""
+    with page_style():
+        found = {figure.__name__ for figure in FIGURES if figure(few(gaps=0.1, source="study")) is not None}
+    assert found == {"gaps_by_condition", "gaps_by_vector", "gap_distribution"}  # they are all of one category
+
+
+# ---------------------------------------------------------------- what they say
+
+
+def test_the_gap_is_said_in_points_with_its_interval_and_test():
+    """Ten points are ten points; the same in the table as a share."""
+    figure = draw(gaps_by_condition, few(gaps={name: 0.1 + 0.01 * (-1) ** place for place, name in enumerate(FEW)}))
+    assert (
+        "qwen3-8b: gap +10.0 points [+9.1, +10.9] (n 8, 8 vectors, t over cluster means), p 0.008 by exact sign flips"
+        in figure.finding
+    )
+    assert figure.table["gap"].tolist() == pytest.approx([0.1])
+    small = draw(gaps_by_condition, few(gaps=0.0012)).finding
+    assert "gap +0.12 points [+0.12, +0.12]" in small
+
+
+def test_all_doses_and_the_calibrated_one_are_shown_and_explained():
+    """Several doses of the study: a row for each choice, how many vectors peaked, and that the choice flatters."""
+    figure = draw(gaps_by_condition, few(gaps=0.1, source="study", doses={1.0: 0.5, 2.0: 1.0}))
+    assert "qwen3-8b (study), dose: all: gap +7.5 points" in figure.finding
+    assert "qwen3-8b (study), dose: calibrated: gap +10.0 points" in figure.finding
+    assert "peaks (8 vectors, over all conditions), for the others (0)" in figure.reading
+    assert "flatters" in figure.reading
+    assert set(figure.table["doses"]) == {"all", "calibrated", "1", "2"}
+
+
+def test_readings_that_the_study_could_not_see_are_counted():
+    """Its read-out had the top 20 tokens only."""
+    figure = draw(gaps_by_condition, few(gaps=-0.25, source="study"))
+    assert "so in 8 cached and 0 uncached readings of 8 rollouts" in figure.reading
+    assert "cached and" not in draw(gaps_by_condition, few()).reading.partition("Where the right letter")[2]
+
+
+def test_rollouts_that_are_left_out_are_said():
+    """With the scorer's reason."""
+    tables = few()
+    gone = tables.rollouts["rollout"][0]
+    tables.scores.loc[tables.scores["rollout"] == gone, "reason"] = "no_response"
+    lacking = replace(tables, readouts=tables.readouts[tables.readouts["rollout"] != gone])
+    assert "they have no pair of readings: 1 rollouts (no_response: 1)" in draw(gaps_by_condition, lacking).reading
+
+
+def test_a_primers_effect_is_said():
+    """Beside the conditions' own gaps."""
+    figure = draw(gaps_by_condition, few(gaps=0.1, primers={"none": 1, "introspection": 1.2}))
+    assert (
+        "Primers, vector by vector: qwen3-8b, introspection primer: gap less the gap without a primer +2.0 points"
+        in figure.finding
+    )
+    assert figure.table["mark"].tolist() == ["condition", "condition", "less no primer"]
+
+
+def test_vectors_without_an_interval_are_said():
+    """Each was asked in one wording."""
+    figure = draw(gaps_by_vector, few(gaps={name: 0.01 * place for place, name in enumerate(FEW)}))
+    assert "none has an interval" in figure.finding
+    assert (
+        f"the largest gaps are those of {FEW[7]} (+7.0), {FEW[6]} (+6.0), {FEW[5]} (+5.0), the smallest that of {FEW[0]} (0.0)"
+        in figure.finding
+    )
+    assert "which holds for 8 of 8 here" in figure.reading
+
+
+def test_vectors_of_a_library_of_ones_own_are_shown_as_of_another_category():
+    """The catalogue does not know them."""
+    tables = few(gaps=0.1, within=0.05)
+    for frame in (tables.rollouts, tables.scores, tables.readouts):
+        frame.loc[frame["vector"] == FEW[0], ["category", "valence"]] = ["", float("nan")]
+    figure = draw(gaps_by_vector, tables)
+    assert figure.table.set_index("vector")["category"].to_dict()[FEW[0]] == "other"
+    legend = [text.get_text() for text in figure.pictures[0].figure.legends[0].get_texts()]
+    assert legend[-1] == "other"
+
+
+def test_categories_are_tested_over_vectors():
+    """Vectors of one category lie far above the others: found; labels at random: not."""
+
+    def said(gaps: dict[str, float]) -> float:
+        finding = draw(gaps_by_category, simulated_choice(gaps=gaps, questions=1, rotations=1)).finding
+        return float(re.search(r"between 6 categories p (?:< )?(\d\.\d+)", finding)[1])
+
+    apart = {name: 0.2 + 0.001 * place if place < 10 else 0.001 * place for place, name in enumerate(VECTORS)}
+    mixed = {name: 0.01 * (place * 7 % 40) for place, name in enumerate(VECTORS)}
+    assert said(apart) <= 0.001
+    assert said(mixed) > 0.05
+
+
+def test_arms_are_in_order_with_the_primary_comparisons_beside_them():
+    """Real first, its differences with Holm's correction, and its rank among random directions."""
+    gaps = {name: 0.1 + 0.02 * (-1) ** place for place, name in enumerate(FEW)}
+    figure = draw(gaps_by_arm, few(gaps=gaps, arms={"other": 0.0, "random": 0.5, "placebo": 0.0, "real": 1.0}))
+    left, right = figure.pictures[0].figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()][::-1] == ["real", "placebo", "random", "other"]
+    assert [text.get_text() for text in right.get_yticklabels()][::-1] == ["real", "real − random", "real − other"]
+    assert "real less other +10.0 points" in figure.finding
+    assert (
+        "Of 3 random directions 0 have a mean gap at least as large as the real one (p 0.25 by rank)" in figure.finding
+    )
+    assert figure.table["mark"].value_counts().to_dict() == {"arm": 4, "comparison": 3}
+
+
+def test_the_vectors_that_do_not_fit_are_named_in_the_scatter():
+    """One vector is far from where the other model has it."""
+    gaps = {name: 0.02 * place for place, name in enumerate(FEW)}
+    tables = joined(few(models=["a"], gaps=gaps), few(models=["b"], gaps={**gaps, FEW[1]: 0.4}))
+    figure = draw(gap_agreement, tables)
+    assert FEW[1] in {text.get_text() for text in figure.pictures[0].figure.axes[0].texts}
+    assert re.search(r"a and b, vector by vector: Pearson's r −?0\.\d\d \[.*\], p .*Spearman's ρ", figure.finding)
+
+
+def test_free_text_alone_says_that_there_is_nothing_to_compare_it_with():
+    """The ratings are drawn all the same."""
+    figure = draw(free_text_against_choice, simulated_ratings(gaps=1.0, noise=0.0, vectors=FEW))
+    assert "No logs hold both experiments" in figure.finding
+    assert "Free text, qwen3-8b, real arm: cached less uncached +1.00 [+1.00, +1.00]" in figure.finding
+    assert len(figure.pictures) == 1
+
+
+def test_strengths_that_the_log_does_not_say_are_counted():
+    """The study did not log them."""
+    figure = draw(gaps_by_dose, few(gaps=0.1, source="study", doses=(1.0, 2.0)))
+    assert "What 16 rollouts added is unknown" in figure.reading
+    assert [picture.name.partition("-")[0] for picture in figure.pictures] == ["nominal"]
+
+
+def test_detection_says_false_alarms_with_their_bound():
+    """None in forty trials is not none."""
+    figure = draw(detection, simulated_detection(shifts={1.0: 30.0}, bias=-15.0, trials=1))
+    assert (
+        "0 false alarms in 40 trials without injection; their rate is below 7.2% (one-sided exact 95 % bound)"
+        in figure.finding
+    )
+    assert re.search(r"real at dose 1: d′ \d\.\d\d \[.*\]; AUROC 1\.00 \[1\.00, 1\.00\]", figure.finding)
+
+
+def test_names_say_what_differs_within_a_model_and_nothing_else():
+    """A model's source and primer always, its framing where it has several."""
+    rows = pd.DataFrame(
+        {
+            "model": ["a", "a", "b"],
+            "source": ["self_steering", "self_steering", "study"],
+            "primer": ["none", "length_matched", "none"],
+            "framing": ["drugs", "vectors", "drugs"],
+            "options": [10.0, 10.0, 10.0],
+        }
+    )
+    assert condition_names(rows) == ["a, drugs", "a, length matched primer, vectors", "b (study)"]

@@ -1,0 +1,307 @@
+"""Maths and capture-the-flag: accuracy by cell, what the tools change, self-steer rates, and how accuracy goes with takes."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from inspect_ai.log import read_eval_log_sample_summaries
+from matplotlib.container import BarContainer
+
+from self_steering.analysis.accuracy import linked_problems
+from self_steering.analysis.ctf import ctf_effects, ctf_self_steering, ctf_success
+from self_steering.analysis.impairment import impairment
+from self_steering.analysis.impairment_figure import accuracy_with_and_without_takes
+from self_steering.analysis.maths import maths_accuracy, maths_effects, maths_self_steering
+from self_steering.analysis.maths_figures import (
+    ctf_against_no_tools,
+    ctf_self_steer_rates,
+    ctf_success_by_cell,
+    maths_accuracy_by_cell,
+    maths_against_no_tools,
+    maths_self_steer_rates,
+)
+from self_steering.analysis.statistics import proportion
+from self_steering.analysis.tables import empty_tables, read_tables
+from tests.drawn_figures import bars, check, draw, tick_labels
+from tests.simulated_tasks import NO_TOOLS, simulated_maths
+
+PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
+CELLS = [
+    NO_TOOLS,
+    *((framing, intent) for framing in ("drugs", "aids", "vectors") for intent in ("neutral", "helpful", "mandatory")),
+]
+FORCED = ("drugs", "mandatory")
+_REPLICATES = [f"replicate-{number:03d}" for number in range(100)]  # as models, which are never pooled
+FIGURES = [
+    maths_accuracy_by_cell,
+    maths_against_no_tools,
+    maths_self_steer_rates,
+    ctf_success_by_cell,
+    ctf_against_no_tools,
+    ctf_self_steer_rates,
+    accuracy_with_and_without_takes,
+]
+
+
+def _cell(table, cell, **more):
+    """Return the only row of a cell."""
+    framing, intent = cell
+    wanted = {"framing": framing, "intent": intent, **more}
+    (row,) = [row for row in table.to_dict("records") if all(row[name] == value for name, value in wanted.items())]
+    return row
+
+
+def test_accuracy_is_found_over_all_and_over_attempted_problems():
+    """Of answers right with chance 0.8, a tenth not submitted and a twentieth unreadable, both true accuracies are found."""
+    tables = simulated_maths(accuracy=0.8, unsubmitted=0.1, unparsed=0.05, rollouts=1000)
+    row = _cell(maths_accuracy(tables), NO_TOOLS, over="all")
+    assert row["low"] < 0.8 * 0.95 * 0.9 < row["high"]
+    row = _cell(maths_accuracy(tables), NO_TOOLS, over="attempted")
+    assert row["low"] < 0.8 * 0.95 < row["high"]
+
+
+def test_what_became_of_every_problem_is_counted_apart():
+    """Right, wrong, unreadable, unsubmitted and ungraded answers sum to all; ungraded ones are in no accuracy."""
+    tables = simulated_maths(unsubmitted=0.2, unparsed=0.1, ungraded=0.1, rollouts=40)
+    asked = tables.problems
+    over_all, attempted = (_cell(maths_accuracy(tables), NO_TOOLS, over=over) for over in ("all", "attempted"))
+    for row in (over_all, attempted):
+        assert (
+            row["given"]
+            == len(asked)
+            == sum(row[name] for name in ("right", "wrong", "unparsed", "unsubmitted", "ungraded"))
+        )
+        assert row["unsubmitted"] == (~asked["attempted"]).sum() > 0
+        assert row["ungraded"] == asked["correct"].isna().sum() > 0
+        assert row["unparsed"] == ((asked["parsed"] == False) & asked["correct"].notna()).sum() > 0  # noqa: E712  may be missing
+    assert over_all["value"] == pytest.approx(over_all["right"] / (over_all["given"] - over_all["ungraded"]))
+    assert attempted["value"] == pytest.approx(
+        over_all["right"] / (asked["attempted"] & asked["correct"].notna()).sum()
+    )
+
+
+def test_accuracys_interval_by_rollout_knows_that_whole_rollouts_go_wrong():
+    """Where a fifth of the rollouts is lost as a whole, about 95 of 100 intervals by rollout hold the truth, and are wider."""
+    found = maths_accuracy(simulated_maths(accuracy=0.9, lost=0.2, rollouts=30, models=_REPLICATES)).query(
+        "over == 'all'"
+    )
+    held = found["low_by_rollout"].lt(0.9 * 0.8) & found["high_by_rollout"].gt(0.9 * 0.8)
+    assert held.mean() > 0.9
+    assert (found["high_by_rollout"] - found["low_by_rollout"] > found["high"] - found["low"]).all()
+
+
+def test_the_tools_effect_is_found_paired_by_problem():
+    """A cell that keeps half of an accuracy of 0.8 is 40 points below no tools, and one that keeps all of it is not."""
+    tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 0.5, ("drugs", "neutral"): 1.0}, hardness=0.3, rollouts=60)
+    effects = maths_effects(tables)
+    forced = _cell(effects, FORCED, over="all")
+    assert forced["low"] < -0.4 < forced["high"] < 0
+    assert forced["p_adjusted"] < 0.01
+    assert (forced["n"], forced["groups"], forced["rollouts"]) == (300, 60, 120)
+    free = _cell(effects, ("drugs", "neutral"), over="all")
+    assert free["low"] < 0 < free["high"]
+
+
+def test_pairs_are_the_problems_that_both_cells_have():
+    """A cell that was given only the hard half of the problems is compared on that half."""
+    tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 1.0}, rollouts=20, each=2)
+    hard = tables.problems["problem"].str.lstrip("p").astype(int) % 2 == 1
+    tools = tables.problems["framing"] == "drugs"
+    kept = tables.problems.assign(correct=~hard)[~tools | hard]
+    row = _cell(maths_effects(replace(tables, problems=kept)), FORCED, over="all")
+    assert (row["value"], row["n"]) == (0, 20)
+
+
+def test_without_an_effect_few_tests_find_one():
+    """Rollouts that go wrong as a whole and problems of unequal hardness make about 1 in 20 tests significant."""
+    cells = {NO_TOOLS: 1.0, FORCED: 1.0}
+    tables = simulated_maths(kept=cells, lost=0.3, hardness=0.5, rollouts=8, each=3, models=_REPLICATES)
+    effects = maths_effects(tables).query("over == 'all'")
+    assert (effects["p"] <= 0.05).mean() < 0.11
+    assert (effects["low_by_rollout"].le(0) & effects["high_by_rollout"].ge(0)).mean() > 0.89
+
+
+def test_problems_of_one_rollout_are_linked_in_either_cell():
+    """Problems are in one group if a chain of rollouts joins them."""
+    rows = pd.DataFrame({"rollout": list("aabbccd"), "problem": ["1", "2", "2", "3", "4", "5", "6"]})
+    groups = linked_problems(rows)
+    assert groups["1"] == groups["2"] == groups["3"]
+    assert groups["4"] == groups["5"]
+    assert groups.nunique() == 3
+
+
+def test_a_single_group_is_not_tested():
+    """Where all problems hang together there is an estimate, and neither p nor an interval by rollout."""
+    tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 0.2}, rollouts=10, pool=6)
+    row = _cell(maths_effects(tables), FORCED, over="all")
+    assert row["value"] < 0
+    assert row["groups"] == 1
+    assert pd.isna(row["p"])
+    assert pd.isna(row["low_by_rollout"])
+
+
+def test_nobody_takes_anything_unless_it_is_mandatory():
+    """As published: 0 of 100 rollouts, with Wilson's interval, and all that must; the cell without tools has no rate."""
+    tables = simulated_maths(kept=dict.fromkeys(CELLS, 1.0), takes={FORCED: 1.0}, rollouts=100)
+    rates = maths_self_steering(tables)
+    assert len(rates) == 9
+    free = _cell(rates, ("vectors", "neutral"))
+    expected = proportion(0, 100)
+    assert (free["value"], free["low"], free["high"], free["method"]) == (0, expected.low, expected.high, "Wilson")
+    assert _cell(rates, FORCED)["value"] == 1
+    figure = draw(maths_self_steer_rates, tables)
+    assert "0 of 600 rollouts (0.0%)" in figure.finding
+
+
+def test_failed_takes_are_takes_and_are_told_apart():
+    """A rollout whose only call failed steered itself, and was not steered."""
+    tables = simulated_maths(kept={FORCED: 1.0}, takes={FORCED: 1.0}, rollouts=10)
+    rollouts = tables.rollouts.assign(steered=pd.array([True] * 4 + [False] * 6, dtype="boolean"))
+    row = _cell(maths_self_steering(replace(tables, rollouts=rollouts)), FORCED)
+    assert (row["took"], row["steered"], row["value"]) == (10, 4, 1)
+
+
+def test_models_and_sources_are_never_pooled():
+    """Each model of each source has rows of its own."""
+    tables = simulated_maths(models=("a", "b"), rollouts=5)
+    assert list(maths_accuracy(tables)["model"]) == ["a", "a", "b", "b"]
+
+
+def test_challenges_that_are_repeated_are_clusters():
+    """25 rollouts over 8 challenges: success is known as well as 8 of them allow, and rates are clustered likewise."""
+    cells = dict.fromkeys([NO_TOOLS, FORCED], 0.7)
+    tables = simulated_maths(family="ctf", kept=cells, takes={FORCED: 0.5}, hardness=0.6, each=1, rollouts=25, pool=8)
+    tables = replace(tables, rollouts=tables.rollouts.assign(problem=tables.problems["problem"].to_numpy()))
+    row = _cell(ctf_success(tables), FORCED, over="all")
+    assert (row["n"], row["clusters"], row["rollouts"]) == (25, 8, 25)
+    assert row["high"] - row["low"] > row["high_by_rollout"] - row["low_by_rollout"]
+    assert _cell(ctf_self_steering(tables), FORCED)["clusters"] == 8
+    assert _cell(ctf_effects(tables), FORCED, over="all")["n"] == 8
+
+
+def test_challenges_without_a_result_count_nowhere_and_are_told():
+    """A rollout without a result is in no rate, and the figure says how many there are."""
+    tables = simulated_maths(family="ctf", each=1, rollouts=10)
+    figure = draw(ctf_success_by_cell, replace(tables, problems=tables.problems[:7]))
+    assert figure.table["given"].eq(7).all()
+    assert "3 rollouts have no result" in figure.reading
+
+
+def test_accuracy_with_takes_is_set_beside_accuracy_without():
+    """Takes that leave 0.6 of an accuracy of 0.8 are found as 32 points, in the cell that has both, as an association."""
+    cells = {NO_TOOLS: 1.0, FORCED: 1.0, ("drugs", "neutral"): 1.0}
+    tables = simulated_maths(
+        kept=cells, takes={("drugs", "neutral"): 0.4, FORCED: 1.0}, kept_with_takes=0.6, rollouts=150
+    )
+    found = impairment(tables)
+    row = _cell(found, ("drugs", "neutral"))
+    assert len(found) == 1
+    assert row["low"] < -0.32 < row["high"] < 0
+    assert row["p"] < 0.01
+    assert row["value"] == pytest.approx(row["with_takes"] - row["without_takes"])
+    figure = draw(accuracy_with_and_without_takes, tables)
+    assert figure.finding.startswith("An association")
+
+
+def test_takes_that_change_nothing_are_seldom_found_to():
+    """Rollouts that go wrong as a whole make about 1 in 20 tests significant, and about 95 of 100 intervals hold zero."""
+    cell = ("drugs", "neutral")
+    found = impairment(simulated_maths(kept={cell: 1.0}, takes={cell: 0.4}, lost=0.3, rollouts=12, models=_REPLICATES))
+    assert (found["p"].dropna() <= 0.05).mean() < 0.11
+    known = found.dropna(subset=["low"])
+    assert (known["low"].le(0) & known["high"].ge(0)).mean() > 0.89
+
+
+def test_one_rollout_with_takes_is_no_test():
+    """Where a single rollout took something there is a difference, and no p."""
+    cell = ("drugs", "neutral")
+    tables = simulated_maths(kept={cell: 1.0}, rollouts=10)
+    steered = pd.array([True] + [False] * 9, dtype="boolean")
+    row = _cell(impairment(replace(tables, rollouts=tables.rollouts.assign(steered=steered))), cell)
+    assert (row["rollouts_with"], row["rollouts_without"]) == (1, 9)
+    assert pd.isna(row["p"])
+    assert pd.isna(row["low"])
+
+
+@pytest.mark.parametrize("function", FIGURES)
+def test_without_such_logs_there_is_no_figure(function):
+    """Empty tables have nothing to show."""
+    assert draw(function, empty_tables()) is None
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """All cells of two experiments and two models, one with a name too long for a figure."""
+    kept = {cell: 0.5 if cell[1] == "mandatory" else 1.0 for cell in CELLS}
+    takes = {cell: {"mandatory": 0.9, "helpful": 0.3}.get(cell[1], 0.0) for cell in CELLS}
+    how = {"kept": kept, "takes": takes, "lost": 0.1, "unsubmitted": 0.1, "unparsed": 0.05, "rollouts": 10}
+    maths = simulated_maths(models=("m", "a-model-of-a-name-that-is-longer-than-any-figure-has-room-for"), **how)
+    ctf = simulated_maths(family="ctf", each=1, pool=8, **how)
+    return replace(
+        maths,
+        rollouts=pd.concat([maths.rollouts, ctf.rollouts], ignore_index=True),
+        problems=pd.concat([maths.problems, ctf.problems], ignore_index=True),
+    )
+
+
+@pytest.fixture(scope="module")
+def figures(everything):
+    """All figures of these, by their functions, drawn once."""
+    return {function: draw(function, everything) for function in FIGURES}
+
+
+@pytest.mark.parametrize("function", FIGURES)
+def test_figures_are_legible(function, figures):
+    """No words upon words, none outside the figure, and the numbers at the right are apart as well."""
+    figure = figures[function]
+    check(figure)
+    for picture in figure.pictures:
+        for axes in picture.figure.axes:
+            notes = [text for child in axes.child_axes for text in child.get_yticklabels() if text.get_text()]
+            boxes = [text.get_window_extent() for text in notes]
+            assert len(boxes) == len(axes.get_yticks())
+            assert all(box.x1 <= picture.figure.bbox.x1 for box in boxes)
+            assert all(not one.overlaps(other) for one, other in pairwise(boxes))
+
+
+def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
+    """The picture shows the table's accuracies over all problems, in its order, on an axis from 0 to 1."""
+    figure = figures[maths_accuracy_by_cell]
+    picture = next(picture for picture in figure.pictures if picture.name == "2-m")
+    table = figure.table.query("model == 'm' and over == 'all'")
+    drawn = bars(picture.figure)
+    assert [bar.get_x() for bar in drawn] == [0] * 10
+    assert [bar.get_width() for bar in drawn] == pytest.approx(list(table["value"]))
+    assert picture.figure.axes[0].get_xlim() == (0, 1)
+    assert tick_labels(picture.figure, "y")[:3] == ["no tools", "drugs, neutral", "drugs, helpful"]
+
+
+def test_what_became_of_answers_fills_each_bar(figures):
+    """The parts of each stacked bar are the table's counts, one after the other, and reach the end."""
+    figure = figures[maths_accuracy_by_cell]
+    picture = next(picture for picture in figure.pictures if picture.name == "2-m-answers")
+    table = figure.table.query("model == 'm' and over == 'all'")
+    parts = [part for part in picture.figure.axes[0].containers if isinstance(part, BarContainer)]
+    names = [part.get_label() for part in picture.figure.legends[0].get_patches()]
+    reached = np.zeros(len(table))
+    for name, part in zip(names, parts, strict=True):
+        assert [bar.get_x() for bar in part] == pytest.approx(list(reached))
+        assert [bar.get_width() for bar in part] == pytest.approx(list(table[name] / table["given"]))
+        reached += [bar.get_width() for bar in part]
+    assert reached == pytest.approx(np.ones(len(table)))
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the study's published logs are not here")
+def test_the_studys_accuracy_is_what_its_own_scores_say():
+    """The published log without tools: the mean of its rollouts' scores is the accuracy over all problems."""
+    (path,) = PUBLISHED.glob("*gsm8k-no-drug*.eval")
+    tables = read_tables(path)
+    row = _cell(maths_accuracy(tables), NO_TOOLS, over="all")
+    own = [sample.scores["gsm8k_accuracy"].value for sample in read_eval_log_sample_summaries(str(path))]
+    assert row["value"] == pytest.approx(np.mean(own))
+    assert (row["right"], row["given"], row["unsubmitted"], row["rollouts"]) == (183, 250, 20, 50)
+    assert maths_self_steering(tables).empty
+    check(draw(maths_accuracy_by_cell, tables))

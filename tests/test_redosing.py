@@ -1,0 +1,194 @@
+"""Redose rates, redose doses, the trip sitter's rollouts, and their figure."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from self_steering.analysis.redosing import (
+    AFTER_SITTER,
+    AGAIN,
+    ASKED,
+    CHANGE,
+    EFFECTIVE,
+    EVERY,
+    FIRST,
+    NOMINAL,
+    RATE,
+    REDOSERS,
+    REPEATS,
+    UNTOUCHED,
+    redosing,
+)
+from self_steering.analysis.redosing_figure import redosing_in_free_play
+from self_steering.analysis.tables import empty_tables
+from tests.drawn_figures import bars, check, draw, tick_labels
+from tests.hand_made_freeplay import failed, only, outside, rollout, tables, take
+from tests.published_freeplay import published_freeplay
+from tests.simulated_tables import simulated_freeplay
+
+
+def pooled(found, measure, rollouts=EVERY, **values):
+    """The row of a measure that is no difference, framings pooled."""
+    return only(found, framing="all", against="", measure=measure, rollouts=rollouts, **values)
+
+
+# ---------------------------------------------------------------- what is counted
+
+
+def test_the_redose_rate_is_the_share_of_taken_vectors_that_the_same_rollout_takes_again():
+    """Once or more often makes no difference to it, and another rollout's take is no redose."""
+    found = redosing(tables(rollout("calm", "proud", "calm", "calm"), rollout("calm", "amused"), rollout()))
+    rate, repeats, redosers = (pooled(found, measure) for measure in (RATE, REPEATS, REDOSERS))
+    assert (rate["value"], rate["n"], rate["clusters"]) == (1 / 4, 4, 2)
+    assert (repeats["value"], repeats["n"]) == (2 / 6, 6)
+    assert (redosers["value"], redosers["n"], redosers["method"]) == (1 / 3, 3, "Wilson")
+
+
+def test_only_calls_that_succeeded_are_taken():
+    """Failed and scripted calls and names outside the library redose nothing; the rate with failed calls has its own row."""
+    found = redosing(
+        tables(
+            rollout("calm", failed("calm")),
+            rollout(take("calm", scripted=True), "calm"),
+            rollout(outside("calmness"), outside("calmness"), "proud"),
+        )
+    )
+    assert pooled(found, RATE)["value"] == 0
+    assert pooled(found, RATE)["n"] == 3
+    # calm asked for twice in the first, calmness twice in the third.
+    assert pooled(found, ASKED)["value"] == 2 / 4
+
+
+def test_models_arms_and_framings_are_told_apart_and_framings_pooled():
+    """Rates are over a model and arm, and each framing has its own row."""
+    found = redosing(
+        tables(
+            rollout("calm", "calm"),
+            rollout("calm", framing="aids"),
+            rollout("calm", arm="placebo"),
+            rollout("calm", model="large"),
+        )
+    )
+    assert pooled(found, RATE, model="small", arm="real")["value"] == 1 / 2
+    assert only(found, model="small", arm="real", framing="drugs", measure=RATE, rollouts=EVERY)["value"] == 1
+    assert only(found, model="small", arm="real", framing="aids", measure=RATE, rollouts=EVERY)["value"] == 0
+    assert pooled(found, RATE, model="small", arm="placebo")["value"] == 0
+    assert pooled(found, RATE, model="large")["value"] == 0
+
+
+def test_rollouts_that_the_trip_sitter_touched_are_left_out_of_the_second_reading():
+    """Those where it did not run stay; how many of the repeats came after it is told."""
+    found = redosing(
+        tables(
+            rollout("calm", "calm", take("calm", after_sitter=True), sitter_clears=1),
+            rollout("calm", "proud", sitter_clears=0),
+            rollout("calm", "calm", sitter_clears=float("nan")),
+        )
+    )
+    assert pooled(found, RATE)["value"] == 2 / 4
+    assert (pooled(found, RATE, UNTOUCHED)["value"], pooled(found, RATE, UNTOUCHED)["n"]) == (1 / 3, 3)
+    assert pooled(found, REDOSERS, UNTOUCHED)["n"] == 2
+    assert pooled(found, AFTER_SITTER)["value"] == 1 / 3
+
+
+def test_doses_of_redoses_are_against_the_take_of_the_same_vector_before():
+    """First takes, repeats and changes, each in nominal dose and in what was really added."""
+    found = redosing(
+        tables(
+            rollout(take("calm", 1.0), take("proud", 3.0, strength=9.0), take("calm", 1.5), take("calm", 2.5)),
+            rollout(take("calm", 2.0), take("calm", float("nan"), strength=float("nan"))),
+        )
+    )
+    nominal = {measure: pooled(found, measure, scale=NOMINAL) for measure in (FIRST, AGAIN, CHANGE)}
+    effective = {measure: pooled(found, measure, scale=EFFECTIVE) for measure in (FIRST, AGAIN, CHANGE)}
+    assert {measure: (row["value"], row["n"]) for measure, row in nominal.items()} == {
+        FIRST: (2.0, 3),
+        AGAIN: (2.0, 2),
+        CHANGE: (0.75, 2),
+    }
+    assert {measure: row["value"] for measure, row in effective.items()} == {
+        FIRST: pytest.approx((0.5 + 9 + 1) / 3),
+        AGAIN: 1.0,
+        CHANGE: 0.375,
+    }
+
+
+def test_logs_without_free_play_or_without_takes_have_no_rate_and_no_figure():
+    """Nothing is made up."""
+    assert redosing(empty_tables()).empty
+    assert draw(redosing_in_free_play, empty_tables()) is None
+    untaken = redosing(tables(rollout(), rollout(outside("calmness"))))
+    assert RATE not in set(untaken["measure"])
+    assert pooled(untaken, REDOSERS)["value"] == 0
+    assert draw(redosing_in_free_play, tables(rollout())) is None
+
+
+# ---------------------------------------------------------------- known truth
+
+
+def test_simulated_redosing_is_found_with_its_difference_from_placebo():
+    """25 % against 5 % is inside the intervals, and shuffling arms over rollouts tells it from chance."""
+    found = redosing(simulated_freeplay(redosing={"real": 0.25, "placebo": 0.05}, redose_dose=1.5, seed=4))
+    for arm, truth in (("real", 0.25), ("placebo", 0.05)):
+        row = pooled(found, RATE, arm=arm)
+        assert row["low"] <= truth <= row["high"]
+        assert pooled(found, CHANGE, arm=arm, scale=NOMINAL)["value"] == pytest.approx(0.5)
+    difference = only(found, against="placebo", rollouts=EVERY)
+    assert difference["low"] <= 0.20 <= difference["high"]
+    assert difference["value"] == pytest.approx(
+        pooled(found, RATE, arm="real")["value"] - pooled(found, RATE, arm="placebo")["value"]
+    )
+    assert difference["p"] < 0.01
+    assert difference["test"] == "permutation over 120 rollouts within framing"
+    # Placebo adds nothing, whatever dose is named.
+    assert pooled(found, AGAIN, arm="placebo", scale=EFFECTIVE)["value"] == 0
+
+
+# ---------------------------------------------------------------- the figure
+
+
+def test_the_figure_shows_the_tables_rates_from_zero_and_the_changes_of_dose():
+    """Bars are the pooled rates, of all rollouts; every word can be read."""
+    made = simulated_freeplay(
+        models=("org/a-model-with-a-name-that-never-seems-to-end", "small"), rollouts=4, sitter=0.3, seed=5
+    )
+    figure = draw(redosing_in_free_play, made)
+    check(figure)
+    pd.testing.assert_frame_equal(figure.table, redosing(made))
+    rates, doses = figure.pictures
+    shown = figure.table[(figure.table["framing"] == "all") & (figure.table["against"] == "")]
+    shown = shown[(shown["rollouts"] == EVERY) & shown["measure"].isin([RATE, REDOSERS])]
+    assert sorted(bar.get_width() for bar in bars(rates.figure)) == pytest.approx(sorted(shown["value"]))
+    assert all(bar.get_x() == 0 for bar in bars(rates.figure))
+    assert all(axes.get_xlim()[0] == 0 for axes in rates.figure.axes)
+    assert {"small\nreal", "small\nplacebo"} <= set(tick_labels(rates.figure, "y"))
+    assert [axes.get_title("left") for axes in doses.figure.axes] == [NOMINAL, EFFECTIVE]
+    for value in shown[shown["model"] == "small"]["value"]:
+        assert f"{100 * value:.1f}%" in rates.label
+    assert "without the rollouts that the trip sitter touched" in figure.finding
+
+
+def test_without_a_trip_sitter_nothing_is_said_of_it():
+    """One rate an arm is enough where leaving rollouts out changes nothing."""
+    figure = draw(redosing_in_free_play, simulated_freeplay(rollouts=4, seed=6))
+    check(figure)
+    assert "trip sitter" not in figure.finding
+    assert not figure.pictures[0].figure.legends
+
+
+def test_one_rollout_of_placebo_is_drawn_without_an_interval():
+    """The least that a log can hold."""
+    figure = draw(redosing_in_free_play, tables(rollout("calm", "calm", "proud", arm="placebo")))
+    check(figure)
+    assert "no interval" in figure.finding
+    assert not np.isnan(figure.table["value"].astype(float)).any()
+
+
+def test_the_published_placebo_log_redoses_as_its_calls_do():
+    """Counted by hand from the study's log: 226 vectors taken, 5 of them again."""
+    made = published_freeplay()
+    found = redosing(made)
+    assert pooled(found, RATE)["value"] == pytest.approx(5 / 226)
+    assert pooled(found, ASKED)["value"] == pytest.approx(5 / 236)
+    assert pooled(found, REDOSERS)["value"] == pytest.approx(4 / 60)
+    check(draw(redosing_in_free_play, made))
