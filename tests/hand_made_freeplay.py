@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from self_steering.analysis.columns import COLUMNS
 from self_steering.analysis.tables import Tables, empty_tables
+from self_steering.analysis.tables.columns import COLUMNS
 from self_steering.vectors.catalogue import catalogue
 
 

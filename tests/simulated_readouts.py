@@ -8,8 +8,8 @@ from string import ascii_uppercase
 import numpy as np
 import pandas as pd
 
-from self_steering.analysis.columns import COLUMNS
 from self_steering.analysis.tables import Tables, empty_tables
+from self_steering.analysis.tables.columns import COLUMNS
 from self_steering.vectors.catalogue import catalogue
 
 VECTORS = tuple(catalogue())

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from self_steering.analysis.columns import COLUMNS
 from self_steering.analysis.tables import Tables, empty_tables
+from self_steering.analysis.tables.columns import COLUMNS
 from self_steering.vectors.catalogue import catalogue
 
 REDOSING = {"real": 0.25, "placebo": 0.05}

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from self_steering.analysis.frustration import (
+from self_steering.analysis.statistics import proportion
+from self_steering.analysis.tables import Tables, empty_tables, read_tables
+from self_steering.analysis.tasks.frustration import (
     DISTRESS,
     SELF_STEERING,
     frustration_distress,
@@ -15,13 +17,11 @@ from self_steering.analysis.frustration import (
     frustration_self_steering,
     tone_effects,
 )
-from self_steering.analysis.frustration_figures import (
+from self_steering.analysis.tasks.frustration_figures import (
     distress_by_tone,
     picks_when_frustrated,
     self_steering_by_tone,
 )
-from self_steering.analysis.statistics import proportion
-from self_steering.analysis.tables import Tables, empty_tables, read_tables
 from tests.drawn_figures import bars, check, draw, tick_labels
 from tests.simulated_tasks import simulated_frustration
 

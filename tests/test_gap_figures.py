@@ -10,18 +10,18 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from self_steering.analysis.agreement_figures import free_text_against_choice, gap_agreement
-from self_steering.analysis.arm_figure import gaps_by_arm
-from self_steering.analysis.category_gap_figure import gaps_by_category
-from self_steering.analysis.detection_figure import detection
-from self_steering.analysis.gap_dose_figure import gaps_by_dose
-from self_steering.analysis.gap_figures import gaps_by_condition
-from self_steering.analysis.gap_words import condition_names
-from self_steering.analysis.report_figure import ReportFigure
-from self_steering.analysis.stretch_figures import comparison, localisation
+from self_steering.analysis.drawing.report_figure import ReportFigure
+from self_steering.analysis.drawing.themed_svg import VARIABLES, inline_svg, page_style
+from self_steering.analysis.introspection.agreement_figures import free_text_against_choice, gap_agreement
+from self_steering.analysis.introspection.arm_figure import gaps_by_arm
+from self_steering.analysis.introspection.category_gap_figure import gaps_by_category
+from self_steering.analysis.introspection.detection_figure import detection
+from self_steering.analysis.introspection.gap_dose_figure import gaps_by_dose
+from self_steering.analysis.introspection.gap_figures import gaps_by_condition
+from self_steering.analysis.introspection.gap_words import condition_names
+from self_steering.analysis.introspection.stretch_figures import comparison, localisation
+from self_steering.analysis.introspection.vector_gap_figures import gap_distribution, gaps_by_vector
 from self_steering.analysis.tables import Tables, empty_tables
-from self_steering.analysis.themed_svg import VARIABLES, inline_svg, page_style
-from self_steering.analysis.vector_gap_figures import gap_distribution, gaps_by_vector
 from tests.simulated_readouts import (
     VECTORS,
     joined,
@@ -250,6 +250,14 @@ def test_vectors_of_a_library_of_ones_own_are_shown_as_of_another_category():
     assert figure.table.set_index("vector")["category"].to_dict()[FEW[0]] == "other"
     legend = [text.get_text() for text in figure.pictures[0].figure.legends[0].get_texts()]
     assert legend[-1] == "other"
+
+
+def test_gaps_that_are_all_alike_have_a_histogram():
+    """One bar of eight vectors, wide enough to be seen."""
+    figure = draw(gap_distribution, few(gaps=0.1))
+    bars = [bar for bar in figure.pictures[0].figure.axes[0].patches if bar.get_height()]
+    assert [bar.get_height() for bar in bars] == [8]
+    assert bars[0].get_width() == pytest.approx(1.0)
 
 
 def test_categories_are_tested_over_vectors():

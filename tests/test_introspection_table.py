@@ -12,9 +12,9 @@ from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.scorer import Score, Target, mean, scorer
 from inspect_ai.solver import Generate, TaskState, solver
 
-from self_steering.analysis.introspection_statistics import primary_effects, scored_samples
-from self_steering.analysis.introspection_table import introspection_table, introspection_tables
-from self_steering.analysis.metrics_table import metrics_table
+from self_steering.analysis.introspection.introspection_statistics import primary_effects, scored_samples
+from self_steering.analysis.introspection.introspection_table import introspection_table, introspection_tables
+from self_steering.analysis.report.metrics_table import metrics_table
 from self_steering.evals.introspection import introspection
 from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.scorers.identification import identify

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from self_steering.analysis.library_page import PageError, library_page
+from self_steering.analysis.library.library_page import PageError, library_page
 from self_steering.vectors.report import (
     Calibration,
     DoseTrial,

@@ -10,12 +10,14 @@ import pytest
 from inspect_ai.log import read_eval_log_sample_summaries
 from matplotlib.container import BarContainer
 
-from self_steering.analysis.accuracy import linked_problems
-from self_steering.analysis.ctf import ctf_effects, ctf_self_steering, ctf_success
-from self_steering.analysis.impairment import impairment
-from self_steering.analysis.impairment_figure import accuracy_with_and_without_takes
-from self_steering.analysis.maths import maths_accuracy, maths_effects, maths_self_steering
-from self_steering.analysis.maths_figures import (
+from self_steering.analysis.statistics import proportion
+from self_steering.analysis.tables import empty_tables, read_tables
+from self_steering.analysis.tasks.accuracy import linked_problems
+from self_steering.analysis.tasks.ctf import ctf_effects, ctf_self_steering, ctf_success
+from self_steering.analysis.tasks.impairment import impairment
+from self_steering.analysis.tasks.impairment_figure import accuracy_with_and_without_takes
+from self_steering.analysis.tasks.maths import maths_accuracy, maths_effects, maths_self_steering
+from self_steering.analysis.tasks.maths_figures import (
     ctf_against_no_tools,
     ctf_self_steer_rates,
     ctf_success_by_cell,
@@ -23,8 +25,6 @@ from self_steering.analysis.maths_figures import (
     maths_against_no_tools,
     maths_self_steer_rates,
 )
-from self_steering.analysis.statistics import proportion
-from self_steering.analysis.tables import empty_tables, read_tables
 from tests.drawn_figures import bars, check, draw, tick_labels
 from tests.simulated_tasks import NO_TOOLS, simulated_maths
 

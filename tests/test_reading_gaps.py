@@ -10,13 +10,26 @@ import pytest
 from inspect_ai.log import read_eval_log
 from scipy.stats import norm
 
-from self_steering.analysis.gap_agreement import correlations, experiment_pairs, model_pairs, outliers
-from self_steering.analysis.gap_arms import arm_comparisons, direction_gaps
-from self_steering.analysis.gap_doses import at_doses, calibrated_doses, strength_points
-from self_steering.analysis.gap_summaries import condition_gaps, grouped_gaps, primer_effects, vector_gaps
-from self_steering.analysis.introspection_statistics import arm_effect, primary_effects, scored_samples
-from self_steering.analysis.reading_gaps import SHARE, TOP_20, gap_table, rating_table, reading_pairs, without_gap
-from self_steering.analysis.stretch_scores import accuracy, detection_conditions, order_accuracy, score_table, share
+from self_steering.analysis.introspection.gap_agreement import correlations, experiment_pairs, model_pairs, outliers
+from self_steering.analysis.introspection.gap_arms import arm_comparisons, direction_gaps
+from self_steering.analysis.introspection.gap_doses import at_doses, calibrated_doses, strength_points
+from self_steering.analysis.introspection.gap_summaries import condition_gaps, grouped_gaps, primer_effects, vector_gaps
+from self_steering.analysis.introspection.introspection_statistics import arm_effect, primary_effects, scored_samples
+from self_steering.analysis.introspection.reading_gaps import (
+    SHARE,
+    TOP_20,
+    gap_table,
+    rating_table,
+    reading_pairs,
+    without_gap,
+)
+from self_steering.analysis.introspection.stretch_scores import (
+    accuracy,
+    detection_conditions,
+    order_accuracy,
+    score_table,
+    share,
+)
 from self_steering.analysis.tables import Tables, empty_tables, read_tables
 from self_steering.vectors.catalogue import catalogue
 from tests.simulated_readouts import (
@@ -378,6 +391,7 @@ def test_only_what_may_be_compared_is_paired():
     )
     pairs = model_pairs(vector_gaps(gap_table(tables)))
     assert set(zip(pairs["first"], pairs["second"], strict=True)) == {("a", "b"), ("a", "A (study)")}
+    assert len(pairs) == 2 * len(FEW)
 
 
 def test_a_pair_without_spread_has_no_correlation():

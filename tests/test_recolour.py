@@ -11,10 +11,9 @@ from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from self_steering.analysis.recolour import recolour
-from self_steering.analysis.report_files import png_file, svg_file
-from self_steering.analysis.theme import THEMES, real_colours
-from self_steering.analysis.themed_svg import (
+from self_steering.analysis.drawing.recolour import recolour
+from self_steering.analysis.drawing.theme import THEMES, real_colours
+from self_steering.analysis.drawing.themed_svg import (
     BAND,
     BLUE,
     GOLD,
@@ -30,6 +29,7 @@ from self_steering.analysis.themed_svg import (
     new_figure,
     page_style,
 )
+from self_steering.analysis.report.report_files import png_file, svg_file
 
 MARKS = ("blue", "orange", "green", "purple", "gold", "sky")
 # Machado, Oliveira and Fernandes (2009), full severity, on linear RGB; rows make the new red, green and blue.

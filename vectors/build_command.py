@@ -52,7 +52,7 @@ def _recipe(arguments: argparse.Namespace) -> "Recipe":
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    from self_steering.analysis.library_page import library_page
+    from self_steering.analysis.library.library_page import library_page
     from self_steering.steering.models import load_model
     from self_steering.vectors.build import build_library, encoded
     from self_steering.vectors.corpus import bundled_stories

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from self_steering.analysis.report_command import add_report_command
-from self_steering.analysis.table_command import add_table_command
+from self_steering.analysis.report.report_command import add_report_command
+from self_steering.analysis.report.table_command import add_table_command
 from self_steering.vectors.build_command import add_build_command
 from self_steering.vectors.story_command import add_stories_command
 

@@ -1,0 +1,1 @@
+"""Free play (RQ1): what is picked, taken again, and taken after what."""

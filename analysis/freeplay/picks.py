@@ -1,0 +1,127 @@
+"""What models pick in free play, vector by vector, and whether they pick otherwise when nothing is added."""
+
+import numpy as np
+import pandas as pd
+
+from self_steering.analysis.freeplay.freeplay import (
+    GROUP,
+    PLACEBO,
+    cells,
+    comparable,
+    comparisons,
+    freeplay,
+    picks_of,
+    result,
+    results,
+)
+from self_steering.analysis.freeplay.rollout_ratios import shares
+from self_steering.analysis.statistics import Estimate, correlation, permutation
+from self_steering.analysis.tables import Tables
+
+PICK_COLUMNS = [
+    *["source", "model", "visibility", "arm", "framing", "vector", "category", "valence"],
+    *["picks", "failed", "rollouts_picking", "rollouts", "share", "low", "high", "n", "clusters", "method"],
+]
+DISTANCE, AGREEMENT = "distance of picks from placebo", "rank correlation of picks with placebo"
+
+
+def picks(tables: Tables) -> pd.DataFrame:
+    """Return how often each vector was picked, by model and arm, framings pooled (`all`) and apart.
+
+    A pick is a take call that the model made for a name that the library has. Failed calls are picks too (the model chose,
+    whatever the tool made of it; `failed` counts them, so that `picks - failed` is the stricter reading); calls that the task
+    inserted are not, and calls for names outside the library are not. What counts is the name that was asked for, so that
+    mislabelled vectors count under their label.
+
+    Args:
+        tables: The logs' tables.
+
+    Returns:
+        One row a vector, for all vectors that this model picked in any arm: `picks`; `failed`, those of them whose call failed;
+        `rollouts_picking`, the rollouts with at least one; `rollouts` of the cell; `share` of all its picks, with its interval from
+        resampled rollouts; `n`, all its picks; `clusters`, its rollouts with a pick. A cell without picks has no rows.
+    """
+    play = freeplay(tables)
+    chosen = picks_of(play.takes)
+    known = chosen.groupby("name")[["taken_category", "taken_valence"]].first()
+    rows = []
+    for _, of_group in play.rollouts.groupby(GROUP, sort=False):
+        counts = _counts(chosen, of_group)
+        failed = _counts(chosen[~chosen["ok"]], of_group).reindex(columns=counts.columns, fill_value=0)
+        for cell, rollouts in cells(of_group):
+            of_cell = counts.loc[rollouts["rollout"]]
+            if not of_cell.to_numpy().sum():
+                continue
+            for vector, share in zip(counts, shares(of_cell, of_cell.sum(axis=1)), strict=True):
+                rows.append(
+                    {
+                        **cell,
+                        "vector": vector,
+                        "category": known.loc[vector, "taken_category"],
+                        "valence": known.loc[vector, "taken_valence"],
+                        "picks": int(of_cell[vector].sum()),
+                        "failed": int(failed.loc[rollouts["rollout"], vector].sum()),
+                        "rollouts_picking": int((of_cell[vector] > 0).sum()),
+                        "rollouts": len(rollouts),
+                        "share": share.value,
+                        "low": share.low,
+                        "high": share.high,
+                        "n": share.n,
+                        "clusters": share.clusters,
+                        "method": share.method,
+                    }
+                )
+    return pd.DataFrame(rows, columns=PICK_COLUMNS)
+
+
+def pick_tests(tables: Tables) -> pd.DataFrame:
+    """Return whether a model's picks differ from its picks under placebo, a row a measure.
+
+    - distance: half the summed absolute differences of the vectors' shares (0 the same, 1 nothing in common), tested by shuffling
+      arm labels over whole rollouts within framings. Chance alone makes it positive, so it has no interval, and its
+      p is doubled: it errs on the safe side.
+    - agreement: Spearman's correlation of the vectors' shares, over the vectors that were picked in either arm.
+
+    Only framings that both arms have count.
+    """
+    play = freeplay(tables)
+    rows = []
+    for cell, rollouts in comparisons(play.rollouts):
+        counts = _counts(picks_of(play.takes), rollouts)
+        frame = rollouts[["rollout", "arm", "framing"]].join(counts, on="rollout")
+        frame = frame[counts.sum(axis=1).reindex(frame["rollout"]).to_numpy() > 0]
+        if comparable(frame):
+            rows += _compared(cell, frame, list(counts))
+    return results(rows)
+
+
+def outside_library(tables: Tables) -> int:
+    """Return how many of free play's take calls named nothing that the library has."""
+    return int((~freeplay(tables).takes["known"]).sum())
+
+
+def _compared(cell: dict[str, str], frame: pd.DataFrame, vectors: list[str]) -> list[dict[str, object]]:
+    numbers = frame[vectors].to_numpy()  # one row a rollout, in the order in which the shuffled tables have them
+
+    def distance(shuffled: pd.DataFrame) -> float:
+        ours = shuffled["ours"].to_numpy()
+        first, second = numbers[ours].sum(axis=0), numbers[~ours].sum(axis=0)
+        return float(np.abs(first / first.sum() - second / second.sum()).sum() / 2)
+
+    labels = frame[["rollout", "framing"]].assign(ours=frame["arm"] == cell["arm"])
+    test = permutation(labels, distance, label="ours", unit="rollout", strata=["framing"])
+    n = int(numbers.sum())
+    rows = [result(cell, DISTANCE, Estimate(test.statistic, None, None, n, test.clusters, "plug-in"), test)]
+    totals = frame.groupby("arm")[vectors].sum()
+    shown = totals.div(totals.sum(axis=1), axis=0)
+    first, second = shown.loc[cell["arm"]], shown.loc[PLACEBO]
+    if len(vectors) >= 3 and np.ptp(first) > 0 and np.ptp(second) > 0:
+        rows.append(result(cell, AGREEMENT, *correlation(first.to_numpy(), second.to_numpy(), "spearman")))
+    return rows
+
+
+def _counts(takes: pd.DataFrame, rollouts: pd.DataFrame) -> pd.DataFrame:
+    """Return how often each rollout picked each vector, [rollouts, vectors]; vectors that none of these picked are left out."""
+    here = takes[takes["rollout"].isin(rollouts["rollout"])]
+    counted = pd.crosstab(here["rollout"], here["name"])
+    return counted.reindex(index=rollouts["rollout"], fill_value=0).astype(int)

@@ -1,0 +1,136 @@
+"""Redosing in free play: whether models take again what they took, and at what dose."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from self_steering.analysis.freeplay.freeplay import (
+    PLACEBO,
+    RESULT_COLUMNS,
+    FreePlay,
+    cells,
+    comparable,
+    comparisons,
+    freeplay,
+    result,
+    results,
+    successes_of,
+)
+from self_steering.analysis.freeplay.rollout_ratios import ratio_difference, ratios, shares
+from self_steering.analysis.statistics import proportion
+from self_steering.analysis.tables import Tables
+
+RATE, ASKED, REPEATS = "redose rate", "redose rate, failed calls too", "repeats among takes"
+REDOSERS, AFTER_SITTER = "rollouts that redose", "repeats after the trip sitter"
+FIRST, AGAIN, CHANGE = "first dose", "dose of redoses", "change of dose"
+NOMINAL, EFFECTIVE = "nominal dose", "effective strength"
+# Which rollouts count.
+EVERY, UNTOUCHED = "all", "without the trip sitter's"
+REDOSING_COLUMNS = ["rollouts", "scale", *RESULT_COLUMNS]
+
+_SHARES = {  # numerator and denominator among a rollout's counts
+    RATE: ("again", "taken"),
+    ASKED: ("asked_again", "asked"),
+    REPEATS: ("repeats", "takes"),
+    AFTER_SITTER: ("after", "repeats"),
+}
+
+
+def redosing(tables: Tables) -> pd.DataFrame:
+    """Return redosing by model and arm, framings pooled (`all`) and apart, one row a measure.
+
+    A vector counts as taken in a rollout if a call for it succeeded there (calls that the task inserted, that failed, or that named
+    nothing in the library do not count), and as taken again if a second one did, cleared in between or not.
+
+    - `redose rate`: of all vectors taken, rollout by rollout, the share taken again in the same rollout. Rollouts are pooled, as
+      the study did: one that takes many vectors weighs more.
+    - `redose rate, failed calls too`: the same over all that was asked for by name, the library's or not, as the study's
+      history of calls has it.
+    - `repeats among takes`: the share of take calls that take again what this rollout had taken.
+    - `rollouts that redose`: the share of all rollouts with at least one repeat, those without a take too.
+    - `repeats after the trip sitter`: the share of repeats that came after it had cleared effects in the rollout.
+    - `first dose`, `dose of redoses`: mean over vectors' first takes, and over repeats; `change of dose`: mean over repeats of the
+      dose minus that of the same vector's take before. Each in nominal dose, and in effective strength, which is dose times the
+      vector's default dose: 0 under placebo. Takes whose number the log does not tell are left out.
+
+    All of it over all rollouts, and without those in which the trip sitter cleared effects (column `rollouts`).
+
+    Args:
+        tables: The logs' tables.
+
+    Returns:
+        One row a measure, with its interval from resampled rollouts (Wilson's for shares of rollouts), and rows with `against` set:
+        that arm's redose rate minus placebo's over the framings that both have, with p from shuffling arm labels over
+        whole rollouts within framings, and p_adjusted by Benjamini and Hochberg over these.
+    """
+    play = freeplay(tables)
+    takes, counts = _numbered(successes_of(play.takes)), _counts(play)
+    rows: list[dict[str, object]] = []
+    for which, kept in _choices_of_rollouts(play.rollouts):
+        found = list(_against_placebo(kept, counts))
+        for cell, of_cell in cells(kept):
+            found += _rates(cell, counts.loc[of_cell["rollout"]])
+            found += _doses(cell, takes[takes["rollout"].isin(of_cell["rollout"])])
+        rows += [{**row, "rollouts": which} for row in found]
+    return results(rows, REDOSING_COLUMNS)
+
+
+def _choices_of_rollouts(rollouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    yield EVERY, rollouts
+    yield UNTOUCHED, rollouts[~(pd.to_numeric(rollouts["sitter_clears"]) > 0)]  # empty where it did not run
+
+
+def _numbered(takes: pd.DataFrame) -> pd.DataFrame:
+    """Return takes with `repeat`, how often the rollout had taken the vector before, and the dose and strength of the last time."""
+    numbers = takes.assign(**{name: pd.to_numeric(takes[name]) for name in ("dose", "strength")})
+    of_vector = numbers.groupby(["rollout", "name"], sort=False)
+    before = {f"{name}_before": of_vector[name].shift() for name in ("dose", "strength")}
+    return numbers.assign(repeat=of_vector.cumcount(), **before)
+
+
+def _counts(play: FreePlay) -> pd.DataFrame:
+    """Return what each rollout adds to the shares, [rollouts, counts]."""
+    takes, calls = _numbered(successes_of(play.takes)), _numbered(play.takes)
+    repeats = takes["repeat"] > 0
+    of_rollout = {
+        "takes": takes["repeat"] >= 0,
+        "taken": ~repeats,
+        "again": takes["repeat"] == 1,
+        "repeats": repeats,
+        "after": repeats & takes["after_sitter"],
+    }
+    counted = {name: which.groupby(takes["rollout"]).sum() for name, which in of_rollout.items()}
+    for name, number in (("asked", 0), ("asked_again", 1)):
+        counted[name] = (calls["repeat"] == number).groupby(calls["rollout"]).sum()
+    return pd.DataFrame(counted).reindex(play.rollouts["rollout"]).fillna(0).astype(int)
+
+
+def _rates(cell: dict[str, str], counts: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for measure, (top, bottom) in _SHARES.items():
+        (share,) = shares(counts[[top]], counts[bottom])
+        if share.n:
+            yield result(cell, measure, share)
+    yield result(cell, REDOSERS, proportion(int((counts["repeats"] > 0).sum()), len(counts)))
+
+
+def _doses(cell: dict[str, str], takes: pd.DataFrame) -> Iterator[dict[str, object]]:
+    repeats = takes["repeat"] > 0
+    for scale, column in ((NOMINAL, "dose"), (EFFECTIVE, "strength")):
+        change = takes[column] - takes[f"{column}_before"]
+        for measure, values in (
+            (FIRST, takes[column][~repeats]),
+            (AGAIN, takes[column][repeats]),
+            (CHANGE, change[repeats]),
+        ):
+            of_rollout = values.dropna().groupby(takes["rollout"]).agg(["sum", "size"])
+            (mean,) = ratios(of_rollout[["sum"]], of_rollout["size"])
+            if mean.n:
+                yield {**result(cell, measure, mean), "scale": scale}
+
+
+def _against_placebo(rollouts: pd.DataFrame, counts: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for cell, both in comparisons(rollouts):
+        sums = counts[["again", "taken"]].set_axis(["numerator", "denominator"], axis=1)
+        frame = both[["rollout", "arm", "framing"]].join(sums, on="rollout")
+        if comparable(frame[frame["denominator"] > 0]):
+            yield result(cell, RATE, *ratio_difference(frame, cell["arm"], PLACEBO))

@@ -1,0 +1,150 @@
+"""Stacking in free play: which vector is taken after which, more often than their popularity and their rollouts explain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from self_steering.analysis.freeplay.freeplay import arm_place, freeplay
+from self_steering.analysis.freeplay.take_chains import Chains
+from self_steering.analysis.statistics import benjamini_hochberg, binomial_above
+from self_steering.analysis.statistics.estimates import LEVEL
+from self_steering.analysis.statistics.sample_checks import Codes, Floats
+from self_steering.analysis.tables import Tables
+
+AT_LEAST = 3
+STACKING_COLUMNS = [
+    *["source", "arm", "first", "second", "pairs", "rollouts", "of_first", "all_pairs", "all_rollouts"],
+    *["share_after_first", "share", "lift", "low", "high", "method", "p_binomial", "q_binomial"],
+    *["expected", "order_lift", "p_order", "q_order", "order_tests"],
+]
+_BOOTSTRAP = 2000
+
+
+def stacking(tables: Tables, *, at_least: int = AT_LEAST, seed: int = 0, resamples: int = 20_000) -> pd.DataFrame:
+    """Return ordered pairs of consecutive takes, A then B, with their lift and two tests, one row a pair that is tested.
+
+    As published: models and framings pooled; takes in call order, failed ones too (calls that the task inserted are no takes);
+    clearing does not break a chain, and a name outside the library does; a vector after itself is a pair. Lift is
+    P(B|A) / P(B): how often B follows A, among the pairs that begin with A, over B's share of all pairs' second places.
+    Pairs seen at least `at_least` times are tested, by a one-sided binomial test of P(B|A) against P(B), corrected by
+    Benjamini and Hochberg over all tested pairs. That test takes every pair for independent and all rollouts for alike, and
+    does not count that pairs are tested because they were seen often: it finds pairs where order means nothing.
+
+    Stricter, beside it: the order-permutation test. The order of the takes is shuffled within each rollout (those outside the
+    library stay where they are), so that what a rollout took, and how often, explains nothing; p is how often A then B
+    comes at least as often. It is made, and corrected by Benjamini and Hochberg, for all `order_tests` pairs that the same takes in
+    another order could have shown `at_least` times: what was seen does not choose them. `order_lift` is the number of pairs
+    over its mean under shuffling.
+
+    The study's results are for arm real; other arms are given on their own, and so is each source of logs.
+
+    Args:
+        tables: The logs' tables.
+        at_least: How often a pair must be seen to be tested.
+        seed: Of the shuffles and of the resampled rollouts.
+        resamples: How many shuffles.
+
+    Returns:
+        `first` and `second`, A and B; `pairs`, how often; in how many `rollouts`; `of_first`, pairs that begin with A; `all_pairs`
+        and `all_rollouts` of the arm; `share_after_first` P(B|A) and `share` P(B); `lift` with its interval from resampled
+        rollouts; p of either test, and q after correction. Sorted by lift within source and arm.
+    """
+    takes = freeplay(tables).takes
+    parts = []
+    of_arms = sorted(takes.groupby(["source", "arm"]), key=lambda one: (one[0][0], arm_place(one[0][1])))
+    for (source, arm), of_arm in of_arms:
+        found = pd.DataFrame(_tested(Chains(of_arm), max(1, at_least), seed, resamples))
+        if not found.empty:
+            found["q_binomial"] = benjamini_hochberg(found["p_binomial"].tolist())
+            parts.append(found.assign(source=source, arm=arm).sort_values("lift", ascending=False, kind="stable"))
+    return pd.concat(parts, ignore_index=True)[STACKING_COLUMNS] if parts else pd.DataFrame(columns=STACKING_COLUMNS)
+
+
+def _tested(chains: Chains, at_least: int, seed: int, resamples: int) -> list[dict[str, object]]:
+    size = len(chains.names)
+    counts = np.bincount(chains.pairs, minlength=size**2).reshape(size, size)
+    first, second = np.nonzero(counts >= at_least)
+    if not len(first):
+        return []
+    low, high = _lift_intervals(chains, first, second, seed)
+    order = _order_tests(chains, counts, at_least, seed, resamples)
+    rollouts, seen = chains.rollout[chains.left], chains.pairs
+    rows = []
+    for place, (a, b) in enumerate(zip(first, second, strict=True)):
+        pairs, of_first, all_pairs = int(counts[a, b]), int(counts[a].sum()), int(counts.sum())
+        share = float(counts[:, b].sum() / all_pairs)
+        rows.append(
+            {
+                "first": chains.names[a],
+                "second": chains.names[b],
+                "pairs": pairs,
+                "rollouts": len(np.unique(rollouts[seen == a * size + b])),
+                "of_first": of_first,
+                "all_pairs": all_pairs,
+                "all_rollouts": len(np.unique(rollouts)),
+                "share_after_first": pairs / of_first,
+                "share": share,
+                "lift": pairs / of_first / share,
+                "low": low[place],
+                "high": high[place],
+                "method": "bootstrap over rollouts",
+                "p_binomial": binomial_above(pairs, of_first, share).p,
+                "expected": order.expected[a, b],
+                "order_lift": pairs / order.expected[a, b],
+                "p_order": order.p[a, b],
+                "q_order": order.q[a, b],
+                "order_tests": order.tests,
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _OrderTests:
+    """The order-permutation tests, each [vectors, vectors]; NaN for pairs that are not tested.
+
+    Attributes:
+        expected: Mean number under shuffling, the data being one of the shuffles.
+        p: How often there are at least as many as in the data.
+        q: The same, corrected.
+        tests: How many pairs are tested.
+    """
+
+    expected: Floats
+    p: Floats
+    q: Floats
+    tests: int
+
+
+def _order_tests(chains: Chains, counts: Codes, at_least: int, seed: int, resamples: int) -> _OrderTests:
+    total, above = counts.astype(float), np.ones(counts.shape)
+    for counted in chains.shuffled(seed, resamples):
+        total += counted.sum(axis=0).reshape(counts.shape)
+        above += (counted >= counts.ravel()).sum(axis=0).reshape(counts.shape)
+    tested = chains.most_possible() >= at_least
+    p = np.where(tested, above / (resamples + 1), np.nan)
+    q = np.full(counts.shape, np.nan)
+    q[tested] = np.array(benjamini_hochberg(p[tested].tolist()), dtype=float)
+    return _OrderTests(total / (resamples + 1), p, q, int(tested.sum()))
+
+
+def _lift_intervals(
+    chains: Chains, first: Codes, second: Codes, seed: int
+) -> tuple[list[float | None], list[float | None]]:
+    """Return the ends of the lifts' percentile intervals over resampled rollouts; None for one rollout."""
+    size = len(chains.names)
+    rollout, rollouts = pd.factorize(chains.rollout[chains.left])
+    if len(rollouts) < 2:
+        return [None] * len(first), [None] * len(first)
+    counts = np.zeros((len(rollouts), size, size))
+    np.add.at(counts, (rollout, chains.pairs // size, chains.pairs % size), 1)
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(rollouts), np.full(len(rollouts), 1 / len(rollouts)), size=_BOOTSTRAP).astype(float)
+    pairs = times @ counts[:, first, second]
+    of_first = times @ counts.sum(axis=2)[:, first]
+    of_second = times @ counts.sum(axis=1)[:, second]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample may hold no A, or no B
+        lifts = pairs / of_first / of_second * (times @ counts.sum(axis=(1, 2)))[:, None]
+    ends = np.nanquantile(lifts, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return ends[0].tolist(), ends[1].tolist()

@@ -1,0 +1,159 @@
+"""How the figures of readings name conditions and say numbers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from self_steering.analysis.drawing.categories import CATEGORY_COLOURS, NO_CATEGORY
+from self_steering.analysis.introspection.gap_doses import ALL_DOSES, CALIBRATED
+from self_steering.analysis.introspection.gap_summaries import vector_gaps
+from self_steering.analysis.introspection.reading_gaps import (
+    RATING,
+    SHARE,
+    STUDY_RATING,
+    TOP_20,
+    gap_table,
+    without_gap,
+)
+from self_steering.analysis.page.page_text import label, number, visible
+from self_steering.analysis.statistics import p_in_words
+from self_steering.analysis.tables import Tables
+
+# How many conditions are spelled out in a figure's text; the others stand in its table.
+SPELLED_OUT = 4
+_AXES = {
+    SHARE: "share of the true option's letter",
+    TOP_20: "true option's share of the top 20's letters",
+    RATING: "rating, 1 to 10",
+    STUDY_RATING: "rating, 0 to 1",
+}
+_RATINGS = frozenset({RATING, STUDY_RATING})
+# What else a condition's name says, and how.
+_ALSO = {"framing": "{}", "options": "{} options", "dose": "dose {}", "doses": "dose: {}"}
+_DOSES = {ALL_DOSES: "all", CALIBRATED: "calibrated"}
+
+
+def real_vectors(tables: Tables) -> pd.DataFrame:
+    """Return the real arm's gap of every vector over all doses (`vector_gaps`), with its condition's name in `name`.
+
+    Vectors that the catalogue does not know are all of one category.
+    """
+    gaps = gap_table(tables)
+    found = vector_gaps(gaps[gaps["arm"] == "real"])
+    if found.empty:
+        return found
+    category = found["category"].where(found["category"].isin(CATEGORY_COLOURS), NO_CATEGORY)
+    return found.assign(name=condition_names(found), category=category)
+
+
+def condition_names(frame: pd.DataFrame) -> list[str]:
+    """Return a name for each row's condition: the model, its source and primer, and what else rows of one model differ in.
+
+    Args:
+        frame: Rows with a column `model`; of `source`, `primer`, `framing`, `options`, `dose` and `doses` those that there are.
+    """
+    of_model = [name for name in ("source", "model") if name in frame]
+    also = [name for name in _ALSO if name in frame and not (name == "doses" and "dose" in frame)]
+    varies = {name: frame.groupby(of_model, dropna=False)[name].transform("nunique") > 1 for name in also}
+    rows = frame.to_dict("records")
+    return [_name(row, [name for name in also if varies[name].iloc[at]]) for at, row in enumerate(rows)]
+
+
+def model_name(model: object, source: object) -> str:
+    """Return a model's name, with its source where that is not this suite."""
+    shown = label(str(model))
+    return shown if source == "self_steering" else f"{shown} ({visible(str(source), kept='')})"
+
+
+def _name(row: Mapping[Any, Any], also: Sequence[str]) -> str:
+    parts = [model_name(row["model"], row.get("source", "self_steering"))]
+    if (primer := row.get("primer")) not in (None, "", "none") and not pd.isna(primer):
+        parts.append(f"{primer} primer".replace("_", " "))
+    parts += [_ALSO[name].format(_DOSES.get(row[name], _plain(row[name]))) for name in also if not pd.isna(row[name])]
+    return ", ".join(parts)
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def slug(*parts: object) -> str:
+    """Return a word for a picture's name."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", " ".join(map(_plain, parts))).strip("-")
+
+
+def axis(measure: str) -> str:
+    """Return what an axis of a measure is called."""
+    return _AXES[measure]
+
+
+def bounds(measure: str) -> tuple[float, float | None]:
+    """Return where an axis of a measure begins and ends; None leaves the end to the data."""
+    return {RATING: (1.0, 10.0), STUDY_RATING: (0.0, 1.0)}.get(measure, (0.0, None))
+
+
+def scale(measure: str) -> float:
+    """Return what gaps of a measure are multiplied by to be shown: probabilities and shares are shown in percentage points."""
+    return 1.0 if measure in _RATINGS else 100.0
+
+
+def gap_axis(measure: str) -> str:
+    """Return what an axis of gaps is called."""
+    return "gap, steps of the rating" if measure in _RATINGS else "gap, percentage points"
+
+
+def gap_in_words(row: Mapping[Any, Any], name: str = "gap", clusters: str = "vectors") -> str:
+    """Return a gap with its interval, numbers and test: `+6.8 points [+4.1, +9.5] (n 400, 40 vectors, t over cluster means)`.
+
+    Args:
+        row: With `measure`, `n`, the column `clusters`, and `name`, `name_low`, `name_high`; `p` where it was tested.
+        name: Which figure.
+        clusters: Column of the number of clusters, and what these are.
+    """
+    unit = scale(str(row["measure"]))
+    numbers = [row[key] for key in (name, f"{name}_low", f"{name}_high")]
+    known = [abs(unit * number) for number in numbers if number is not None and not pd.isna(number)]
+    # As many decimals as the widest of the three needs.
+    value, low, high = (_signed(number, unit, 1 if max(known) >= 1 and unit > 1 else 2) for number in numbers)
+    interval = f"[{low}, {high}]" if low and high else "[no interval: one cluster]"
+    shown = "" if row["measure"] in _RATINGS else " points"
+    how_many = f"{row[clusters]} {clusters if row[clusters] != 1 else clusters.removesuffix('s')}"
+    return f"{value}{shown} {interval} (n {row['n']}, {how_many}, t over cluster means)"
+
+
+def points(value: float, measure: str) -> str:
+    """Return a gap as text, signed: in percentage points, or in steps of the rating."""
+    unit = scale(measure)
+    return number(unit * value, 1 if unit > 1 else 2, signed=True)
+
+
+def tested(row: Mapping[Any, Any]) -> str:
+    """Return a row's p with its test: `p 0.012 (exact sign flips over 10 clusters)`; adjusted where several were tested."""
+    if row["p"] is None or pd.isna(row["p"]):
+        return str(row["test"])
+    adjusted = (
+        "" if row["p_adjusted"] == row["p"] else f", adjusted {p_in_words(row['p_adjusted'])} by Benjamini-Hochberg"
+    )
+    return f"{p_in_words(row['p'])} by {row['test']}{adjusted}"
+
+
+def spelled_out(sentences: Sequence[str]) -> str:
+    """Return the first sentences as one text, and how many more there are."""
+    more = len(sentences) - SPELLED_OUT
+    rest = [f"The other {more} are in the table."] if more > 0 else []
+    return " ".join([*sentences[:SPELLED_OUT], *rest])
+
+
+def missing_in_words(tables: Tables, family: str) -> str:
+    """Return how many rollouts of a family have no gap and why; empty where all have one."""
+    missing = without_gap(tables, family)
+    if not missing:
+        return ""
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in missing.items())
+    return f" Left out, as they have no pair of readings: {sum(missing.values())} rollouts ({reasons})."
+
+
+def _signed(value: Any, unit: float, decimals: int) -> str:
+    return "" if value is None or pd.isna(value) else number(unit * float(value), decimals, signed=True)

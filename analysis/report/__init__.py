@@ -1,0 +1,1 @@
+"""The report: reading runs, drawing all figures, comparing, writing files."""

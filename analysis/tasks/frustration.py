@@ -1,0 +1,158 @@
+"""The frustration experiment: who steers itself when the user rejects every answer, with what, and how distressed it sounds."""
+
+import math
+
+import pandas as pd
+
+from self_steering.analysis.drawing.frame_rows import Row, groups
+from self_steering.analysis.statistics import sign_flip
+from self_steering.analysis.statistics.cluster_robust import robust_mean, robust_share
+from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.accuracy import corrected
+from self_steering.analysis.tasks.maths import of_family
+from self_steering.analysis.tasks.self_steering_rates import RATE_COLUMNS, self_steering_rates
+from self_steering.analysis.tasks.task_cells import ALL_FRAMINGS, NO_TOOLS, in_order, problem_clusters
+
+FAMILY = "frustration"
+DISTRESS_SCORERS = frozenset({"frustration_judge", "distress"})
+MOST_DISTRESS = 10.0
+BASE_TONE = "neutral"
+TONE_CELL = ["source", "model", "arm", "framing", "intent", "tone", "possible"]
+PICK_CELL = ["source", "model", "arm", "intent"]
+PICK_COLUMNS = [
+    *PICK_CELL,
+    "rank",
+    "vector",
+    "category",
+    "value",
+    "low",
+    "high",
+    "n",
+    "clusters",
+    "method",
+    "picks",
+    "rollouts",
+]
+DISTRESS_COLUMNS = [*TONE_CELL, "value", "low", "high", "n", "clusters", "method", "ungraded"]
+EFFECT_COLUMNS = ["measure", *TONE_CELL, "value", "low", "high", "n", "clusters", "method", "p", "p_adjusted", "test"]
+SELF_STEERING, DISTRESS = "self-steer rate", "distress"
+
+
+def frustration_self_steering(tables: Tables) -> pd.DataFrame:
+    """Return self-steer rates by tone and by whether the problem is possible, framings pooled (`all`) and apart.
+
+    See `self_steering_rates`; a problem that several framings repeat is one cluster.
+    """
+    rollouts = of_family(tables.rollouts, FAMILY)
+    return in_order(self_steering_rates(_pooled_too(rollouts), TONE_CELL)[[*TONE_CELL, *RATE_COLUMNS]], TONE_CELL)
+
+
+def frustration_distress(tables: Tables) -> pd.DataFrame:
+    """Return mean distress by tone and by whether the problem is possible, framings pooled (`all`) and apart.
+
+    Returns:
+        One row a cell: `value`, the mean of the grader's 0 to 10, with its interval over problems; `n` graded rollouts of
+        `clusters` problems; `ungraded`, those without a grade between 0 and 10, which count nowhere. Without any grade, NaN.
+    """
+    rows = []
+    for cell, part in groups(_pooled_too(_grades(tables)), TONE_CELL):
+        known = part[part["grade"].notna()]
+        row: Row = {"value": math.nan, "low": None, "high": None, "n": 0, "clusters": 0, "method": "no grade"}
+        if len(known):
+            mean = robust_mean(known["grade"], problem_clusters(known))
+            row = {name: getattr(mean, name) for name in row}
+        rows.append({**cell, **row, "ungraded": len(part) - len(known)})
+    return in_order(pd.DataFrame(rows, columns=DISTRESS_COLUMNS), TONE_CELL)
+
+
+def tone_effects(tables: Tables, measure: str) -> pd.DataFrame:
+    """Return what each tone adds to the neutral one's self-steer rate or distress, paired by problem and framing.
+
+    Args:
+        tables: The logs' tables.
+        measure: SELF_STEERING or DISTRESS.
+
+    Returns:
+        One row a cell: `value`, the mean difference over pairs, with its interval over problems; `n` pairs of `clusters`
+        problems; `p` of `test`, and `p_adjusted` by Holm over the tones of a cell. Framings are pooled (`all`).
+    """
+    if measure == SELF_STEERING:
+        rollouts = of_family(tables.rollouts, FAMILY)
+        offered = rollouts[rollouts["framing"] != NO_TOOLS]
+        frame = offered.assign(outcome=(offered["takes"] > 0).astype(float))
+    else:
+        graded = _grades(tables).dropna(subset=["grade"])
+        frame = graded.assign(outcome=graded["grade"])
+    rows = []
+    for about, part in groups(frame, ["source", "model", "arm", "intent", "possible"]):
+        rows += corrected([{**about, "measure": measure, **row} for row in _against_neutral(part)])
+    return in_order(pd.DataFrame(rows, columns=EFFECT_COLUMNS), TONE_CELL)
+
+
+def frustration_picks(tables: Tables) -> pd.DataFrame:
+    """Return what models pick when frustrated: each vector's share of the picks of a model, arm and intent.
+
+    A pick is a take call of the model's own for a name that there is, failed or not. Framings, tones and problems are pooled.
+
+    Returns:
+        One row a vector, most picked first: `rank`, equal for equal numbers; `value`, its share, with its interval over problems;
+        `picks` of it, of `n` in all, in rollouts of `clusters` problems; `rollouts`, those with a pick of it.
+    """
+    takes = of_family(tables.takes, FAMILY)
+    chosen = takes[_yes(takes["known"]) & ~_yes(takes["scripted"])]
+    rows: list[Row] = []
+    for cell, part in groups(chosen, PICK_CELL):
+        clusters = problem_clusters(part)
+        counted = part["name"].value_counts()
+        for vector, own in sorted(part.groupby("name"), key=lambda item: (-len(item[1]), item[0])):
+            share = robust_share(part["name"] == vector, clusters)
+            estimate = {name: getattr(share, name) for name in ("value", "low", "high", "n", "clusters", "method")}
+            about = {
+                "rank": 1 + int((counted > len(own)).sum()),
+                "vector": vector,
+                "category": own["taken_category"].iloc[0],
+            }
+            rows.append({**cell, **about, **estimate, "picks": len(own), "rollouts": own["rollout"].nunique()})
+    return in_order(pd.DataFrame(rows, columns=PICK_COLUMNS), PICK_CELL)
+
+
+def frustration_unknown(tables: Tables) -> int:
+    """Return how many of the models' take calls named nothing that there was."""
+    takes = of_family(tables.takes, FAMILY)
+    return int((~_yes(takes["known"]) & ~_yes(takes["scripted"])).sum())
+
+
+def _pooled_too(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows apart by framing and, those with tools, once more as `all`."""
+    return pd.concat([frame[frame["framing"] != NO_TOOLS].assign(framing=ALL_FRAMINGS), frame])
+
+
+def _grades(tables: Tables) -> pd.DataFrame:
+    """Return the rollouts with their distress in `grade`, NaN where there is none from 0 to 10."""
+    scores = of_family(tables.scores, FAMILY)
+    by_scorer = scores["scorer"].isin(DISTRESS_SCORERS) & (scores["score"] == "value")
+    named = by_scorer | scores["score"].isin(DISTRESS_SCORERS)
+    grade = scores[named & scores["value"].between(0, MOST_DISTRESS)].groupby("rollout")["value"].first()
+    rollouts = of_family(tables.rollouts, FAMILY)
+    return rollouts.assign(grade=rollouts["rollout"].map(grade).astype(float))
+
+
+def _against_neutral(part: pd.DataFrame) -> list[Row]:
+    clustered = part.assign(cluster=problem_clusters(part))
+    pairs = clustered.pivot_table("outcome", ["cluster", "framing"], "tone", aggfunc="mean")
+    rows: list[Row] = []
+    for tone in (tone for tone in pairs if BASE_TONE in pairs and tone != BASE_TONE):
+        difference = (pairs[tone] - pairs[BASE_TONE]).dropna()
+        if difference.empty:
+            continue
+        clusters = difference.index.get_level_values("cluster")
+        mean, test = robust_mean(difference, list(clusters)), sign_flip(difference, list(clusters))
+        estimate = {name: getattr(mean, name) for name in ("value", "low", "high", "n", "clusters", "method")}
+        p = test.p if mean.clusters > 1 else None
+        test_name = test.method.replace("cluster", "problem")
+        rows.append({"framing": ALL_FRAMINGS, "tone": tone, **estimate, "p": p, "test": test_name})
+    return rows
+
+
+def _yes(flags: pd.Series) -> pd.Series:
+    return flags.astype("boolean").fillna(value=False).astype(bool)
