@@ -202,6 +202,8 @@ def test_all_doses_and_the_calibrated_one_are_shown_and_explained():
     assert "peaks (8 vectors, over all conditions), for the others (0)" in figure.reading
     assert "flatters" in figure.reading
     assert set(figure.table["doses"]) == {"all", "calibrated", "1", "2"}
+    rows = [text.get_text().split(":")[-1].strip() for text in figure.pictures[0].figure.axes[0].get_yticklabels()]
+    assert sorted(rows) == ["all", "calibrated"]  # each dose is for the figure of doses
 
 
 def test_readings_that_the_study_could_not_see_are_counted():

@@ -11,10 +11,11 @@ from inspect_ai.log import EvalLog, EvalSample
 from self_steering.analysis.tables.column_types import typed
 from self_steering.analysis.tables.columns import COLUMNS
 from self_steering.analysis.tables.log_files import LogError, LogFile, open_log, read_samples
-from self_steering.analysis.tables.log_rows import RolloutRows, Row, number
+from self_steering.analysis.tables.log_rows import RolloutRows, Row
 from self_steering.analysis.tables.own_logs import is_own, needs_events, own_family, own_rows
 from self_steering.analysis.tables.study_conditions import StudyLog, is_study, study_log
 from self_steering.analysis.tables.study_logs import study_rows
+from self_steering.steering.take_calls import number
 
 DETAILS = ("scores", "takes", "problems", "readouts", "receipts")
 # Where the rollouts of a log differ in these, the log's own row lists what there is.

@@ -8,20 +8,10 @@ from typing import Any
 import pandas as pd
 from inspect_ai.log import EvalLog, EvalSample
 
-from self_steering.analysis.tables.log_rows import (
-    RolloutRows,
-    Row,
-    TakeCall,
-    number,
-    score_rows,
-    take_calls,
-    take_counts,
-    take_row,
-    vector_columns,
-    written,
-)
+from self_steering.analysis.tables.log_rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
 from self_steering.analysis.tables.own_readings import readings_of
 from self_steering.solvers.introspection_prompts import OPAQUE_LABEL
+from self_steering.steering.take_calls import TakeCall, number, take_calls, written
 from self_steering.vectors.catalogue import catalogue
 
 _FAMILIES = {

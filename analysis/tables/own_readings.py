@@ -11,9 +11,10 @@ import pandas as pd
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalSample
 
-from self_steering.analysis.tables.log_rows import Row, number, written
+from self_steering.analysis.tables.log_rows import Row
 from self_steering.scorers.answers import shares
 from self_steering.steering.request import METADATA_KEY
+from self_steering.steering.take_calls import number, written
 
 _DETECTION, _ALWAYS = "detection", {"always no": "no", "always yes": "yes"}
 _COMPARED = {"first harder": "first", "second harder": "second"}

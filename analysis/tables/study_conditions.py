@@ -9,7 +9,8 @@ import pandas as pd
 from inspect_ai.log import EvalLog
 
 from self_steering.analysis.tables.log_files import LogError
-from self_steering.analysis.tables.log_rows import Row, number
+from self_steering.analysis.tables.log_rows import Row
+from self_steering.steering.take_calls import number
 
 _PACKAGE = "hackday"
 # By the beginning of the task's name, and by what it is registered as.

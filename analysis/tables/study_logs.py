@@ -10,21 +10,11 @@ import pandas as pd
 from inspect_ai.log import EvalSample
 from inspect_ai.model import ChatMessage
 
-from self_steering.analysis.tables.log_rows import (
-    RolloutRows,
-    Row,
-    TakeCall,
-    number,
-    score_rows,
-    take_calls,
-    take_counts,
-    take_row,
-    vector_columns,
-    written,
-)
+from self_steering.analysis.tables.log_rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
 from self_steering.analysis.tables.study_conditions import StudyLog, checked_arm
 from self_steering.analysis.tables.study_problems import cluster, problem_rows
 from self_steering.analysis.tables.study_scores import NO_SCORE, score_fault
+from self_steering.steering.take_calls import TakeCall, number, take_calls, written
 from self_steering.vectors.catalogue import catalogue
 
 _TOOK = re.compile(r"Took (?P<name>.+?) at dose ")

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from inspect_ai.log import EvalSample
 
-from self_steering.analysis.tables.log_rows import Row, number
+from self_steering.analysis.tables.log_rows import Row
+from self_steering.steering.take_calls import number
 
 _NO_SUBMISSION = "(no submission)"
 

@@ -11,7 +11,6 @@ from inspect_ai.log import EvalSample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant
 
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tables.log_rows import TakeCall, take_calls, written
 from self_steering.analysis.tasks.timeline_log import (
     Generation,
     TimelineError,
@@ -22,6 +21,7 @@ from self_steering.analysis.tasks.timeline_log import (
 )
 from self_steering.analysis.tasks.timeline_records import CLEARED, SCRIPT, SITTER, Effect, FailedTake, Timeline
 from self_steering.steering.framings import CLEAR_TOOL, TAKE_TOOLS
+from self_steering.steering.take_calls import TakeCall, take_calls, written
 from self_steering.vectors.catalogue import catalogue
 
 

@@ -12,10 +12,10 @@ from inspect_ai.log import EvalSample, read_eval_log, read_eval_log_sample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 
 from self_steering.analysis.tables.log_files import find_logs
-from self_steering.analysis.tables.log_rows import written
 from self_steering.analysis.tables.study_conditions import is_study, study_log
 from self_steering.steering.framings import CLEAR_TOOL
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
+from self_steering.steering.take_calls import written
 
 
 class TimelineError(ValueError):

@@ -1,0 +1,327 @@
+"""One self-steering session: which tools are offered, what each turn is steered by, and what is taken down of it."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from inspect_ai.log import transcript
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageTool,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    ModelOutput,
+)
+
+# Inspect has no public way to say which model an agent's get_model() returns within one sample.
+from inspect_ai.model._model import active_model_context_var
+from inspect_ai.solver import TaskState
+from inspect_ai.tool import Tool, ToolDef, ToolSource
+
+from self_steering.solvers import self_steer_prompts as prompts
+from self_steering.solvers.readout import library_card
+from self_steering.solvers.self_steer_records import (
+    RANDOM_DIRECTION,
+    Condition,
+    Exposure,
+    SelfSteerState,
+    Take,
+)
+from self_steering.solvers.session_model import Offered, SessionModel
+from self_steering.steering.framings import CLEAR_TOOL, END_TOOL, FRAMINGS, TAKE_TOOLS, Framing
+from self_steering.steering.plan import MAX_DOSE, Plan, plan_windows
+from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
+from self_steering.steering.take_calls import TakeCall, take_calls, written
+from self_steering.steering.tools import steering_tools
+
+CLEAR_MARK = "self_steering_clear"
+MOST_CALLS = 20
+_current: ContextVar["SteeringSession"] = ContextVar("self_steering_session")
+
+
+class SessionError(RuntimeError):
+    """A session in which steering could not be carried out or offered as it should; the message names the remedy."""
+
+
+class SteeringSession:
+    """The steering of one sample.
+
+    Args:
+        state: The sample's state; its messages are the conversation.
+        condition: The sample's condition.
+        model: A model of the `nnsight` provider.
+        library: Folder of the vector library; None for the shipped one that fits the model.
+        max_dose: Largest absolute dose.
+        show_tokens: Whether every generation shows its prompt token by token, with what steered each.
+
+    Raises:
+        TypeError: The model cannot be steered.
+        PlanError: The library lacks a vector of the menu.
+    """
+
+    def __init__(
+        self,
+        state: TaskState,
+        condition: Condition,
+        model: Model,
+        *,
+        library: str | None = None,
+        max_dose: float = MAX_DOSE,
+        show_tokens: bool = False,
+    ) -> None:
+        self.state = state
+        self.condition = condition
+        self.record = SelfSteerState(store=state.store)
+        self.record.condition = condition.model_dump(mode="json")
+        # In the sample's metadata too, where tables and metrics look for conditions.
+        told = condition.model_dump(mode="json", include={"framing", "arm", "intent"})
+        state.metadata = {**(state.metadata or {}), **told}
+        self.model = SessionModel(model, self)
+        self.library = library
+        self.max_dose = max_dose
+        self._show_tokens = show_tokens
+        self._treatments = condition.treatments(library_card(model, library).default_doses)
+        framing = condition.tools_framing
+        self.tools: list[Tool] = []
+        self.words: Framing | None = None
+        if framing is not None:
+            self.words = FRAMINGS[framing]
+            self.tools = steering_tools(framing, condition.effects, max_dose=max_dose)
+        self._generated: set[str] = set()
+        self._sent: list[str] = []
+        self._shown: list[tuple[str, int, int | None]] = []
+        self._requests = 0
+
+    def fill(self, text: str, **more: object) -> str:
+        """Fill the framing's words into a text.
+
+        Raises:
+            SessionError: The session has no tools, so there is nothing to speak of.
+        """
+        if self.words is None:
+            raise SessionError("this session has no steering tools; nothing may be said about them")
+        words = self.words
+        return text.format(
+            noun=words.noun,
+            plural=words.plural,
+            a_noun=f"{words.article} {words.noun}",
+            list_tool=words.list_tool,
+            take_tool=words.take_tool,
+            clear_tool=CLEAR_TOOL,
+            **more,
+        )
+
+    def plan(self, messages: Sequence[ChatMessage]) -> Plan:
+        """Return what steers a conversation, replayed from its messages."""
+        clears = [i for i, message in enumerate(messages) if (message.metadata or {}).get(CLEAR_MARK)]
+        return plan_windows(messages, self._treatments, outside_clears=clears, max_dose=self.max_dose)
+
+    def clear_from_outside(self, text: str) -> None:
+        """End every effect before a user message with this text."""
+        self.state.messages.append(ChatMessageUser(content=text, metadata={CLEAR_MARK: True}))
+
+    @contextmanager
+    def active(self) -> Iterator["SteeringSession"]:
+        """Make this the session whose model and tools the agents of this sample get."""
+        model, session = active_model_context_var.set(self.model), _current.set(self)
+        try:
+            yield self
+        finally:
+            self.take_down(self.state.messages)
+            _current.reset(session)
+            active_model_context_var.reset(model)
+        self._check_all_planned()
+
+    async def prepare(
+        self, messages: list[ChatMessage], tools: Offered, config: GenerateConfig
+    ) -> tuple[Offered, GenerateConfig]:
+        """Return the tools with ours among them, and the configuration with the plan of these messages.
+
+        Raises:
+            SessionError: Our tools cannot be carried out by the agent, or it dropped messages that an active effect needs.
+        """
+        offered = await self._offer(tools)
+        self._check_carried_out(messages)
+        plan = self.plan(messages)
+        self._check_whole(messages, plan)
+        request = SteeringRequest(plan=plan, library=self.library, show_tokens=self._show_tokens)
+        if config.seed is None:
+            config = config.model_copy(update={"seed": self._seed()})
+        return offered, request.config(config)
+
+    def note(self, messages: list[ChatMessage], output: ModelOutput) -> None:
+        """Take down what one generation did, and refuse the calls of its message that cannot be carried out."""
+        self._generated.add(output.message.id or "")
+        self._sent = [message.id or "" for message in messages]
+        _refuse_calls(output)
+        self.record.calls += len(output.message.tool_calls or [])
+        self.record.unread_calls += sum(call.parse_error is not None for call in output.message.tool_calls or [])
+        if METADATA_KEY not in (output.metadata or {}):
+            return  # The conversation no longer fits the context: nothing was generated.
+        report = steering_report(output)
+        self.record.computed_tokens += report["computed_tokens"]
+        self.record.prompt_tokens += report["computed_tokens"] + report["reused_tokens"]
+        windows = self.plan(messages).windows
+        receipts = report["receipts"]
+        self.record.exposures = [
+            Exposure(
+                name=window.label,
+                applied=self._applied(window.label),
+                dose=window.dose,
+                strength=window.strength,
+                start=window.start,
+                stop=window.stop,
+                positions=receipt["steered"],
+            )
+            for window, receipt in zip(windows, receipts, strict=True)
+        ]
+        self.take_down([*messages, output.message])
+        self._show(receipts)
+
+    def take_down(self, messages: Sequence[ChatMessage]) -> None:
+        """Take down every take and clear of a conversation."""
+        sitter = [i for i, m in enumerate(messages) if (m.metadata or {}).get(CLEAR_MARK) == "sitter"]
+        first = sitter[0] if sitter else len(messages)
+        self.record.takes = [self._take(call, order, first) for order, call in enumerate(take_calls(messages))]
+        self.record.turns = sum(map(written, messages))
+        refused = {m.tool_call_id for m in messages if isinstance(m, ChatMessageTool) and m.error is not None}
+        self.record.clears = sum(
+            call.function == CLEAR_TOOL and call.parse_error is None and call.id not in refused
+            for message in messages
+            if isinstance(message, ChatMessageAssistant)
+            for call in message.tool_calls or []
+        )
+
+    @property
+    def has_taken(self) -> bool:
+        """Whether a take call of this conversation succeeded."""
+        return any(call.ok for call in take_calls(self.state.messages))
+
+    def _take(self, call: TakeCall, order: int, sitter: int) -> Take:
+        dose = call.dose if call.dose == call.dose else None  # NaN is no number that a log can hold
+        unit = self._treatments[call.name].unit_strength if call.ok else None
+        return Take(
+            turn=call.turn,
+            order=order,
+            name=call.name,
+            taken=self._applied(call.name) if call.ok else "",
+            dose=dose,
+            strength=None if unit is None or dose is None else dose * unit,
+            ok=call.ok,
+            scripted=call.scripted,
+            after_sitter=call.message > sitter,
+        )
+
+    def _applied(self, name: str) -> str:
+        return RANDOM_DIRECTION if self.condition.arm == "random" else self.condition.applied(name)
+
+    def _seed(self) -> int:
+        """Return the next generation's seed: the same in every arm, as long as the conversations are."""
+        self._requests += 1
+        key = f"{self.condition.seed}/{self.state.epoch}/{self._requests}"
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+
+    async def _offer(self, tools: Offered) -> Offered:
+        """Return the tools with ours among them; a list is added to in place, as agents carry calls out from it."""
+        if isinstance(tools, ToolSource):
+            tools = await tools.tools()
+        names = {name for tool in tools for name in await _names(tool)}
+        missing = [tool for tool in self.tools if ToolDef(tool).name not in names]
+        if not missing:
+            return tools
+        if isinstance(tools, list):
+            tools.extend(missing)
+            return tools
+        return [*tools, *missing]
+
+    def _check_carried_out(self, messages: Sequence[ChatMessage]) -> None:
+        ours = {ToolDef(tool).name for tool in self.tools}
+        for message in messages:
+            if (
+                isinstance(message, ChatMessageTool)
+                and message.function in ours
+                and message.error is not None
+                and message.error.message == f"Tool {message.function} not found"
+            ):
+                raise SessionError(
+                    f"the agent was asked for {message.function} and does not have it: it carries calls out from a list of its "
+                    "own. Give it the session's tools, such as react(tools=[..., session_tools()])"
+                )
+
+    def _check_whole(self, messages: Sequence[ChatMessage], plan: Plan) -> None:
+        """Raise where messages of this conversation were dropped that an active effect needs."""
+        ids = {message.id for message in messages}
+        if not ids.intersection(self._sent):
+            return  # Another conversation, such as a critique of an answer.
+        opened = {window.name for window in self.record.exposures if window.stop is None}
+        here = {window.label for window in plan.windows}
+        if opened - here:
+            raise SessionError(
+                f"{', '.join(sorted(opened - here))} is active, but the message that took it is no longer sent: an agent that trims "
+                "or summarises its history would end effects unseen. Turn that off, or raise the limit"
+            )
+
+    def _check_all_planned(self) -> None:
+        for message in self.state.messages:
+            calls = message.tool_calls or [] if isinstance(message, ChatMessageAssistant) else []
+            if written(message) and message.id not in self._generated and any(c.function in TAKE_TOOLS for c in calls):
+                raise SessionError(
+                    "a turn with a take call was generated around the session, by a model that the agent names itself: let it use "
+                    "the active model, get_model() without arguments"
+                )
+
+    def _show(self, receipts: Sequence[dict[str, object]]) -> None:
+        """Write to the transcript what each effect did, whenever effects were started or ended."""
+        now = [(e.name, e.start, e.stop) for e in self.record.exposures]
+        if now == self._shown:
+            return
+        self._shown = now
+        transcript().info(_page(self.record.exposures, receipts), source="steering")
+
+
+def session_tools() -> ToolSource:
+    """Return the steering tools of whichever session is running, for agents that carry calls out from a list of their own.
+
+    Outside a session there are none, so that one agent serves baselines too.
+    """
+    return _SessionTools()
+
+
+class _SessionTools(ToolSource):
+    async def tools(self) -> list[Tool]:
+        session = _current.get(None)
+        return [] if session is None else list(session.tools)
+
+
+async def _names(tool: object) -> list[str]:
+    if isinstance(tool, ToolSource):
+        return [ToolDef(one).name for one in await tool.tools()]
+    name = getattr(tool, "name", None)
+    return [str(name)] if isinstance(name, str) else [ToolDef(tool).name]  # type: ignore[arg-type]
+
+
+def _refuse_calls(output: ModelOutput) -> None:
+    """Mark the calls after one that ends the session, and those beyond the most that one message may hold."""
+    ended = False
+    for number, call in enumerate(output.message.tool_calls or []):
+        if call.parse_error is None and ended:
+            call.parse_error = prompts.REFUSED_ENDED
+        elif call.parse_error is None and number >= MOST_CALLS:
+            call.parse_error = prompts.REFUSED_MANY.format(most=MOST_CALLS)
+        ended = ended or (call.function == END_TOOL and call.parse_error is None)
+
+
+def _page(exposures: Sequence[Exposure], receipts: Sequence[dict[str, object]]) -> str:
+    lines = ["What the engine did in the turn above, one line an effect:", ""]
+    for exposure, receipt in zip(exposures, receipts, strict=True):
+        until = "still active" if exposure.stop is None else f"ended before message {exposure.stop}"
+        layers: list[int] = receipt["layers"]  # type: ignore[assignment]
+        applied = "" if exposure.applied == exposure.name else f" (applied: {exposure.applied})"
+        lines.append(
+            f"- **{exposure.name}**{applied}: dose {exposure.dose:g}, strength {exposure.strength:.3g} at layers {layers[0]}–{layers[-1]}, "
+            f"from message {exposure.start}, {until}: {exposure.positions} positions steered of {receipt['planned']} planned"
+        )
+    return "\n".join(lines)
