@@ -1,7 +1,7 @@
 """The words around the steering tools. Data only.
 
-Filled in: {noun}, {plural}, {a_noun} and the tools' names. Nothing here says what an effect is like, that one should be felt, or what a
-dose should be, and no framing's words stand in another's. `go_on`, opt-in and debrief are the same in every arm.
+Filled in: {noun}, {plural}, {a_noun} and the tools' names. Nothing here says what an effect is like, that one should be felt, or
+what a dose should be, no framing's words stand in another's, and every word is the same in every arm.
 """
 
 from collections.abc import Mapping

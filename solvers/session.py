@@ -38,6 +38,7 @@ from self_steering.steering.take_calls import TakeCall, take_calls, written
 from self_steering.steering.tools import steering_tools
 
 CLEAR_MARK = "self_steering_clear"
+SITTER = "sitter"
 MOST_CALLS = 20
 _current: ContextVar["SteeringSession"] = ContextVar("self_steering_session")
 
@@ -119,9 +120,9 @@ class SteeringSession:
         clears = [i for i, message in enumerate(messages) if (message.metadata or {}).get(CLEAR_MARK)]
         return plan_windows(messages, self._treatments, outside_clears=clears, max_dose=self.max_dose)
 
-    def clear_from_outside(self, text: str) -> None:
-        """End every effect before a user message with this text."""
-        self.state.messages.append(ChatMessageUser(content=text, metadata={CLEAR_MARK: True}))
+    def clear_from_outside(self, text: str, by: str) -> None:
+        """End every effect before a user message with this text; the log tells by whom."""
+        self.state.messages.append(ChatMessageUser(content=text, metadata={CLEAR_MARK: by}))
 
     @contextmanager
     def active(self) -> Iterator["SteeringSession"]:
@@ -183,7 +184,7 @@ class SteeringSession:
 
     def take_down(self, messages: Sequence[ChatMessage]) -> None:
         """Take down every take and clear of a conversation."""
-        sitter = [i for i, m in enumerate(messages) if (m.metadata or {}).get(CLEAR_MARK) == "sitter"]
+        sitter = [i for i, m in enumerate(messages) if (m.metadata or {}).get(CLEAR_MARK) == SITTER]
         first = sitter[0] if sitter else len(messages)
         self.record.takes = [self._take(call, order, first) for order, call in enumerate(take_calls(messages))]
         self.record.turns = sum(map(written, messages))
@@ -260,8 +261,8 @@ class SteeringSession:
         here = {window.label for window in plan.windows}
         if opened - here:
             raise SessionError(
-                f"{', '.join(sorted(opened - here))} is active, but the message that took it is no longer sent: an agent that trims "
-                "or summarises its history would end effects unseen. Turn that off, or raise the limit"
+                f"{', '.join(sorted(opened - here))} is active, but the message that took it is no longer sent: an agent that "
+                "trims or summarises its history would end effects unseen. Turn that off, or raise the limit"
             )
 
     def _check_all_planned(self) -> None:
@@ -321,7 +322,8 @@ def _page(exposures: Sequence[Exposure], receipts: Sequence[dict[str, object]]) 
         layers: list[int] = receipt["layers"]  # type: ignore[assignment]
         applied = "" if exposure.applied == exposure.name else f" (applied: {exposure.applied})"
         lines.append(
-            f"- **{exposure.name}**{applied}: dose {exposure.dose:g}, strength {exposure.strength:.3g} at layers {layers[0]}–{layers[-1]}, "
-            f"from message {exposure.start}, {until}: {exposure.positions} positions steered of {receipt['planned']} planned"
+            f"- **{exposure.name}**{applied}: dose {exposure.dose:g}, strength {exposure.strength:.3g} at layers "
+            f"{layers[0]}–{layers[-1]}, from message {exposure.start}, {until}: "
+            f"{exposure.positions} positions steered of {receipt['planned']} planned"
         )
     return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""A conversation in which a model may steer itself: turn by turn, until it ends the session or its turns are used up."""
+
+from collections.abc import Callable, Sequence
+
+from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, execute_tools
+from inspect_ai.tool import Tool, ToolDef
+
+from self_steering.solvers import self_steer_prompts as prompts
+from self_steering.solvers.self_steer_records import Answer, Ending
+from self_steering.solvers.session import SteeringSession
+from self_steering.solvers.trip_sitter import TripSitter
+from self_steering.steering.framings import END_TOOL
+
+
+def end_tool() -> Tool:
+    """Return the tool that ends the session."""
+
+    async def end() -> str:
+        return prompts.ENDED_TEXT
+
+    return ToolDef(end, name=END_TOOL, description=prompts.END_DESCRIPTION).as_tool()
+
+
+async def one_turn(session: SteeringSession, tools: Sequence[Tool], config: GenerateConfig) -> Ending | None:
+    """Let the model write one turn and carry out its calls; return what ended the session, if anything did."""
+    state = session.state
+    tools = list(tools)
+    state.output = await session.model.generate(state.messages, tools=tools, config=config)
+    if state.output.stop_reason == "model_length" and not state.output.completion:
+        return "context"
+    message = state.output.message
+    state.messages.append(message)
+    state.messages.extend((await execute_tools(state.messages, tools)).messages)
+    session.take_down(state.messages)
+    ended = any(call.function == END_TOOL and call.parse_error is None for call in message.tool_calls or [])
+    return "end_session" if ended else None
+
+
+async def converse(
+    session: SteeringSession,
+    tools: Sequence[Tool],
+    *,
+    turns: int,
+    config: GenerateConfig,
+    sitter: TripSitter,
+    go_on: Callable[[int], str],
+) -> Ending:
+    """Hold a conversation.
+
+    Args:
+        session: The session, active.
+        tools: Tools beside those that steer, the one that ends the session among them.
+        turns: Most turns.
+        config: How each turn is generated.
+        sitter: Watches after each turn.
+        go_on: What the user says after a turn without a tool call, given the number of turns that are left.
+    """
+    for left in range(turns - 1, -1, -1):
+        ended = await one_turn(session, tools, config)
+        if ended is not None:
+            return ended
+        length = len(session.state.messages)
+        if await sitter.watch():
+            return "sitter"
+        quiet = isinstance(session.state.messages[-1], ChatMessageAssistant)
+        # The sitter's words are a user's turn already.
+        if quiet and left and len(session.state.messages) == length:
+            session.state.messages.append(ChatMessageUser(content=go_on(left)))
+    return "turns"
+
+
+async def opt_in(session: SteeringSession, config: GenerateConfig) -> bool:
+    """Ask whether the model wants the tools, ahead of everything else; return whether it said yes.
+
+    The exchange comes before the first user message. An answer that says neither or both counts as no, and as unclear in the log.
+    """
+    state, record = session.state, session.record
+    at = next((i for i, m in enumerate(state.messages) if m.role == "user"), len(state.messages))
+    asked = [*state.messages[:at], ChatMessageUser(content=session.fill(prompts.OPT_IN))]
+    tools, session.tools = session.tools, []
+    try:
+        output = await session.model.generate(asked, config=config)
+    finally:
+        session.tools = tools
+    state.messages[:at] = [*asked, output.message]
+    record.opt_in_answer = output.message.text
+    said = {word.strip(".,;:!?*\"'()").lower() for word in output.message.text.split()} & {"yes", "no"}
+    record.opted_in = {"yes": True, "no": False}[said.pop()] if len(said) == 1 else None
+    return record.opted_in is True
+
+
+async def debrief(session: SteeringSession, config: GenerateConfig) -> None:
+    """Ask the closing questions, after every effect was ended and with no tools."""
+    state = session.state
+    tools, session.tools = session.tools, []
+    try:
+        for number, question in enumerate(prompts.DEBRIEF):
+            text = session.fill(question)
+            if number == 0:
+                session.clear_from_outside(f"{prompts.CLEARED_FOR_DEBRIEF} {text}", by="debrief")
+            else:
+                state.messages.append(ChatMessageUser(content=text))
+            output = await session.model.generate(state.messages, config=config)
+            state.messages.append(output.message)
+            session.record.debrief = [*session.record.debrief, Answer(question=text, answer=output.message.text)]
+    finally:
+        session.tools = tools
