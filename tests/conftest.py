@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from self_steering.steering.engine import Engine
 from self_steering.steering.models import BUNDLED
 from tests.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
+from tests.scripted import Tiny, tiny_session_model
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,10 @@ def bundled_model() -> Iterator[Model]:
     made = get_model(f"nnsight/{BUNDLED}", memoize=False, dtype="float32", device="cpu")
     yield made
     made.api.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    """A tiny Qwen3 whose template knows tools, its words open to scripts, and a library strong enough to change what it writes."""
+    with tiny_session_model(tmp_path_factory.mktemp("session")) as made:
+        yield made

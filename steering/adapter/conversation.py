@@ -1,0 +1,114 @@
+"""A training dialogue while it is being written: messages, the tools' true answers, and what is learnt of each message."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+)
+from inspect_ai.tool import Tool, ToolCall, ToolCallError, ToolDef, ToolError, ToolInfo
+
+Kind = Literal["free_play", "opaque", "tasks", "rejected", "plain"]
+Learnt = Literal["form", "nothing", "base"]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One training dialogue.
+
+    Attributes:
+        kind: What kind of session it is.
+        tools: The tools that the model is offered.
+        messages: The messages; the last one is not an assistant's tool call.
+        learnt: For each assistant message, by its index, what is learnt of it: `form` (calls, where prose begins and
+            ends), `nothing` (a call that fails on purpose), or `base` (all of it as the base model would have it).
+    """
+
+    kind: Kind
+    tools: tuple[ToolInfo, ...]
+    messages: tuple[ChatMessage, ...]
+    learnt: Mapping[int, Learnt]
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The calls whose form is learnt, in order."""
+        return [
+            call
+            for index, learnt in self.learnt.items()
+            if learnt == "form"
+            for call in _assistant(self.messages[index]).tool_calls or []
+        ]
+
+
+def _assistant(message: ChatMessage) -> ChatMessageAssistant:
+    assert isinstance(message, ChatMessageAssistant)
+    return message
+
+
+@dataclass
+class Conversation:
+    """Writes a dialogue message by message; tool calls are answered by the tools themselves.
+
+    Attributes:
+        kind: What kind of session it is.
+        tools: The tools.
+        draw: Source of all choices.
+    """
+
+    kind: Kind
+    tools: Sequence[Tool]
+    draw: random.Random
+    messages: list[ChatMessage] = field(default_factory=list)
+    learnt: dict[int, Learnt] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._tools = {ToolDef(tool).name: tool for tool in self.tools}
+
+    def system(self, text: str) -> None:
+        """Add a system message."""
+        self.messages.append(ChatMessageSystem(content=text))
+
+    def user(self, text: str) -> None:
+        """Add a user message."""
+        self.messages.append(ChatMessageUser(content=text))
+
+    def say(self, text: str, learnt: Learnt = "form") -> None:
+        """Add an assistant message in prose."""
+        self.learnt[len(self.messages)] = learnt
+        self.messages.append(ChatMessageAssistant(content=text))
+
+    def call(self, *calls: tuple[str, Mapping[str, Any]], text: str = "", learnt: Learnt = "form") -> None:
+        """Add an assistant message that calls tools, and their answers."""
+        index = len(self.messages)
+        made = [
+            ToolCall(id=f"call_{index}_{n}", function=name, arguments=dict(arguments))
+            for n, (name, arguments) in enumerate(calls)
+        ]
+        self.learnt[index] = learnt
+        self.messages.append(ChatMessageAssistant(content=text, tool_calls=made))
+        self.messages.extend(self._answer(call) for call in made)
+
+    def finished(self) -> Dialogue:
+        """Return the dialogue."""
+        infos = []
+        for tool in self.tools:
+            shown = ToolDef(tool)
+            infos.append(ToolInfo(name=shown.name, description=shown.description, parameters=shown.parameters))
+        return Dialogue(self.kind, tuple(infos), tuple(self.messages), dict(self.learnt))
+
+    def _answer(self, call: ToolCall) -> ChatMessageTool:
+        async def run() -> str:
+            return str(await self._tools[call.function](**call.arguments))
+
+        try:
+            return ChatMessageTool(content=asyncio.run(run()), tool_call_id=call.id, function=call.function)
+        except ToolError as error:
+            failure = ToolCallError("unknown", error.message)
+            return ChatMessageTool(content="", tool_call_id=call.id, function=call.function, error=failure)

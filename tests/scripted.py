@@ -1,0 +1,105 @@
+"""A tiny real model through the provider, whose words can be exchanged for scripted ones; what is steered stays real."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from inspect_ai import Task, eval  # noqa: A004  Inspect's name for it
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, Model, get_model, modelapi
+from inspect_ai.tool import ToolCall, ToolInfo
+
+from self_steering.steering.provider import NNsightAPI
+from self_steering.vectors.cli import main as self_steering_command
+from tests.small_library import small_stories
+from tests.templates import save_family_model
+
+Script = Callable[[list[ChatMessage], list[ToolInfo]], ChatMessageAssistant | None]
+"""From the messages and the tools that reach the provider to the model's message; None leaves the turn to the model."""
+
+
+def own_words(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant | None:
+    """Leave every turn to the model."""
+    return None
+
+
+@modelapi(name="scripted_session")
+class ScriptedAPI(NNsightAPI):
+    """The provider over a tiny model, with scripted words."""
+
+    script: Script = staticmethod(own_words)
+
+    async def generate(self, input, tools, tool_choice, config):  # noqa: A002  the name in ModelAPI's signature
+        """Generate really, then exchange the message."""
+        output, call = await super().generate(input, tools, tool_choice, config)
+        message = self.script(list(input), list(tools))
+        if message is not None and output.metadata:
+            output.choices[0].message = message.model_copy(update={"model": self.model_name, "source": "generate"})
+        return output, call
+
+
+def says(text: str = "", *calls: tuple[str, dict]) -> ChatMessageAssistant:
+    """Return a message with text and calls of (tool, arguments)."""
+    made = [ToolCall(id=f"{name}_{n}_{text}", function=name, arguments=a) for n, (name, a) in enumerate(calls)]
+    return ChatMessageAssistant(content=text, tool_calls=made or None)
+
+
+def turn_by_turn(*turns: ChatMessageAssistant) -> Script:
+    """Return a script that says these in order, then the last one again and again."""
+
+    def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant:
+        done = sum(m.role == "assistant" and m.source == "generate" for m in messages)
+        turn = turns[min(done, len(turns) - 1)]
+        calls = [call.model_copy(update={"id": f"{call.id}_{done}"}) for call in turn.tool_calls or []]
+        return turn.model_copy(update={"id": None, "tool_calls": calls or None})
+
+    return script
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny Qwen3 with a library of a few vectors (`small_library.STATES`).
+
+    Attributes:
+        library: Folder of its library.
+        logs: Folder for logs.
+        model: The model, through the provider.
+    """
+
+    library: Path
+    logs: Path
+    model: Model
+
+    @contextmanager
+    def scripted(self, script: Script) -> Iterator[None]:
+        """Exchange the model's words."""
+        self.model.api.script = script
+        try:
+            yield
+        finally:
+            del self.model.api.script
+
+    def run(self, task: Task, script: Script = own_words, **more: object) -> EvalLog:
+        """Run a task with scripted words; the log must be a success."""
+        with self.scripted(script):
+            (log,) = eval(task, model=self.model, **{"log_dir": str(self.logs), "display": "none", **more})
+        assert log.status == "success", log.error
+        return read_eval_log(log.location, resolve_attachments="full")
+
+    def play(self, task: Task, script: Script, **more: object) -> EvalSample:
+        """Run a task of one sample."""
+        (sample,) = self.run(task, script, **more).samples
+        return sample
+
+
+@contextmanager
+def tiny_session_model(folder: Path, default_dose: float = 2.0) -> Iterator[Tiny]:
+    """Build a tiny model and its library in `folder`."""
+    model = save_family_model(folder / "model", "qwen")
+    stories = small_stories(folder / "stories")
+    build = ["--model", str(model), "--out", str(folder / "library"), "--stories", str(stories)]
+    assert self_steering_command(["vectors", "build", *build, "--default-dose", str(default_dose)]) == 0
+    made = get_model(f"scripted_session/{model}", memoize=False)
+    yield Tiny(folder / "library", folder / "logs", made)
+    made.api.close()
