@@ -18,7 +18,7 @@ from transformers import (
 
 from self_steering.steering.engine import Engine
 from self_steering.steering.forward import DirectionTensor, SteeredModel
-from self_steering.steering.models import bundled_model_folder, end_of_turn_ids
+from self_steering.steering.models import BUNDLED_BASE, bundled_model_folder, end_of_turn_ids
 
 ARCHITECTURES = ("llama", "qwen3", "gemma3")
 CONTEXT = 1024
@@ -54,7 +54,7 @@ def tiny_model(architecture: str, vocabulary: int, seed: int = 0) -> PreTrainedM
 
 def bundled_tokenizer() -> PreTrainedTokenizerBase:
     """Return the bundled model's tokenizer."""
-    return AutoTokenizer.from_pretrained(bundled_model_folder())
+    return AutoTokenizer.from_pretrained(bundled_model_folder(BUNDLED_BASE))
 
 
 def save_tiny_model(folder: Path, architecture: str = "llama", template: str | None = None, seed: int = 0) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inspect_ai import Task, eval  # noqa: A004  Inspect's name for it
@@ -51,8 +51,8 @@ def turn_by_turn(*turns: ChatMessageAssistant) -> Script:
     def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant:
         done = sum(m.role == "assistant" and m.source == "generate" for m in messages)
         turn = turns[min(done, len(turns) - 1)]
-        calls = [call.model_copy(update={"id": f"{call.id}_{done}"}) for call in turn.tool_calls or []]
-        return turn.model_copy(update={"id": None, "tool_calls": calls or None})
+        calls = [replace(call, id=f"{call.id}_{done}") for call in turn.tool_calls or []]
+        return ChatMessageAssistant(content=turn.content, tool_calls=calls or None)  # each turn with an id of its own
 
     return script
 
@@ -84,7 +84,7 @@ class Tiny:
         """Run a task with scripted words; the log must be a success."""
         with self.scripted(script):
             (log,) = eval(task, model=self.model, **{"log_dir": str(self.logs), "display": "none", **more})
-        assert log.status == "success", log.error
+        assert log.status == "success", log.error and log.error.message
         return read_eval_log(log.location, resolve_attachments="full")
 
     def play(self, task: Task, script: Script, **more: object) -> EvalSample:

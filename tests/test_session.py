@@ -1,0 +1,102 @@
+"""A session: what each turn is steered by, and what is taken down of it."""
+
+import pytest
+from inspect_ai import Task
+from inspect_ai.dataset import Sample
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import EvalSample
+
+from self_steering.solvers.self_steer import self_steer
+from self_steering.solvers.self_steer_records import Arm
+from self_steering.solvers.session import MOST_CALLS
+from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
+from tests.scripted import Script, Tiny, says, turn_by_turn
+
+MENU = ["calm", "anxious", "honest"]
+
+
+def play(tiny: Tiny, script: Script, **changes) -> EvalSample:
+    solver = self_steer(vectors=MENU, library=str(tiny.library), **changes)
+    task = Task(dataset=[Sample(id="one", input="Go on.")], solver=solver, message_limit=400)
+    return tiny.play(task, script, max_tokens=8)
+
+
+def plans(sample: EvalSample) -> list[dict]:
+    return [e.config.extra_body[EXTRA_BODY_KEY]["plan"] for e in sample.events if isinstance(e, ModelEvent)]
+
+
+TAKES = turn_by_turn(
+    says("", ("take_vector", {"name": "calm", "dose": -0.5})),
+    says("", ("clear_effects", {}), ("take_vector", {"name": "honest"})),
+    says("Done."),
+)
+
+
+def test_windows_follow_the_transcript(tiny: Tiny):
+    """What a take starts is active from the tool's answer to the end of the message that clears."""
+    sample = play(tiny, TAKES)
+    first, second, third = plans(sample)
+    assert first.get("windows", []) == []
+    (calm,) = second["windows"]
+    took = next(i for i, m in enumerate(sample.messages) if m.role == "assistant")
+    assert (calm["label"], calm["dose"], calm["start"], calm.get("stop")) == ("calm", -0.5, took + 1, None)
+    # A take beside a clear opens its window after it.
+    assert [(w["label"], w["start"], w.get("stop")) for w in third["windows"]] == [
+        ("calm", took + 1, took + 3),
+        ("honest", took + 3, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arm", "taken", "silent"),
+    [
+        ("real", {"calm", "honest"}, False),
+        ("placebo", {"calm", "honest"}, True),
+        ("random", {"random direction"}, False),
+    ],
+)
+def test_the_record_tells_what_each_take_really_did(tiny: Tiny, arm: Arm, taken: set[str], silent: bool):
+    """Names, doses and strengths in the log are those that the engine used."""
+    sample = play(tiny, TAKES, arm=arm)
+    takes = sample.store["SelfSteerState:takes"]
+    assert [(t["name"], t["dose"], t["ok"]) for t in takes] == [("calm", -0.5, True), ("honest", 1.0, True)]
+    assert {t["taken"] for t in takes} == taken
+    assert all((t["strength"] == 0) == silent for t in takes)
+    last = [e for e in sample.events if isinstance(e, ModelEvent)][-1].output.metadata[METADATA_KEY]["receipts"]
+    assert [t["strength"] for t in takes] == [r["strength"] for r in last]
+    exposures = sample.store["SelfSteerState:exposures"]
+    assert [e["positions"] for e in exposures] == [r["steered"] for r in last]
+    assert all(r["steered"] > 0 for r in last)
+
+
+def test_mislabelled_takes_apply_another_vector_of_the_menu(tiny: Tiny):
+    """No label keeps its own vector, and each vector is applied for one label."""
+    calls = [("take_vector", {"name": name}) for name in MENU]
+    sample = play(tiny, turn_by_turn(says("", *calls), says("Done.")), arm="mislabelled")
+    takes = sample.store["SelfSteerState:takes"]
+    assert sorted(t["taken"] for t in takes) == sorted(MENU)
+    assert all(t["taken"] != t["name"] for t in takes)
+    windows = plans(sample)[-1]["windows"]
+    assert [w["direction"]["vector"] for w in windows] == [t["taken"] for t in takes]
+
+
+@pytest.mark.parametrize("dose", ["two", float("nan"), 1e9, None, [1], True])
+def test_absurd_doses_are_errors_that_the_model_reads(tiny: Tiny, dose: object):
+    """The call fails with words, steers nothing, and the rollout goes on."""
+    sample = play(tiny, turn_by_turn(says("", ("take_vector", {"name": "calm", "dose": dose})), says("Done.")))
+    (answer,) = [m for m in sample.messages if m.role == "tool"]
+    assert answer.error is not None
+    assert "number" in answer.error.message
+    assert plans(sample)[-1].get("windows", []) == []
+    assert [t["ok"] for t in sample.store["SelfSteerState:takes"]] == [False]
+    assert sample.messages[-1].text == "Done."
+
+
+def test_two_hundred_calls_in_one_message(tiny: Tiny):
+    """As many as allowed are carried out, the rest are refused with words."""
+    calls = [("take_vector", {"name": "calm", "dose": 0.01})] * 200
+    sample = play(tiny, turn_by_turn(says("", *calls), says("Done.")))
+    takes = sample.store["SelfSteerState:takes"]
+    assert [t["ok"] for t in takes] == [True] * MOST_CALLS + [False] * (200 - MOST_CALLS)
+    assert len(plans(sample)[-1]["windows"]) == MOST_CALLS
+    assert sample.store["SelfSteerState:unread_calls"] == 200 - MOST_CALLS
