@@ -1,0 +1,84 @@
+"""What a conversation's next token must be: everything computed again from scratch, steered by plain forward hooks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.prove.talks import Talk
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of tokens and what is added to it: [layers, hidden], already times its strength."""
+
+    start: int
+    stop: int | None
+    added: torch.Tensor
+
+
+class Reference:
+    """A model of its own, loaded by transformers, that shares no code with the engine.
+
+    Args:
+        folder: The saved model.
+        end: The token that ends a turn, as text.
+        layers: The layers that are steered.
+        vectors: For each label what dose 1 adds: [layers, hidden].
+    """
+
+    def __init__(self, folder: Path, end: str, layers: Sequence[int], vectors: Mapping[str, torch.Tensor]) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._end = end
+        self._layers = layers
+        self._vectors = vectors
+
+    def spans(self, talk: Talk, ids: Sequence[int]) -> list[Span]:
+        """Return what is steered, its places found by looking for the messages' own words in the text.
+
+        Raises:
+            AssertionError: A message's word is not there exactly once, or not in order.
+        """
+        text = self.tokenizer.decode(ids)
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        assert encoding["input_ids"] == list(ids), "the ids are not those of their own text"
+        assert all(text.count(word) == 1 for word in talk.words), "a message is missing, or there twice"
+        places = [text.index(word) for word in talk.words]
+        assert places == sorted(places), "messages are out of order"
+        beginnings = [start for start, _ in encoding["offset_mapping"]]
+
+        def after(message: int) -> int:
+            until = text.index(self._end, places[message]) + len(self._end)
+            return sum(start < until for start in beginnings)
+
+        return [
+            Span(after(e.start), None if e.stop is None else after(e.stop), e.dose * self._vectors[e.label])
+            for e in talk.effects
+            if e.stop != e.start
+        ]
+
+    @torch.no_grad()
+    def logprobs(self, ids: Sequence[int], spans: Sequence[Span], last: int) -> torch.Tensor:
+        """Return the log-probabilities [last, vocabulary] after each of the last positions, in one pass without cache."""
+        handles = [
+            self.model.model.layers[layer].register_forward_hook(self._adding(place, spans))
+            for place, layer in enumerate(self._layers)
+        ]
+        try:
+            hidden = self.model.model(torch.tensor([list(ids)]), use_cache=False).last_hidden_state[0, -last:]
+        finally:
+            for handle in handles:
+                handle.remove()
+        return self.model.lm_head(hidden).double().log_softmax(-1)
+
+    def _adding(self, place: int, spans: Sequence[Span]):
+        def hook(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+            steered = output.clone()
+            for span in spans:
+                steered[:, span.start : span.stop] += span.added[place]
+            return steered
+
+        return hook
