@@ -23,7 +23,7 @@ from tests.templates import FAMILIES, save_family_model
 from tests.test_provider import LAYERS, save_library
 
 TOLERANCE = 3e-4
-MOST_TOKENS = 700
+MOST_TOKENS = 500
 TALKS = 6
 _TOOLS = tool_infos("vectors")
 # The template, the cache in GiB, and the most rows in a batch: small caches evict all the time.

@@ -1,0 +1,45 @@
+"""Faults: killed runs, full disks, failing helpers, limits, cancellation, and memory that runs out."""
+
+import tempfile
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.prove import company, disk, kill
+from tests.prove.outcome import Outcome
+from tests.scripted import tiny_session_model
+
+_FAILING = ("raises", "hangs", "nonsense")
+
+
+def run(seed: int = 0) -> Outcome:
+    """Try every fault."""
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        failures += held("killed at random moments", lambda: kill.killed_and_gone_on_with(folder, seed))
+        full = partial(disk.full_disk_faults, folder / "disks", folder / "model", folder / "library")
+        failures += held("full disk", full)
+        with tiny_session_model(folder / "session") as tiny:
+            cases = {
+                **{f"a grader that {how}": partial(company.grader_faults, tiny, how) for how in _FAILING},
+                **{f"a monitor that {how}": partial(company.monitor_faults, tiny, how) for how in _FAILING},
+                "a time limit": partial(company.limit_faults, tiny, time_limit=15),
+                "a token limit": partial(company.limit_faults, tiny, token_limit=900),
+                "a message limit": partial(company.limit_faults, tiny, message_limit=9),
+                "cancelled neighbours": company.cancelled_neighbours,
+                "nothing left behind": company.nothing_left_behind,
+                "memory that runs out": partial(company.memory_faults, tiny),
+            }
+            for name, case in cases.items():
+                failures += held(name, case)
+    return Outcome("faults", kill.KILLS + len(disk.CASES) + len(cases), failures)
+
+
+def held(name: str, case: Callable[[], list[str]]) -> list[str]:
+    """Return what did not hold in a case; a case that breaks off did not hold."""
+    try:
+        return [f"{name}: {found}" for found in case()]
+    except Exception:  # noqa: BLE001  the other cases are to be tried
+        return [f"{name}: {traceback.format_exc(limit=-3)}"]

@@ -1,0 +1,109 @@
+"""Whether a refusal is a clear one: in time, by an error of ours, and naming what was wrong."""
+
+import contextlib
+import io
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from inspect_ai.tool import ToolError
+
+from self_steering.vectors.cli import main as self_steering_command
+
+MOST_SECONDS = 10
+MOST_LETTERS = 4000  # of a message for a person
+_SAID = 40  # of a very long value, that a message must begin to say
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Hang(BaseException):
+    """The case took too long; code under test that catches errors does not catch this."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One hostile input.
+
+    Attributes:
+        name: What it is, for a person.
+        attempt: Uses it.
+        says: Of these the error must name one: the value, the parameter, or the file.
+    """
+
+    name: str
+    attempt: Callable[[], object]
+    says: tuple[str, ...]
+
+
+def fault(case: Case) -> str | None:
+    """Return what is wrong with how a hostile input is met; None if it is refused as it should be."""
+    try:
+        with time_limit(MOST_SECONDS):
+            found = case.attempt()
+    except Hang:
+        return f"{case.name}: hangs for more than {MOST_SECONDS} s"
+    except Exception as error:  # noqa: BLE001  all of them are judged
+        problem = _unclear(error, case.says)
+        return None if problem is None else f"{case.name}: {problem}"
+    return f"{case.name}: accepted in silence ({str(found)[:80]})"
+
+
+def command(*arguments: str) -> None:
+    """Run `self-steering`; what it refuses is raised, once it has said so in one line and with the right exit code.
+
+    Raises:
+        CommandError: It ended with an error.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = self_steering_command(list(arguments))
+        except SystemExit as error:  # argparse's
+            code = int(error.code or 0)
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("self-steering")]
+    if code not in (0, 1, 2):
+        raise AssertionError(f"exit code {code}")
+    if code:
+        raise CommandError(lines[-1] if lines else "")
+
+
+class CommandError(ValueError):
+    """A command ended with an error; the message is what it said."""
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    """Raise `Hang` in the main thread after some seconds."""
+
+    def ring(*_: object) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _unclear(error: Exception, says: tuple[str, ...]) -> str | None:
+    message = str(error)
+    if not _ours(error):
+        return f"an error that is not ours: {type(error).__name__}: {message[:150]}"
+    if len(message) > MOST_LETTERS:
+        return f"a message of {len(message)} letters"
+    if not any(text[:_SAID] in message for text in says):
+        return f"the message names none of {[text[:_SAID] for text in says]}: {message[:200]}"
+    return None
+
+
+def _ours(error: Exception) -> bool:
+    """Return whether an error is of a kind of ours, or a plain ValueError or TypeError that our code raised itself."""
+    if isinstance(error, ToolError | CommandError) or type(error).__module__.startswith("self_steering"):
+        return True
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    return type(error) in (ValueError, TypeError) and _ROOT in raised_in.parents

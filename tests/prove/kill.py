@@ -1,0 +1,163 @@
+"""An eval that is killed at random moments again and again, each time gone on with, beside one that is left alone."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+from inspect_ai.log import EvalLog, read_eval_log
+
+from self_steering.vectors.cli import main as self_steering_command
+from tests.models import save_tiny_model
+from tests.small_library import small_stories
+
+KILLS = 6
+_ROOT = Path(__file__).resolve().parents[2]
+_INSPECT = Path(sys.executable).with_name("inspect")
+_PATIENCE = 120  # seconds; only reached where something hangs
+_PARAMETERS = {
+    "vectors": "all",
+    "arm": "real,placebo,random,other,opposite",
+    "options": 2,
+    "rotations": 2,
+    "random_directions": 2,
+}
+
+
+def save_model_and_library(folder: Path) -> tuple[Path, Path]:
+    """Save a tiny model and build a library for it."""
+    model = save_tiny_model(folder / "model", "llama")
+    stories = small_stories(folder / "stories")
+    build = ["--model", str(model), "--out", str(folder / "library"), "--stories", str(stories), "--default-dose", "1"]
+    assert self_steering_command(["vectors", "build", *build]) == 0
+    return model, folder / "library"
+
+
+def start(*arguments: str, logs: Path) -> "subprocess.Popen[bytes]":
+    """Start Inspect's command line in a session of its own, logging to `logs`, and saying all to a file beside it."""
+    told = {"INSPECT_DISPLAY": "plain", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "INSPECT_LOG_DIR": str(logs)}
+    logs.parent.mkdir(parents=True, exist_ok=True)
+    with logs.with_name(f"{logs.name}.said").open("ab") as said:
+        return subprocess.Popen(  # noqa: S603  our own command line
+            [_INSPECT, *arguments],
+            cwd=_ROOT,
+            env={**os.environ, **told},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def evaluation(model: Path, library: Path) -> list[str]:
+    """Return the arguments of an introspection eval of twenty samples."""
+    given = [f"-T{name}={value}" for name, value in {**_PARAMETERS, "library": library}.items()]
+    return [
+        "eval",
+        "evals/introspection.py",
+        "--model",
+        f"nnsight/{model}",
+        "--log-buffer=1",
+        "--max-samples=2",
+        *given,
+    ]
+
+
+def newest(logs: Path) -> Path | None:
+    """Return the newest log that holds anything."""
+    found = sorted(logs.glob("*.eval"), key=lambda path: path.stat().st_mtime_ns)
+    return next((path for path in reversed(found) if _names(path)), None)
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as log:
+            return log.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return []
+
+
+def _finished(logs: Path) -> dict[str, int]:
+    return {path.name: sum(name.startswith("samples/") for name in _names(path)) for path in logs.glob("*.eval")}
+
+
+def kill_at_random(process: "subprocess.Popen[bytes]", logs: Path, rng: random.Random) -> None:
+    """Kill a run some random time after it has finished a random number of samples of its own."""
+    before = _finished(logs)
+    wanted, delay = rng.randrange(4), rng.uniform(0, 0.4)
+    deadline = time.monotonic() + _PATIENCE
+
+    def gone_far() -> bool:
+        new = {name: count for name, count in _finished(logs).items() if name not in before}
+        # A retry's log begins with what was finished before.
+        return bool(new) and sum(new.values()) >= wanted + max(before.values(), default=0)
+
+    while not gone_far() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(delay)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def killed_and_gone_on_with(folder: Path, seed: int) -> list[str]:
+    """Kill an eval and its retries, let the last one finish, and return what is not as it should be."""
+    rng = random.Random(f"kill/{seed}")
+    model, library = save_model_and_library(folder)
+    command, alone, logs = evaluation(model, library), folder / "alone", folder / "killed"
+    if start(*command, logs=alone).wait(_PATIENCE):
+        return [f"the eval that nobody killed failed: {_last_words(alone)}"]
+    whole, failures, done = _read(alone), [], {}
+    for number in range(KILLS):
+        log = newest(logs)
+        again = ["eval-retry", str(log), "--log-buffer=1", "--max-samples=2"] if log else command
+        kill_at_random(start(*again, logs=logs), logs, rng)
+        now = _kept(_read(logs))
+        lost = [name for name, uuid in done.items() if now.get(name) != uuid]
+        if lost:
+            failures.append(f"kill {number}: {len(lost)} finished samples were lost or run again, such as {lost[0]}")
+        done = now
+    log = newest(logs)
+    final = ["eval-retry", str(log), "--log-buffer=1"] if log and _read(logs).status != "success" else None
+    if final and start(*final, logs=logs).wait(_PATIENCE):
+        return [*failures, f"the last retry failed: {_last_words(logs)}"]
+    after = _read(logs)
+    if after.status != "success":
+        failures.append(f"after the last retry the log's status is {after.status}")
+    lost = [name for name, uuid in done.items() if _kept(after).get(name) != uuid]
+    if lost:
+        failures.append(f"the last retry lost {len(lost)} finished samples, such as {lost[0]}")
+    if _scores(after) != _scores(whole):
+        differ = [name for name, value in _scores(whole).items() if _scores(after).get(name) != value]
+        failures.append(f"{len(differ)} samples are scored otherwise than in the run that nobody killed: {differ[:3]}")
+    return failures
+
+
+def _read(logs: Path) -> EvalLog:
+    path = newest(logs)
+    return read_eval_log(str(path)) if path else EvalLog.model_construct(status="started", samples=[])
+
+
+def _kept(log: EvalLog) -> dict[str, str]:
+    return {str(sample.id): sample.uuid or "" for sample in log.samples or [] if sample.scores and not sample.error}
+
+
+def _scores(log: EvalLog) -> dict[str, str]:
+    """Return each sample's scores to eight digits: which other samples share a batch may move the last bits."""
+
+    def rounded(value: object) -> str:
+        if isinstance(value, dict):
+            return str({key: rounded(one) for key, one in value.items()})
+        return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+    return {
+        str(sample.id): str({name: rounded(score.value) for name, score in (sample.scores or {}).items()})
+        for sample in log.samples or []
+    }
+
+
+def _last_words(logs: Path) -> str:
+    return logs.with_name(f"{logs.name}.said").read_text(errors="replace")[-500:]
