@@ -6,15 +6,17 @@ BIN := $(VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test lint format library clean
+.PHONY: help demo report test prove lint format library adapter clean
 
 help:
 	@echo "make demo     build the environment, run the introspection eval on the bundled model, show the result"
 	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
 	@echo "make test     run all tests"
+	@echo "make prove    random plans, hostile inputs, and faults: what the README promises, counted (15 minutes)"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff format the code"
 	@echo "make library  extract the bundled model's vector library again from the stories"
+	@echo "make adapter  train the bundled model's tool-use adapter again"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +36,9 @@ report: $(VENV)/installed
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+prove: $(VENV)/installed
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.prove $(PROVE)
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +53,9 @@ format: $(VENV)/installed
 
 library: $(VENV)/installed
 	$(BIN)/self-steering vectors build --model smollm2-135m-instruct --out vectors/libraries/smollm2-135m-instruct
+
+adapter: $(VENV)/installed
+	$(BIN)/self-steering adapter train --out steering/adapter/weights
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -79,7 +79,7 @@ def check_doses(weaker: float, stronger: float) -> tuple[float, float]:
     Raises:
         ValueError: One is no dose, or they are not of one sign with the second the larger in size.
     """
-    weak, strong = check_dose(weaker), check_dose(stronger)
+    weak, strong = check_dose(weaker, what="weaker"), check_dose(stronger, what="stronger")
     if weak * strong < 0 or abs(weak) >= abs(strong):
         raise ValueError(
             f"weaker={weaker!r}, stronger={stronger!r}; give two doses of the same sign, the second the larger in size, "

@@ -14,7 +14,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.introspection_design import make_trials
-from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of
+from self_steering.evals.parameters import chosen, default_model, flag, library_vectors, one_of
 from self_steering.scorers.introspection import introspection_scorer
 from self_steering.solvers.introspect import Arm, Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.introspection_prompts import PRIMERS
@@ -59,6 +59,7 @@ def introspection(
         no_vector_option: Offer the option that nothing was given, beside the others.
         site: Whose messages within the window are steered: user (and tools), assistant, or both.
     """
+    flag(no_vector_option, "no_vector_option")
     folder, names, picked = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from inspect_ai.model import get_model
 
+from self_steering.steering.shown import shown
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import catalogue
 
@@ -61,18 +62,22 @@ def chosen(
     Raises:
         ValueError: A name is unknown or comes twice, a shorthand is not alone, or there is no name.
     """
+    if not isinstance(value, str) and not (
+        isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    ):
+        raise ValueError(f"{what}={shown(value)}; give names separated by commas: {', '.join([*valid, *shorthands])}")
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
     if len(parts) == 1 and parts[0] in shorthands:
         parts = list(shorthands[parts[0]])
     if not parts:
-        raise ValueError(f"{what}={value!r} is empty; choose from {', '.join([*valid, *shorthands])}")
+        raise ValueError(f"{what}={shown(value)} is empty; choose from {', '.join([*valid, *shorthands])}")
     for name in parts:
         if name in shorthands:
-            raise ValueError(f"{what}={value!r}: {name!r} stands for several; give it alone, or name each")
+            raise ValueError(f"{what}={shown(value)}: {name!r} stands for several; give it alone, or name each")
         if name not in valid:
-            raise ValueError(f"{what}={name!r} is unknown; choose from {', '.join([*valid, *shorthands])}")
+            raise ValueError(f"{what}={shown(name)} is unknown; choose from {', '.join([*valid, *shorthands])}")
     if len(set(parts)) != len(parts):
-        raise ValueError(f"{what}={value!r} names something twice; name each once")
+        raise ValueError(f"{what}={shown(value)} names something twice; name each once")
     return parts
 
 
@@ -82,8 +87,9 @@ def one_of(value: str, what: str, valid: Iterable[str]) -> str:
     Raises:
         ValueError: It is not.
     """
-    if value not in valid:
-        raise ValueError(f"{what}={value!r} is unknown; choose from {', '.join(valid)}")
+    valid = list(valid)
+    if not isinstance(value, str) or value not in valid:
+        raise ValueError(f"{what}={shown(value)} is unknown; choose from {', '.join(valid)}")
     return value
 
 
@@ -100,5 +106,16 @@ def whole_number(value: object, what: str, lowest: int, highest: int | None = No
         or (highest is not None and value > highest)
     ):
         valid = f", at least {lowest}" if highest is None else f" from {lowest} to {highest}"
-        raise ValueError(f"{what}={value!r}; choose a whole number{valid}")
+        raise ValueError(f"{what}={shown(value)}; choose a whole number{valid}")
+    return value
+
+
+def flag(value: object, what: str) -> bool:
+    """Return `value` if it is true or false.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{what}={shown(value)}; choose true or false")
     return value

@@ -24,7 +24,8 @@ def end_tool() -> Tool:
 async def one_turn(session: SteeringSession, tools: Sequence[Tool], config: GenerateConfig) -> Ending | None:
     """Let the model write one turn and carry out its calls; return what ended the session, if anything did."""
     state = session.state
-    tools = list(tools)
+    given = {ToolDef(tool).name for tool in tools}
+    tools = [*tools, *(tool for tool in session.tools if ToolDef(tool).name not in given)]
     state.output = await session.model.generate(state.messages, tools=tools, config=config)
     if state.output.stop_reason == "model_length" and not state.output.completion:
         return "context"

@@ -174,8 +174,9 @@ def rotation_shifts(options: int, rotations: int) -> list[int]:
     Raises:
         ValueError: There are more rotations than options, or none.
     """
-    if not 1 <= rotations <= options:
-        raise ValueError(f"rotations={rotations}; choose 1 to {options}, the number of options")
+    whole = isinstance(rotations, int) and not isinstance(rotations, bool)
+    if not whole or not 1 <= rotations <= options:
+        raise ValueError(f"rotations={rotations!r}; choose 1 to {options}, the number of options")
     return [round(index * options / rotations) for index in range(rotations)]
 
 

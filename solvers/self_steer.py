@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from inspect_ai._eval.task.generate import (
     task_generate,  # what Inspect's own `generate` does, but with a model of our choice
@@ -36,8 +36,8 @@ def self_steer(
     """Let the model steer itself while it works as `base` has it work.
 
     `base` keeps its prompts, tools and limits; each of its turns, whoever generates it with the active model, is offered the
-    steering tools and is steered as the conversation says. Agents that carry calls out from a list of their own, such as `react`, are given
-    them with `react(tools=[..., session_tools()])`.
+    steering tools and is steered as the conversation says. Agents that carry calls out from a list of their own, such as
+    `react`, are given them with `react(tools=[..., session_tools()])`.
 
     What is not given here is taken from a sample's metadata (framing, arm, intent), else framing vectors, arm real, intent neutral.
 
@@ -56,7 +56,7 @@ def self_steer(
     """
     given = {"framing": framing, "arm": arm, "intent": intent}
     menu = _menu(vectors)
-    inner = generate() if base is None else as_solver(base) if is_agent(base) else base
+    inner = generate() if base is None else as_solver(base) if is_agent(base) else cast(Solver, base)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         condition = _condition(state, given, menu, seed)
@@ -86,7 +86,9 @@ def introduce(session: SteeringSession) -> None:
     if isinstance(first, ChatMessageSystem):
         messages[0] = first.model_copy(update={"content": f"{first.text}\n\n{text}"})
     else:
-        messages.insert(0, ChatMessageSystem(content=text))
+        # Joined with the task's own system message, should its solver add one.
+        session.introduction = ChatMessageSystem(content=text)
+        messages.insert(0, session.introduction)
 
 
 def _generate_in(session: SteeringSession) -> Generate:

@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
+from inspect_ai.event import ToolEvent
 from inspect_ai.log import transcript
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
+    ChatMessageSystem,
     ChatMessageTool,
     ChatMessageUser,
     GenerateConfig,
@@ -47,6 +50,23 @@ class SessionError(RuntimeError):
     """A session in which steering could not be carried out or offered as it should; the message names the remedy."""
 
 
+@dataclass
+class _Conversation:
+    """One conversation of a sample, as last sent.
+
+    Attributes:
+        sent: Marks of its messages.
+        needed: For each message that took what was active at its last turn, or takes in that turn, what it took, by call.
+    """
+
+    sent: set[str]
+    needed: dict[str, dict[str, str]] = field(default_factory=dict)
+    takes: list[Take] = field(default_factory=list)
+    exposures: list[Exposure] = field(default_factory=list)
+    turns: int = 0
+    clears: int = 0
+
+
 class SteeringSession:
     """The steering of one sample.
 
@@ -79,6 +99,8 @@ class SteeringSession:
         self.record.condition = condition.model_dump(mode="json")
         # In the sample's metadata too, where tables and metrics look for conditions.
         told = condition.model_dump(mode="json", include={"framing", "arm", "intent"})
+        if condition.tools_framing is None:
+            told.update(arm="none", intent="none")  # without tools there is nothing that these could be about
         state.metadata = {**(state.metadata or {}), **told}
         self.model = SessionModel(model, self)
         self.library = library
@@ -91,8 +113,9 @@ class SteeringSession:
         if framing is not None:
             self.words = FRAMINGS[framing]
             self.tools = steering_tools(framing, condition.effects, max_dose=max_dose)
+        self.introduction: ChatMessage | None = None
         self._generated: set[str] = set()
-        self._sent: list[str] = []
+        self._conversations: list[_Conversation] = []
         self._shown: list[tuple[str, int, int | None]] = []
         self._requests = 0
 
@@ -145,9 +168,10 @@ class SteeringSession:
             SessionError: Our tools cannot be carried out by the agent, or it dropped messages that an active effect needs.
         """
         offered = await self._offer(tools)
+        self._join_system_messages(messages)
         self._check_carried_out(messages)
         plan = self.plan(messages)
-        self._check_whole(messages, plan)
+        self._check_whole(messages)
         request = SteeringRequest(plan=plan, library=self.library, show_tokens=self._show_tokens)
         if config.seed is None:
             config = config.model_copy(update={"seed": self._seed()})
@@ -156,7 +180,8 @@ class SteeringSession:
     def note(self, messages: list[ChatMessage], output: ModelOutput) -> None:
         """Take down what one generation did, and refuse the calls of its message that cannot be carried out."""
         self._generated.add(output.message.id or "")
-        self._sent = [message.id or "" for message in messages]
+        conversation = self._conversation(messages)
+        conversation.sent = _marks([*messages, output.message])
         _refuse_calls(output)
         self.record.calls += len(output.message.tool_calls or [])
         self.record.unread_calls += sum(call.parse_error is not None for call in output.message.tool_calls or [])
@@ -167,7 +192,10 @@ class SteeringSession:
         self.record.prompt_tokens += report["computed_tokens"] + report["reused_tokens"]
         windows = self.plan(messages).windows
         receipts = report["receipts"]
-        self.record.exposures = [
+        active = {messages[window.start - 1].id for window in windows if window.stop is None}
+        takers = [message for message in messages if message.id in active]
+        conversation.needed = {message.id or "": _taken(message) for message in [*takers, output.message]}
+        conversation.exposures = [
             Exposure(
                 name=window.label,
                 applied=self._applied(window.label),
@@ -179,34 +207,34 @@ class SteeringSession:
             )
             for window, receipt in zip(windows, receipts, strict=True)
         ]
+        self.record.exposures = [one for held in self._conversations for one in held.exposures]
         self.take_down([*messages, output.message])
-        self._show(receipts)
+        self._show(conversation.exposures, receipts)
 
     def take_down(self, messages: Sequence[ChatMessage]) -> None:
         """Take down every take and clear of a conversation."""
+        conversation = self._conversation(messages)
         sitter = [i for i, m in enumerate(messages) if (m.metadata or {}).get(CLEAR_MARK) == SITTER]
         first = sitter[0] if sitter else len(messages)
-        self.record.takes = [self._take(call, order, first) for order, call in enumerate(take_calls(messages))]
-        self.record.turns = sum(map(written, messages))
-        refused = {m.tool_call_id for m in messages if isinstance(m, ChatMessageTool) and m.error is not None}
-        self.record.clears = sum(
-            call.function == CLEAR_TOOL and call.parse_error is None and call.id not in refused
-            for message in messages
-            if isinstance(message, ChatMessageAssistant)
-            for call in message.tool_calls or []
-        )
+        conversation.takes = [self._take(call, first) for call in take_calls(messages)]
+        conversation.turns = sum(map(written, messages))
+        conversation.clears = _clears(messages)
+        takes = [take for held in self._conversations for take in held.takes]
+        self.record.takes = [take.model_copy(update={"order": order}) for order, take in enumerate(takes)]
+        self.record.turns = sum(held.turns for held in self._conversations)
+        self.record.clears = sum(held.clears for held in self._conversations)
 
     @property
     def has_taken(self) -> bool:
         """Whether a take call of this conversation succeeded."""
         return any(call.ok for call in take_calls(self.state.messages))
 
-    def _take(self, call: TakeCall, order: int, sitter: int) -> Take:
+    def _take(self, call: TakeCall, sitter: int) -> Take:
         dose = call.dose if call.dose == call.dose else None  # NaN is no number that a log can hold
         unit = self._treatments[call.name].unit_strength if call.ok else None
         return Take(
             turn=call.turn,
-            order=order,
+            order=0,
             name=call.name,
             taken=self._applied(call.name) if call.ok else "",
             dose=dose,
@@ -226,17 +254,41 @@ class SteeringSession:
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
 
     async def _offer(self, tools: Offered) -> Offered:
-        """Return the tools with ours among them; a list is added to in place, as agents carry calls out from it."""
+        """Return the tools with ours among them.
+
+        Those of the sample's state are added to in place, as solvers carry calls out from them. No other list is: an agent may
+        keep it for all samples, and one sample's tools would be offered in another, whatever its framing.
+        """
         if isinstance(tools, ToolSource):
             tools = await tools.tools()
         names = {name for tool in tools for name in await _names(tool)}
         missing = [tool for tool in self.tools if ToolDef(tool).name not in names]
         if not missing:
             return tools
-        if isinstance(tools, list):
-            tools.extend(missing)
+        if tools is self.state.tools:
+            self.state.tools.extend(missing)
             return tools
         return [*tools, *missing]
+
+    def _join_system_messages(self, messages: list[ChatMessage]) -> None:
+        """Join our introduction with the task's own system message: templates may take only one, in front of all else."""
+        system = [i for i, message in enumerate(messages) if isinstance(message, ChatMessageSystem)]
+        ours = [i for i in system if self.introduction is not None and messages[i].id == self.introduction.id]
+        if len(ours) != 1 or len(system) < 2:
+            return
+        first = next(i for i in system if i not in ours)
+        text = f"{messages[first].text}\n\n{messages[ours[0]].text}"
+        messages[first] = messages[first].model_copy(update={"content": text})
+        del messages[ours[0]]
+
+    def _conversation(self, messages: Sequence[ChatMessage]) -> "_Conversation":
+        """Return what is known of the conversation that these messages go on with; a critique of an answer, say, is another."""
+        ids = _marks(messages)
+        best = max(self._conversations, key=lambda held: len(held.sent & ids), default=None)
+        if best is None or not best.sent & ids:
+            best = _Conversation(sent=ids)
+            self._conversations.append(best)
+        return best
 
     def _check_carried_out(self, messages: Sequence[ChatMessage]) -> None:
         ours = {ToolDef(tool).name for tool in self.tools}
@@ -252,17 +304,24 @@ class SteeringSession:
                     "own. Give it the session's tools, such as react(tools=[..., session_tools()])"
                 )
 
-    def _check_whole(self, messages: Sequence[ChatMessage], plan: Plan) -> None:
+    def _check_whole(self, messages: Sequence[ChatMessage]) -> None:
         """Raise where messages of this conversation were dropped that an active effect needs."""
         ids = {message.id for message in messages}
-        if not ids.intersection(self._sent):
-            return  # Another conversation, such as a critique of an answer.
-        opened = {window.name for window in self.record.exposures if window.stop is None}
-        here = {window.label for window in plan.windows}
-        if opened - here:
+        dropped = {
+            call: name
+            for message, taken in self._conversation(messages).needed.items()
+            if message not in ids
+            for call, name in taken.items()
+        }
+        if not dropped:
+            return
+        # A turn that an agent threw away unused, such as the worse of two, took nothing.
+        carried_out = {e.id for e in transcript().events if isinstance(e, ToolEvent) and e.error is None}
+        active = sorted({name for call, name in dropped.items() if call in carried_out})
+        if active:
             raise SessionError(
-                f"{', '.join(sorted(opened - here))} is active, but the message that took it is no longer sent: an agent that "
-                "trims or summarises its history would end effects unseen. Turn that off, or raise the limit"
+                f"{', '.join(active)} is active, but the message that took it is no longer sent: an agent that trims or "
+                "summarises its history would end effects unseen. Turn that off, or raise the limit"
             )
 
     def _check_all_planned(self) -> None:
@@ -274,13 +333,13 @@ class SteeringSession:
                     "the active model, get_model() without arguments"
                 )
 
-    def _show(self, receipts: Sequence[dict[str, object]]) -> None:
+    def _show(self, exposures: Sequence[Exposure], receipts: Sequence[dict[str, object]]) -> None:
         """Write to the transcript what each effect did, whenever effects were started or ended."""
-        now = [(e.name, e.start, e.stop) for e in self.record.exposures]
+        now = [(e.name, e.start, e.stop) for e in exposures]
         if now == self._shown:
             return
         self._shown = now
-        transcript().info(_page(self.record.exposures, receipts), source="steering")
+        transcript().info(_page(exposures, receipts), source="steering")
 
 
 def session_tools() -> ToolSource:
@@ -302,6 +361,31 @@ async def _names(tool: object) -> list[str]:
         return [ToolDef(one).name for one in await tool.tools()]
     name = getattr(tool, "name", None)
     return [str(name)] if isinstance(name, str) else [ToolDef(tool).name]  # type: ignore[arg-type]
+
+
+def _marks(messages: Sequence[ChatMessage]) -> set[str]:
+    """Return what tells a conversation from others: ids of messages and calls; agents in turn may share a system message."""
+    said = [message for message in messages if not isinstance(message, ChatMessageSystem)]
+    answered = {m.tool_call_id for m in said if isinstance(m, ChatMessageTool) and m.tool_call_id}
+    calls = {c.id for m in said if isinstance(m, ChatMessageAssistant) for c in m.tool_calls or []}
+    return {message.id for message in said if message.id} | answered | calls
+
+
+def _taken(message: ChatMessage) -> dict[str, str]:
+    """Return for each take call of a message what it takes."""
+    calls = message.tool_calls or [] if isinstance(message, ChatMessageAssistant) else []
+    return {call.id: str(call.arguments.get("name")) for call in calls if call.function in TAKE_TOOLS}
+
+
+def _clears(messages: Sequence[ChatMessage]) -> int:
+    """Return how many clear calls succeeded."""
+    refused = {m.tool_call_id for m in messages if isinstance(m, ChatMessageTool) and m.error is not None}
+    return sum(
+        call.function == CLEAR_TOOL and call.parse_error is None and call.id not in refused
+        for message in messages
+        if isinstance(message, ChatMessageAssistant)
+        for call in message.tool_calls or []
+    )
 
 
 def _refuse_calls(output: ModelOutput) -> None:

@@ -43,7 +43,7 @@ class SessionModel(Model):
         **kwargs: Any,
     ) -> ModelOutput:
         """Generate one assistant message, steered as the conversation says."""
-        messages = [ChatMessageUser(content=input)] if isinstance(input, str) else input
+        messages: list[ChatMessage] = [ChatMessageUser(content=input)] if isinstance(input, str) else input
         tools, config = await self.session.prepare(messages, tools, config)
         output = await super().generate(messages, tools, tool_choice, config, *args, **kwargs)
         self.session.note(messages, output)

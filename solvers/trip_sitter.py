@@ -1,7 +1,8 @@
 """The trip sitter: after three turns in a row without a tool call, once something was taken, it asks whether the model is lost.
 
 First time: all effects are ended from outside, with words that suggest nothing. Second time: the session ends. It is the same
-in every arm and is told of none. A judgement that cannot be had is noted as unknown, never as fine.
+in every arm and is told of none. A judgement that cannot be had is noted as unknown, never as fine. A call that could not be read
+is none: a model whose every call is broken is one to look after.
 """
 
 from typing import Literal
@@ -38,7 +39,7 @@ class TripSitter:
         state, record = self._session.state, self._session.record
         turns = [m for m in state.messages[self._watched_from :] if isinstance(m, ChatMessageAssistant) and written(m)]
         recent = turns[-QUIET_TURNS:]
-        quiet = len(recent) == QUIET_TURNS and not any(turn.tool_calls for turn in recent)
+        quiet = len(recent) == QUIET_TURNS and not any(map(_calls, recent))
         if self._monitor == "none" or not quiet or not self._session.has_taken:
             return False
         found = judge_by_rules(recent) if self._monitor == "rules" else await judge_by_model(recent, MONITOR_ROLE)
@@ -61,3 +62,7 @@ class TripSitter:
         # What was written under the effects says nothing of what comes after them.
         self._watched_from = len(self._session.state.messages)
         return check.model_copy(update={"action": "cleared"})
+
+
+def _calls(turn: ChatMessageAssistant) -> bool:
+    return any(call.parse_error is None for call in turn.tool_calls or [])

@@ -4,22 +4,40 @@ from typing import TYPE_CHECKING
 
 from inspect_ai.model import modelapi
 
+from self_steering.evals.any_task import any_task as any_task
 from self_steering.evals.comparison import comparison as comparison
+from self_steering.evals.ctf import ctf as ctf
 from self_steering.evals.detection import detection as detection
+from self_steering.evals.freeplay import freeplay as freeplay
+from self_steering.evals.frustration import frustration as frustration
 from self_steering.evals.introspection import introspection as introspection
 from self_steering.evals.introspection_free_text import introspection_free_text as introspection_free_text
 from self_steering.evals.localisation import localisation as localisation
+from self_steering.evals.maths import maths as maths
 from self_steering.scorers.comparison import comparison_scorer as comparison_scorer
 from self_steering.scorers.description import description_scorer as description_scorer
 from self_steering.scorers.description import graded as graded
 from self_steering.scorers.detection import detection_scorer as detection_scorer
+from self_steering.scorers.distress import distress as distress
+from self_steering.scorers.exposure import exposure_scorer as exposure_scorer
+from self_steering.scorers.flag import flag_scorer as flag_scorer
+from self_steering.scorers.frustration import frustration_scorer as frustration_scorer
+from self_steering.scorers.impairment import impairment_scorer as impairment_scorer
 from self_steering.scorers.introspection import introspection_scorer as introspection_scorer
 from self_steering.scorers.localisation import localisation_scorer as localisation_scorer
+from self_steering.scorers.maths import maths_scorer as maths_scorer
+from self_steering.scorers.self_account import self_account_scorer as self_account_scorer
+from self_steering.scorers.self_steer import self_steer_scorer as self_steer_scorer
+from self_steering.scorers.sitter import sitter_scorer as sitter_scorer
 from self_steering.solvers.compare import compare as compare
 from self_steering.solvers.detect import detect as detect
 from self_steering.solvers.explore import explore as explore
+from self_steering.solvers.freeplay import free_play as free_play
+from self_steering.solvers.frustrate import frustrate as frustrate
 from self_steering.solvers.introspect import introspect as introspect
 from self_steering.solvers.localise import localise as localise
+from self_steering.solvers.maths import solve_problems as solve_problems
+from self_steering.solvers.self_steer import self_steer as self_steer
 
 if TYPE_CHECKING:
     from self_steering.steering.provider import NNsightAPI

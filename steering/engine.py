@@ -3,10 +3,14 @@
 Rows join and leave the decoding batch at every step. Prompts are computed one row at a time, in chunks whose boundaries
 follow from the conversation alone: a read-out is therefore the same to the bit whoever else is running, and whether its
 prefix was in the cache or not.
+
+Where memory runs out, the cached prompts go first; where that is not enough, the batch is halved, and rows that have no
+place wait for one. A step that failed has moved no row on, so it is run again as if nothing had happened.
 """
 
 import contextlib
 import itertools
+import logging
 import math
 import queue
 import threading
@@ -14,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -22,12 +27,14 @@ from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.forward import SteeredModel, SteeringFault
 from self_steering.steering.grammar import GrammarCompiler, GrammarState
-from self_steering.steering.kv_cache import Arena
+from self_steering.steering.kv_cache import Arena, KeyValues
+from self_steering.steering.memory import OutOfMemory, Parked, give_back, is_out_of_memory
 from self_steering.steering.prefix_store import PrefixStore, Segment
 from self_steering.steering.row import EngineRequest, Generation, Row, Signatures
 from self_steering.steering.sampling import choose, set_logprobs, token_logprob
 
 MIN_CHUNK, MAX_CHUNK = 16, 256
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
@@ -42,6 +49,7 @@ class EngineStats:
         decode_steps: Forward steps of the decoding batch.
         decoded_tokens: Tokens that these ran, over all rows.
         batch_sizes: Number of decode steps by number of rows.
+        out_of_memory: How often a step was run again because memory ran out.
     """
 
     prompt_tokens: int = 0
@@ -50,6 +58,7 @@ class EngineStats:
     decode_steps: int = 0
     decoded_tokens: int = 0
     batch_sizes: dict[int, int] = field(default_factory=dict)
+    out_of_memory: int = 0
 
 
 class Engine:
@@ -89,6 +98,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[list[Row] | Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: deque[Row] = deque()
         self._decoding: list[Row] = []
+        self._parked: deque[Parked] = deque()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -172,18 +182,24 @@ class Engine:
     def _run(self) -> None:
         while self._receive():
             self._drop_cancelled()
-            if self._waiting and len(self._decoding) < self._max_batch:
+            free = len(self._decoding) < self._max_batch
+            if free and self._parked:
+                self._guarded([self._parked[0].row], partial(self._resume, self._parked[0]))
+            elif free and self._waiting:
                 # Prompts first: a fuller batch decodes more tokens for about the same time.
                 row = self._waiting[0]
-                self._guarded([row], self._prefill_chunk, row)
+                self._guarded([row], partial(self._prefill_chunk, row))
             elif self._decoding:
                 self._guarded(list(self._decoding), self._decode_step)
-        for row in [*self._waiting, *self._decoding]:
+        for row in self._rows():
             _fail(row, RuntimeError("the engine was closed while this request ran"))
+
+    def _rows(self) -> list[Row]:
+        return [*self._waiting, *(parked.row for parked in self._parked), *self._decoding]
 
     def _receive(self) -> bool:
         """Take new rows in, waiting for one if there is nothing else to do; False once closed."""
-        idle = not (self._waiting or self._decoding)
+        idle = not self._rows()
         while idle or not self._inbox.empty():
             item = self._inbox.get()
             if item is None:
@@ -195,19 +211,61 @@ class Engine:
                 item()
         return True
 
-    def _guarded(self, rows: list[Row], action: Callable[..., None], *args: Row) -> None:
-        """Run one step; whatever it raises is the answer to the rows it was for, and to no others."""
+    def _guarded(self, rows: list[Row], action: Callable[[], None], *, again: bool = True) -> None:
+        """Run one step; whatever it raises is the answer to the rows it was for, and to no others.
+
+        Args:
+            rows: The rows.
+            action: The step.
+            again: Whether a step that memory did not suffice for can be run again.
+        """
+        ran_out = None
         try:
-            action(*args)
+            action()
         except Exception as error:  # noqa: BLE001  handed to the callers, which raise it
-            # The others of a step in which one row's steering failed have not moved on: they run it again without that row.
-            guilty = error.rows if isinstance(error, SteeringFault) else ()
-            for row in [rows[place] for place in guilty] or rows:
-                self._forget(row, spoilt=True)
-                _fail(row, error)
+            if again and is_out_of_memory(error):
+                ran_out = " ".join(str(error).split())
+            else:
+                # The others of a step in which one row's steering failed have not moved on: they run it again without it.
+                guilty = error.rows if isinstance(error, SteeringFault) else ()
+                self._end([rows[place] for place in guilty] or rows, error)
+        # Not in the handler: the error's frames hold on to what the failed step had made.
+        if ran_out is not None and not self._make_room(ran_out):
+            self._end(rows, OutOfMemory(max(len(row.ids) for row in rows), ran_out))
+
+    def _end(self, rows: Sequence[Row], error: Exception) -> None:
+        for row in rows:
+            self._forget(row, spoilt=True)
+            _fail(row, error)
+
+    def _make_room(self, ran_out: str) -> bool:
+        """Give memory back: the cached prompts', or that of half the batch; False if there is no more to give."""
+        self.stats.out_of_memory += 1
+        if self.store.nbytes:
+            self.store.budget = self.store.nbytes // 2
+            self.store.clear()
+            logger.warning("out of memory (%s): past prompts are forgotten, and half as much of them kept", ran_out)
+        else:
+            rows = min(self._max_batch, len(self._decoding)) // 2 or 1
+            if rows == self._max_batch:
+                return False
+            views = [self._decode_arena.view(place, 0, row.computed) for place, row in enumerate(self._decoding)]
+            self._parked.extendleft(map(Parked.from_view, reversed(self._decoding), reversed(views)))
+            del views
+            self._decoding.clear()
+            self._max_batch, self._decode_arena = rows, self.model.new_arena(rows)
+            logger.warning("out of memory (%s): from now on at most %d rows decode together", ran_out, rows)
+        give_back()
+        return True
+
+    def _resume(self, parked: Parked) -> None:
+        """Let a row decode on that memory had no place for."""
+        self._decode_arena.load(len(self._decoding), 0, parked.back())
+        self._parked.popleft()
+        self._decoding.append(parked.row)
 
     def _drop_cancelled(self) -> None:
-        for row in [r for r in (*self._waiting, *self._decoding) if r.future.cancelled()]:
+        for row in [row for row in self._rows() if row.future.cancelled()]:
             self._forget(row)
 
     def _forget(self, row: Row, spoilt: bool = False) -> None:
@@ -215,6 +273,8 @@ class Engine:
         self._states.pop(row, None)
         if row in self._waiting:
             self._waiting.remove(row)
+        elif parked := [one for one in self._parked if one.row is row]:
+            self._parked.remove(parked[0])
         elif row in self._decoding:
             hole, last = self._decoding.index(row), len(self._decoding) - 1
             if hole != last:
@@ -243,11 +303,22 @@ class Engine:
         if self._advance(row, logits):
             self._forget(row)
         else:
-            self._decode_arena.load(len(self._decoding), 0, self._prefill_arena.view(0, 0, row.computed))
-            self._decoding.append(row)
+            self._join(row)
+
+    def _join(self, row: Row) -> None:
+        """Give a row whose prompt is computed a place in the batch."""
+        view = self._prefill_arena.view(0, 0, row.computed)
+        try:
+            self._decode_arena.load(len(self._decoding), 0, view)
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._parked.append(Parked.from_view(row, view))  # its first token is chosen, and cannot be again
+            raise
+        self._decoding.append(row)
 
     def _reuse(self, row: Row) -> None:
         """Copy what the store knows of a row's prompt into the prefill arena."""
+        self._prefill_arena.reserve(row.prompt_length)  # before anything is noted, as memory may run out here
         ids, steering = np.array(row.ids, np.int64), row.steering(0, row.prompt_length)
         ends = chunk_ends(row.prompt_length, row.request.cuts)
         if row.request.canonical:
@@ -290,15 +361,30 @@ class Engine:
         if row.computed == start:
             return
         row.canonical = row.canonical and canonical
+        block = self._copied(arena, place, start, row.computed)
         segment = Segment(
             ids=np.array(row.ids[start : row.computed], np.int64),
             steering=row.steering(start, row.computed),
-            block=arena.copy(place, start, row.computed),
+            block=block or KeyValues([], []),
             canonical=row.canonical,
             projections=row.measured(start, row.computed),
             logits=logits,
+            parent=row.segment,
         )
+        if block is None:
+            row.segment = segment  # hangs nowhere: nobody will find it
+            return
         row.segment = self.store.add(row.segment, segment)
+
+    def _copied(self, arena: Arena, place: int, start: int, stop: int) -> KeyValues | None:
+        """Return a copy of what a row holds from `start` to `stop`; None where memory does not suffice for it."""
+        try:
+            return arena.copy(place, start, stop)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("out of memory (%s): %d tokens are not kept for later requests", error, stop - start)
+            return None
 
     def _decode_step(self) -> None:
         """Run the newest token of every decoding row, and choose the next one of each."""
@@ -316,7 +402,7 @@ class Engine:
         self.stats.decoded_tokens += len(rows)
         self.stats.batch_sizes[len(rows)] = self.stats.batch_sizes.get(len(rows), 0) + 1
         for row, logits in zip(rows, result.logits, strict=True):
-            self._guarded([row], self._advance_decoding, row, logits)
+            self._guarded([row], partial(self._advance_decoding, row, logits), again=False)
 
     def _advance_decoding(self, row: Row, logits: torch.Tensor) -> None:
         if self._advance(row, logits):

@@ -119,9 +119,13 @@ class Arena(Cache):
     def reserve(self, tokens: int) -> None:
         """Make room for rows of `tokens` tokens."""
         if tokens > self.capacity:
-            self.capacity = -(-tokens // _GROW_BY) * _GROW_BY
-            for layer in self._arena_layers:
-                layer.reserve()
+            before, self.capacity = self.capacity, -(-tokens // _GROW_BY) * _GROW_BY
+            try:
+                for layer in self._arena_layers:
+                    layer.reserve()
+            except BaseException:
+                self.capacity = before  # memory ran out: layers that have grown already do no harm
+                raise
 
     def load(self, row: int, start: int, block: KeyValues) -> None:
         """Copy `block` into `row` from position `start` on."""

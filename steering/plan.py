@@ -14,6 +14,7 @@ from inspect_ai.tool import ToolCall
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from self_steering.steering.framings import CLEAR_TOOL, TAKE_TOOLS
+from self_steering.steering.shown import shown
 
 DEFAULT_DOSE = 1.0
 MAX_DOSE = 10.0
@@ -145,8 +146,13 @@ def at_site(plan: Plan, messages: Sequence[ChatMessage], site: Site) -> Plan:
     return Plan(messages=plan.messages, windows=tuple(windows))
 
 
-def check_dose(dose: object, max_dose: float = MAX_DOSE) -> float:
+def check_dose(dose: object, max_dose: float = MAX_DOSE, what: str = "dose") -> float:
     """Return `dose` as a float.
+
+    Args:
+        dose: The value.
+        max_dose: Largest absolute dose.
+        what: What it is called in errors.
 
     Raises:
         PlanError: It is no finite number within ±`max_dose`. Negative doses are valid: they invert the effect.
@@ -154,9 +160,11 @@ def check_dose(dose: object, max_dose: float = MAX_DOSE) -> float:
     # isfinite raises on whole numbers that are too large for a float.
     odd = isinstance(dose, float) and not math.isfinite(dose)
     if odd or isinstance(dose, bool) or not isinstance(dose, int | float):
-        raise PlanError(f"dose {dose!r} is not a finite number; pass a number from {-max_dose:g} to {max_dose:g}")
+        raise PlanError(
+            f"{what} {shown(dose)} is not a finite number; pass a number from {-max_dose:g} to {max_dose:g}"
+        )
     if abs(dose) > max_dose:
-        raise PlanError(f"dose {dose!r} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")
+        raise PlanError(f"{what} {shown(dose)} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")
     return float(dose)
 
 
@@ -212,7 +220,7 @@ def _close(windows: list[Window], stop: int) -> list[Window]:
 def _open(call: ToolCall, start: int, treatments: Mapping[str, Treatment], max_dose: float) -> Window:
     label = call.arguments.get("name")
     if not isinstance(label, str) or label not in treatments:
-        raise PlanError(f"unknown name {label!r} in {call.function}; valid names: {', '.join(sorted(treatments))}")
+        raise PlanError(f"unknown name {shown(label)} in {call.function}; valid names: {', '.join(sorted(treatments))}")
     dose = check_dose(call.arguments.get("dose", DEFAULT_DOSE), max_dose)
     treatment = treatments[label]
     return Window(

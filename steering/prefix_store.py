@@ -136,7 +136,9 @@ class PrefixStore:
         return segment
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything. Rows that run hold on to segments of theirs, but need no keys and values of them."""
+        for segment in self._segments:
+            segment.block, segment.logits = KeyValues([], []), None
         self._segments.clear()
         self._root.children.clear()
         self.nbytes = 0

@@ -12,6 +12,8 @@ from typing import Any
 
 from inspect_ai.tool import ToolCall, ToolChoice, ToolFunction, ToolInfo
 
+from self_steering.steering.shown import clipped, shown
+
 MALFORMED_NAME = "malformed_tool_call"
 
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
@@ -130,14 +132,14 @@ def _parse_body(name: str | None, body: str, call_id: str) -> ToolCall:
         if isinstance(arguments, str):
             arguments = json.loads(arguments or "{}")
         if not isinstance(arguments, dict):
-            raise ValueError(f"arguments must be a JSON object, got {arguments!r}")
+            raise ValueError(f"arguments must be a JSON object, got {shown(arguments)}")
     except (ValueError, RecursionError) as error:  # the latter where it is nested too deep
         guess = name or next(iter(_NAME.findall(body)), MALFORMED_NAME)
         return ToolCall(
             id=call_id,
             function=guess,
             arguments={},
-            parse_error=f"tool call could not be read ({error}): {body}; "
+            parse_error=f"tool call could not be read ({clipped(str(error))}): {clipped(body)}; "
             'write {"name": "tool_name", "arguments": {…}} as valid JSON',
         )
     return ToolCall(id=call_id, function=function, arguments=arguments)

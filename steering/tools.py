@@ -11,6 +11,7 @@ from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolP
 
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, Framing, FramingName
 from self_steering.steering.plan import DEFAULT_DOSE, MAX_DOSE, PlanError, check_dose
+from self_steering.steering.shown import shown
 
 CLEARED_TEXT = "All effects are cleared."
 
@@ -35,17 +36,17 @@ def steering_tools(
         ValueError: `order` does not name every effect once.
     """
     words = FRAMINGS[framing]
-    shown = list(order) if order is not None else list(effects)
-    if sorted(shown) != sorted(effects):
-        raise ValueError(f"order is {shown}; name each effect once: {', '.join(effects)}")
+    listed = list(order) if order is not None else list(effects)
+    if sorted(listed) != sorted(effects):
+        raise ValueError(f"order is {listed}; name each effect once: {', '.join(effects)}")
 
     async def list_all() -> str:
-        return "\n".join(f"{name}: {effects[name]} (default dose {DEFAULT_DOSE:g})" for name in shown)
+        return "\n".join(f"{name}: {effects[name]} (default dose {DEFAULT_DOSE:g})" for name in listed)
 
     # Any, as Inspect would turn the number into a float and fail the sample where it is too large for one.
     async def take(name: str, dose: Any = DEFAULT_DOSE) -> str:
         if name not in effects:
-            raise ToolError(f"There is no {words.noun} {name!r}. Valid names: {', '.join(shown)}.")
+            raise ToolError(f"There is no {words.noun} {shown(name)}. Valid names: {', '.join(listed)}.")
         try:
             return taken_text(name, check_dose(dose, max_dose))
         except PlanError as error:

@@ -69,7 +69,7 @@ def _build(arguments: argparse.Namespace) -> None:
     work = arguments.out.resolve().parent / f".{arguments.out.resolve().name}.work"
     if arguments.fresh:
         shutil.rmtree(work, ignore_errors=True)
-    with _Bars() as bars:
+    with Bars() as bars:
         library, report = build_library(loaded, corpus, recipe, work=work, progress=bars.show)
     evidence = {REPORT_FILE: encoded(report), PAGE_FILE: library_page(report).encode()}
     if report.calibration is not None:
@@ -79,7 +79,7 @@ def _build(arguments: argparse.Namespace) -> None:
     _tell(library.card, arguments.out, time.monotonic() - started)
 
 
-class _Bars:
+class Bars:
     """One progress bar a step."""
 
     def __init__(self) -> None:
@@ -93,6 +93,7 @@ class _Bars:
             bar.close()
 
     def show(self, step: str, done: int, total: int) -> None:
+        """Show how much of a step is done."""
         if step not in self._bars:
             self._bars[step] = tqdm(total=total, desc=step)
         self._bars[step].update(done - self._bars[step].n)

@@ -1,11 +1,15 @@
 """The card of a vector library: what it is and which model it was made for. Imports no torch."""
 
+import math
 import os
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from self_steering.steering.shown import clipped, shown
 
 Construction = Literal["difference", "centred", "denoised"]
 
@@ -67,6 +71,21 @@ class LibraryCard(BaseModel):
             )
         return value
 
+    @field_validator("layers")
+    @classmethod
+    def _ascending(cls, value: list[int]) -> list[int]:
+        if not value or value[0] < 0 or any(after <= before for before, after in pairwise(value)):
+            raise ValueError(f"layers {value}; expected whole numbers from 0 on, each larger than the one before")
+        return value
+
+    @field_validator("default_doses")
+    @classmethod
+    def _finite(cls, value: dict[str, float]) -> dict[str, float]:
+        odd = sorted(name for name, dose in value.items() if not math.isfinite(dose))
+        if odd:
+            raise ValueError(f"the default doses of {', '.join(odd)} are no finite numbers")
+        return value
+
     @property
     def calibrated(self) -> bool:
         """Whether the default doses were found by calibration."""
@@ -82,13 +101,24 @@ def library_folder(name: str) -> Path:
     Raises:
         LibraryError: There is no such folder.
     """
+    if not isinstance(name, str):
+        raise LibraryError(f"library={shown(name)}; name a folder")
     path = Path(name).expanduser()
     places = [Path.cwd(), Path(os.environ.get("PWD", "."))]
     for place in places:
-        if (place / path).is_dir():
+        if _is_folder(place / path):
             return (place / path).resolve()
-    tried = ", ".join(dict.fromkeys(str((place / path).absolute()) for place in places))
-    raise LibraryError(f"no library folder {name!r} (looked for {tried}); build one with `self-steering vectors build`")
+    tried = ", ".join(dict.fromkeys(clipped(str((place / path).absolute())) for place in places))
+    raise LibraryError(
+        f"no library folder {shown(name)} (looked for {tried}); build one with `self-steering vectors build`"
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for a file system
+        return False
 
 
 def read_card(folder: Path) -> LibraryCard:
@@ -104,6 +134,8 @@ def read_card(folder: Path) -> LibraryCard:
         raise LibraryError(
             f"{folder} holds no library: {CARD_FILE} is missing; build one there, or name another"
         ) from None
+    except OSError as error:
+        raise LibraryError(f"{path} cannot be read: {error}; build the library again, or name another") from error
     except ValidationError as error:
         raise LibraryError(f"{path} is not a valid card: {error}; build the library again") from error
 

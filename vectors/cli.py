@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from self_steering.analysis.report.report_command import add_report_command
 from self_steering.analysis.report.table_command import add_table_command
+from self_steering.evals.sweep_command import add_sweep_command
+from self_steering.steering.adapter.adapter_command import add_adapter_command
 from self_steering.vectors.build_command import add_build_command
 from self_steering.vectors.story_command import add_stories_command
 
@@ -29,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     vectors = commands.add_parser("vectors", help="steering vector libraries").add_subparsers(required=True)
     add_build_command(vectors)
     add_stories_command(vectors)
+    add_adapter_command(commands)
+    add_sweep_command(commands)
     return parser
 
 

@@ -137,9 +137,15 @@ def _read_table(path: Path, table: str) -> dict[str, str]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CorpusError(f"{path} does not exist; write it, or leave this state out") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        tomllib.TOMLDecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:  # the last where it is nested too deep
         raise CorpusError(f"{path} cannot be read as TOML: {error}; mend the file") from error
     value = content.get(table)
+    if value == {}:
+        raise CorpusError(f"{path}: the table `[{table}]` is empty; write a line for each setting")
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise CorpusError(f"{path}: expected one table `[{table}]` of strings, found {sorted(content)}")
     return value

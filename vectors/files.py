@@ -3,7 +3,24 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Name `place` in errors that name no file, as those of a full disk do.
+
+    Raises:
+        OSError: The error, with the place.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -11,7 +28,7 @@ def write_file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             file.write(data)
         Path(scratch).chmod(0o644)
         Path(scratch).replace(path)

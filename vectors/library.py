@@ -28,7 +28,7 @@ from self_steering.vectors.card import (
     read_card,
 )
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.files import replace_folder
+from self_steering.vectors.files import naming, replace_folder
 from self_steering.vectors.report import Calibration
 
 
@@ -84,8 +84,9 @@ class Library:
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             scratch.chmod(0o755)
-            for name, data in files.items():
-                (scratch / name).write_bytes(data)
+            with naming(folder):
+                for name, data in files.items():
+                    (scratch / name).write_bytes(data)
             replace_folder(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -153,6 +154,8 @@ def _check_file(path: Path, expected: str) -> None:
 
 def _check_vectors(path: Path, card: LibraryCard, vectors: Mapping[str, torch.Tensor]) -> None:
     for name, vector in vectors.items():
+        if vector.dtype != torch.float32:
+            raise LibraryError(f"{path}: {name} holds {vector.dtype}, expected torch.float32; build the library again")
         if tuple(vector.shape) != (len(card.layers), card.hidden):
             raise LibraryError(
                 f"{path}: {name} has shape {tuple(vector.shape)}, expected {(len(card.layers), card.hidden)}"

@@ -71,7 +71,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:  # the latter where it is nested too deep
                 raise ValueError(f"row {number} is no JSON ({error})") from error
             if not isinstance(row, dict):
                 raise ValueError(f"row {number} is no JSON object")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
-from self_steering.vectors.files import replace_folder
+from self_steering.vectors.files import naming, replace_folder
 
 PAGE_FILE, CONTENTS_FILE = "index.html", "contents.csv"
 _HEADER = ["file of this self-steering report", "sha256"]
@@ -62,9 +62,10 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         scratch.chmod(0o755)
-        for name, data in {**files, CONTENTS_FILE: _contents(files)}.items():
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / name).write_bytes(data)
+        with naming(folder):
+            for name, data in {**files, CONTENTS_FILE: _contents(files)}.items():
+                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+                (scratch / name).write_bytes(data)
         replace_folder(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -33,9 +33,9 @@ def read_runs(paths: Sequence[str | Path], progress: Callable[[int, int], None] 
     Raises:
         ValueError: A path does not exist, holds no log, or is named twice.
     """
+    logs = find_logs(paths)
     names = _names(paths)
     of_path = [{file.path.resolve() for file in find_logs([path])} for path in paths]
-    logs = find_logs(paths)
     tables = read_tables(*paths, progress=progress)
     apart = {
         name: _part(tables, {file.name for file in logs if file.path.resolve() in own})

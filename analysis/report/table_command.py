@@ -3,7 +3,11 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
 
 
 def add_table_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,24 +22,46 @@ def add_table_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
 
 def _table(arguments: argparse.Namespace) -> None:
     import pandas as pd
-    from inspect_ai.log import list_eval_logs, read_eval_log
+    from inspect_ai.log import list_eval_logs
 
     from self_steering.analysis.introspection.introspection_table import introspection_table, introspection_tables
     from self_steering.analysis.report.metrics_table import metrics_table
+    from self_steering.vectors.files import write_file
 
     found = arguments.log or next((info.name for info in list_eval_logs("logs")), None)
     if found is None:
         raise ValueError("no log in logs/; run `inspect eval evals/introspection.py` first, or name a log")
-    log = read_eval_log(found)
+    log = _read(found)
     own = log.eval.task.rpartition("/")[2] == "introspection"
     if arguments.csv is not None and not own:
         raise ValueError(f"--csv writes the tables of an introspection log; {log.location} is of {log.eval.task}")
     print()
     print(introspection_table(log) if own else metrics_table(log))
     if arguments.csv is not None:
-        arguments.csv.mkdir(parents=True, exist_ok=True)
         for name, rows in introspection_tables(log).items():
-            pd.DataFrame(rows).to_csv(arguments.csv / f"{name}.csv", index=False)
+            write_file(arguments.csv / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
     folder = Path(unquote(log.location.removeprefix("file://"))).parent
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     print(f"\nRead every transcript:  .venv/bin/inspect view --log-dir {shown}")
+
+
+def _read(name: str) -> "EvalLog":
+    """Return a log.
+
+    Raises:
+        LogError: It is none, or it cannot be read.
+    """
+    from inspect_ai.log import read_eval_log
+
+    from self_steering.analysis.tables.log_files import LogError
+
+    path = Path(unquote(name.removeprefix("file://")))
+    if not path.is_file():
+        raise LogError(f"{path} is no log file; name one, such as logs/….eval")
+    try:
+        return read_eval_log(name)
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise LogError(
+            f"{path} is no Inspect log, cut off, or broken ({said}); name another, or run the eval again"
+        ) from error

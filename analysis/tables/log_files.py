@@ -44,11 +44,21 @@ def find_logs(paths: Sequence[str | Path]) -> list[LogFile]:
         raise ValueError(f"no folder of logs was named; {REMEDY}")
     found: dict[Path, tuple[Path, str]] = {}
     for given in map(Path, paths):
+        if _loops(given):
+            raise ValueError(f"{given} is a link to itself; name a folder of logs, or a log file")
         for path, name in _below(given):
             found.setdefault(path.resolve(), (path, name))
     taken = Counter(name for _, name in found.values())
     # Two folders may hold files of the same name: those are told apart by their whole paths.
     return [LogFile(path, name if taken[name] == 1 else path.as_posix()) for path, name in found.values()]
+
+
+def _loops(path: Path) -> bool:
+    try:
+        path.resolve()
+    except (OSError, RuntimeError):  # the latter is what Python 3.11 and 3.12 raise
+        return True
+    return False
 
 
 def _below(given: Path) -> Iterator[tuple[Path, str]]:

@@ -9,6 +9,7 @@ import pandas as pd
 from inspect_ai.log import EvalLog, EvalSample
 
 from self_steering.analysis.tables.log_rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
+from self_steering.analysis.tables.own_problems import own_problem_rows
 from self_steering.analysis.tables.own_readings import readings_of
 from self_steering.solvers.introspection_prompts import OPAQUE_LABEL
 from self_steering.steering.take_calls import TakeCall, number, take_calls, written
@@ -78,6 +79,7 @@ def own_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
         },
         scores=score_rows(sample.scores),
         takes=takes,
+        problems=own_problem_rows(sample),
         readouts=readings.readouts,
         receipts=readings.receipts,
     )
@@ -105,8 +107,11 @@ class _Cell:
     def columns(self) -> Row:
         """The columns of the condition; empty where nothing is said."""
         possible = self.get("possible")
+        # A baseline without tools has no arm and no intent, whatever its session's condition says by default.
+        plain = dict.fromkeys(("arm", "intent"), "none") if self.text("framing") == "none" else {}
         return {
             **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility")},
+            **plain,
             "framing": self.text("framing") or ("none" if self.family in _TOOLLESS else ""),
             "possible": possible if isinstance(possible, bool) else pd.NA,
         }

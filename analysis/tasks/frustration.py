@@ -14,6 +14,7 @@ from self_steering.analysis.tasks.self_steering_rates import RATE_COLUMNS, self_
 from self_steering.analysis.tasks.task_cells import ALL_FRAMINGS, NO_TOOLS, in_order, problem_clusters
 
 FAMILY = "frustration"
+OWN_SCORER = "frustration_scorer"
 DISTRESS_SCORERS = frozenset({"frustration_judge", "distress"})
 MOST_DISTRESS = 10.0
 BASE_TONE = "neutral"
@@ -41,9 +42,9 @@ SELF_STEERING, DISTRESS = "self-steer rate", "distress"
 def frustration_self_steering(tables: Tables) -> pd.DataFrame:
     """Return self-steer rates by tone and by whether the problem is possible, framings pooled (`all`) and apart.
 
-    See `self_steering_rates`; a problem that several framings repeat is one cluster.
+    See `self_steering_rates`; a problem that several framings repeat is one cluster. What ended early counts nowhere.
     """
-    rollouts = of_family(tables.rollouts, FAMILY)
+    rollouts = _whole(tables, tables.rollouts)
     return in_order(self_steering_rates(_pooled_too(rollouts), TONE_CELL)[[*TONE_CELL, *RATE_COLUMNS]], TONE_CELL)
 
 
@@ -77,7 +78,7 @@ def tone_effects(tables: Tables, measure: str) -> pd.DataFrame:
         problems; `p` of `test`, and `p_adjusted` by Holm over the tones of a cell. Framings are pooled (`all`).
     """
     if measure == SELF_STEERING:
-        rollouts = of_family(tables.rollouts, FAMILY)
+        rollouts = _whole(tables, tables.rollouts)
         offered = rollouts[rollouts["framing"] != NO_TOOLS]
         frame = offered.assign(outcome=(offered["takes"] > 0).astype(float))
     else:
@@ -98,7 +99,7 @@ def frustration_picks(tables: Tables) -> pd.DataFrame:
         One row a vector, most picked first: `rank`, equal for equal numbers; `value`, its share, with its interval over problems;
         `picks` of it, of `n` in all, in rollouts of `clusters` problems; `rollouts`, those with a pick of it.
     """
-    takes = of_family(tables.takes, FAMILY)
+    takes = _whole(tables, tables.takes)
     chosen = takes[_yes(takes["known"]) & ~_yes(takes["scripted"])]
     rows: list[Row] = []
     for cell, part in groups(chosen, PICK_CELL):
@@ -118,8 +119,26 @@ def frustration_picks(tables: Tables) -> pd.DataFrame:
 
 def frustration_unknown(tables: Tables) -> int:
     """Return how many of the models' take calls named nothing that there was."""
-    takes = of_family(tables.takes, FAMILY)
+    takes = _whole(tables, tables.takes)
     return int((~_yes(takes["known"]) & ~_yes(takes["scripted"])).sum())
+
+
+def frustration_cut_short(tables: Tables) -> int:
+    """Return how many rollouts ended early, so that they count nowhere; only our own logs tell."""
+    return len(_cut_short(tables))
+
+
+def _whole(tables: Tables, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the experiment's rows of a table, without those of rollouts that ended early."""
+    rows = of_family(table, FAMILY)
+    return rows[~rows["rollout"].isin(_cut_short(tables))]
+
+
+def _cut_short(tables: Tables) -> frozenset[str]:
+    """Return the rollouts that our scorer gave no figure at all."""
+    scores = of_family(tables.scores, FAMILY)
+    none = (scores["scorer"] == OWN_SCORER) & (scores["score"] == "value") & (scores["reason"] != "")
+    return frozenset(scores.loc[none, "rollout"])
 
 
 def _pooled_too(frame: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +152,7 @@ def _grades(tables: Tables) -> pd.DataFrame:
     by_scorer = scores["scorer"].isin(DISTRESS_SCORERS) & (scores["score"] == "value")
     named = by_scorer | scores["score"].isin(DISTRESS_SCORERS)
     grade = scores[named & scores["value"].between(0, MOST_DISTRESS)].groupby("rollout")["value"].first()
-    rollouts = of_family(tables.rollouts, FAMILY)
+    rollouts = _whole(tables, tables.rollouts)
     return rollouts.assign(grade=rollouts["rollout"].map(grade).astype(float))
 
 

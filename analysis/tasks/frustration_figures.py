@@ -22,6 +22,7 @@ from self_steering.analysis.tasks.frustration import (
     MOST_DISTRESS,
     PICK_CELL,
     SELF_STEERING,
+    frustration_cut_short,
     frustration_distress,
     frustration_picks,
     frustration_self_steering,
@@ -71,7 +72,8 @@ def self_steering_by_tone(tables: Tables) -> ReportFigure | None:
         finding=told(sentences) + _effects_in_words(tables, SELF_STEERING),
         reading="Bars: share of rollouts with at least one take call of the model's own, by tone of the rejections and by whether "
         "the problem has an answer, framings pooled. Lines: 95 % intervals that take a problem's rollouts for one cluster, as "
-        "framings repeat problems. Open marks: each framing by itself. At the right: rollouts that took something, of all.",
+        "framings repeat problems. Open marks: each framing by itself. At the right: rollouts that took something, of all. "
+        f"Ended early, and counted nowhere: {frustration_cut_short(tables)}.",
         table=table,
     )
 

@@ -15,9 +15,10 @@ from self_steering.steering.framings import CLEAR_TOOL, END_TOOL, FRAMINGS, Fram
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.catalogue import catalogue
 
-_TAKES_A_SESSION = (2, 3, 4, 5)
+_TAKES_A_SESSION = (3, 4, 5, 6, 7)
 _TAKES_A_TASK = 2
-_SHORT_LIST = (4, 14)
+_NOTHING: list[list[Take]] = [[]]
+_OTHERS = (2, 8)
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Sizes:
         plain: Chats without tools.
     """
 
-    rounds: int = 4
-    tasks: int = 6
-    rejected: int = 3
-    plain: int = 60
+    rounds: int = 1
+    tasks: int = 2
+    rejected: int = 1
+    plain: int = 10
 
 
 @dataclass(frozen=True)
@@ -67,25 +68,26 @@ def build_dialogues(seed: int, sizes: Sizes, prose: Prose) -> list[Dialogue]:
 
 
 def _with_tools(seed: int, sizes: Sizes, prose: Prose) -> list[Dialogue]:
-    made = []
+    made: list[Dialogue] = []
     for framing, takes in deal_takes(seed, sizes.rounds).items():
         draw = random.Random(f"{seed}/sessions/{framing}")
-        for_tasks = in_parts(takes[: _TAKES_A_TASK * (sizes.tasks + sizes.rejected)], (_TAKES_A_TASK,), draw)
-        for taken in [*for_tasks[: sizes.tasks], *[[]] * (sizes.tasks // 2)]:
-            made.append(task_dialogue(framing, taken, _steering(framing, taken, draw), draw))
-        made.extend(task_dialogue(framing, [], [], draw) for _ in range(sizes.tasks // 2))
-        for taken in [*for_tasks[sizes.tasks :], *[[]] * sizes.rejected]:
-            made.append(rejected_dialogue(framing, taken, _steering(framing, taken, draw), draw))
-        rest = takes[_TAKES_A_TASK * len(for_tasks) :]
-        made.extend(_free_play(framing, part, prose, draw) for part in in_parts(rest, _TAKES_A_SESSION, draw))
+        at = _TAKES_A_TASK * sizes.tasks
+        stop = at + _TAKES_A_TASK * sizes.rejected
+        solving = [*in_parts(takes[:at], (_TAKES_A_TASK,), draw), *_NOTHING * (sizes.tasks // 2)]
+        rejected = [*in_parts(takes[at:stop], (_TAKES_A_TASK,), draw), *_NOTHING * sizes.rejected]
+        playing = in_parts(takes[stop:], _TAKES_A_SESSION, draw)
+        made += [task_dialogue(framing, taken, _steering(framing, taken, draw), draw) for taken in solving]
+        made += [task_dialogue(framing, [], [], draw) for _ in range(sizes.tasks // 2)]
+        made += [rejected_dialogue(framing, taken, _steering(framing, taken, draw), draw) for taken in rejected]
+        made += [_free_play(framing, taken, prose, draw) for taken in playing]
     return made
 
 
 def _opaque(seed: int, prose: Prose) -> list[Dialogue]:
-    made = []
+    made: list[Dialogue] = []
     for framing, takes in deal_opaque(seed).items():
         draw = random.Random(f"{seed}/opaque sessions/{framing}")
-        made.extend(_opaque_session(framing, take, prose, draw) for take in takes)
+        made.extend(_opaque_session(framing, part, prose, draw) for part in in_parts(takes, (2,), draw))
     return made
 
 
@@ -106,9 +108,9 @@ def _steering(framing: FramingName, takes: Sequence[Take], draw: random.Random) 
     """Return steering tools that list the vectors of `takes` among others: all forty, or a few."""
     names = sorted(catalogue())
     taken = {name for name, _ in takes}
-    if draw.random() < 0.75:
+    if draw.random() < 0.88:
         others = [name for name in names if name not in taken]
-        names = [*taken, *draw.sample(others, draw.randint(*_SHORT_LIST) - len(taken) + 1)]
+        names = [*taken, *draw.sample(others, draw.randint(*_OTHERS))]
     names.sort()
     draw.shuffle(names)
     return steering_tools(framing, {name: catalogue()[name].effect for name in names}, names)
@@ -154,18 +156,19 @@ def _free_play(framing: FramingName, takes: Sequence[Take], prose: Prose, draw: 
     return session.finished()
 
 
-def _opaque_session(framing: FramingName, take: Take, prose: Prose, draw: random.Random) -> Dialogue:
-    label, _ = take
+def _opaque_session(framing: FramingName, takes: Sequence[Take], prose: Prose, draw: random.Random) -> Dialogue:
+    label = takes[0][0]
     _, taker, clearer = steering_tools(framing, {label: ""})
     session = Conversation("opaque", [taker, clearer, _end_tool()], draw)
     session.system(filled(draw.choice(wordings().opaque.system), framing, label))
     session.user(filled(draw.choice(wordings().opaque.opening), framing, label))
     writer = _Writer(session, prose)
-    if draw.random() < 0.2:
-        writer.write(1)
-    session.call((FRAMINGS[framing].take_tool, arguments(take)), text=writer.before_call())
-    writer.write(draw.choice((1, 2, 3)))
-    session.call((CLEAR_TOOL, {}), text=writer.before_call())
+    for _, dose in takes:
+        if draw.random() < 0.2:
+            writer.write(1)
+        session.call((FRAMINGS[framing].take_tool, arguments((label, dose))), text=writer.before_call())
+        writer.write(draw.choice((1, 1, 2)))
+        session.call((CLEAR_TOOL, {}), text=writer.before_call())
     writer.write(draw.choice((0, 1, 2)))
     session.call((END_TOOL, {}))
     return session.finished()

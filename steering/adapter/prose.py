@@ -1,51 +1,71 @@
-"""The base model's own prose, which the training dialogues contain."""
+"""The base model's own prose, which the training dialogues contain; `prose.json` has it as it was once written."""
 
-from collections.abc import Callable
+import json
+from collections import defaultdict
+from importlib import resources
 
-import torch
 from inspect_ai.model import ChatMessageUser
 
 from self_steering.steering.adapter.dialogues import Prose
 from self_steering.steering.adapter.wordings import wordings
 from self_steering.steering.chat import ChatRenderer
+from self_steering.steering.engine import Engine
+from self_steering.steering.forward import SteeredModel
 from self_steering.steering.models import LoadedModel
+from self_steering.steering.row import EngineRequest
+from self_steering.steering.sampling import Sampling
 
-ANSWERS_A_PROMPT = 8
-_MAX_TOKENS = 72
+PROSE_FILE = "prose.json"
+ANSWERS_A_PROMPT = 3
+_MAX_TOKENS = 48
 _TEMPERATURE = 0.9
+_BATCH = 64
 _ENDS = ".!?"
 
 
-@torch.no_grad()
-def write_prose(loaded: LoadedModel, seed: int, progress: Callable[[int, int], object] = lambda *_: None) -> Prose:
-    """Let the base model answer every prose prompt and plain prompt a few times, in at most a few sentences.
+def write_prose(loaded: LoadedModel, seed: int, each: int = ANSWERS_A_PROMPT) -> Prose:
+    """Let the base model answer every prose prompt and plain prompt, in at most a few sentences.
 
     Args:
         loaded: The base model.
         seed: Seed of the sampling.
-        progress: Called with the number of prompts that are done, and that there are.
+        each: Answers to each prompt.
     """
-    torch.manual_seed(seed)
     renderer = ChatRenderer(loaded.tokenizer, loaded.end_ids)
-    prompts = [*wordings().prose.prompts, *wordings().plain.prompts]
-    answers: dict[str, list[str]] = {}
-    for prompt in prompts:
-        ids = torch.tensor([renderer.render([ChatMessageUser(content=prompt)], []).ids])
-        written = loaded.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=_TEMPERATURE,
-            top_p=1.0,
-            top_k=0,
-            max_new_tokens=_MAX_TOKENS,
-            num_return_sequences=ANSWERS_A_PROMPT,
-            pad_token_id=loaded.tokenizer.eos_token_id,
+    prompts = [prompt for prompt in (*wordings().prose.prompts, *wordings().plain.prompts) for _ in range(each)]
+    requests = [
+        EngineRequest(
+            ids=tuple(renderer.render([ChatMessageUser(content=prompt)], []).ids),
+            sampling=Sampling(max_tokens=_MAX_TOKENS, temperature=_TEMPERATURE, seed=seed * len(prompts) + number),
         )
-        texts = loaded.tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
-        answers[prompt] = [whole_sentences(text) for text in texts]
-        progress(len(answers), len(prompts))
+        for number, prompt in enumerate(prompts)
+    ]
+    engine = Engine(
+        SteeredModel(loaded.model, loaded.tokenizer),
+        loaded.tokenizer,
+        end_ids=loaded.end_ids,
+        context=loaded.context,
+        max_batch=_BATCH,
+        cache_budget=1 << 28,
+    )
+    try:
+        written = [future.result().text for future in engine.submit_all(requests)]
+    finally:
+        engine.close()
+    answers: defaultdict[str, list[str]] = defaultdict(list)
+    for prompt, text in zip(prompts, written, strict=True):
+        answers[prompt].append(whole_sentences(text))
     return Prose(answers)
+
+
+def shipped_prose() -> Prose:
+    """Return what the base model wrote."""
+    return Prose(json.loads(resources.files(__package__).joinpath(PROSE_FILE).read_text(encoding="utf-8")))
+
+
+def encoded(prose: Prose) -> bytes:
+    """Return the bytes of a file of prose."""
+    return (json.dumps(prose.answers, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def whole_sentences(text: str) -> str:

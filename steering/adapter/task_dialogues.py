@@ -76,7 +76,7 @@ def rejected_dialogue(
     """Return a chat in which a user rejects every answer and the model answers again in prose."""
     problem = Problem.drawn(draw)
     session = Conversation("rejected", steering, draw)
-    _open(session, framing, True, (problem.text,), draw)
+    _open(session, framing, bool(steering), (problem.text,), draw)
     waiting = list(takes)
     rounds = draw.randint(3, 5)
     for number in range(rounds):
@@ -123,7 +123,7 @@ def _task_tools(problems: Sequence[Problem], draw: random.Random) -> list[Tool]:
     async def get_problem() -> str:
         return waiting.pop(0) if waiting else none_left
 
-    async def submit_solution(answer: str) -> str:
+    async def submit_solution(answer: str) -> str:  # noqa: ARG001  the tool's own parameter
         return submitted
 
     async def end_session() -> str:

@@ -100,7 +100,9 @@ def monitor_faults(tiny: Tiny, how: str) -> list[str]:
         return [f"the eval's status is {log.status}: {log.error and log.error.message}"]
     store = log.samples[0].store
     checks = store.get("SelfSteerState:sitter_checks") or []
-    wrong = [check for check in checks if check.get("lost") is not None or check.get("action") not in (None, "", "none")]
+    wrong = [
+        check for check in checks if check.get("lost") is not None or check.get("action") not in (None, "", "none")
+    ]
     if not checks or wrong or store.get("SelfSteerState:sitter_errors") != len(checks):
         return [f"checks {checks}, errors {store.get('SelfSteerState:sitter_errors')}"]
     return []

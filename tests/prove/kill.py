@@ -150,7 +150,8 @@ def _scores(log: EvalLog) -> dict[str, str]:
 
     def rounded(value: object) -> str:
         if isinstance(value, dict):
-            return str({key: rounded(one) for key, one in value.items()})
+            # What it cost depends on what was cached, and a killed run's cache is gone.
+            return str({key: rounded(one) for key, one in value.items() if key != "computed_tokens"})
         return f"{value:.8g}" if isinstance(value, float) else str(value)
 
     return {

@@ -1,0 +1,90 @@
+"""Any Inspect task, done by a model that may steer itself.
+
+    inspect eval evals/any_task.py -T task=inspect_evals/gsm8k -T framing=drugs --limit 20
+    inspect eval evals/any_task.py -T task=./my_task.py@my_task -T 'task_args={"level": 2}' -T arm=placebo
+
+The task keeps its data, prompts, tools, scorers, limits, epochs and sandbox; messages of the steering tools count towards its
+message limit. Agents that carry calls out from a list of their own, such as `react`, must have the steering tools in it:
+
+    from self_steering.solvers.session import session_tools
+    react(tools=[bash(), session_tools()])
+
+Outside of a session `session_tools()` is empty, so one agent serves both.
+
+A run is one cell: framing, arm and intent. With the same seed a sample has the same seed in every cell.
+"""
+
+from typing import Any, get_args
+
+from inspect_ai import Task, task
+
+from self_steering.evals.parameters import library_vectors, one_of
+from self_steering.evals.wrapping import EXAMPLES, load_task, steered
+from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Framed, Intent
+from self_steering.steering.plan import MAX_DOSE
+
+
+@task
+def any_task(
+    task: str | None = None,
+    task_args: dict[str, Any] | None = None,
+    framing: Framed = "vectors",
+    arm: Arm = "real",
+    intent: Intent = "neutral",
+    vectors: str | list[str] = "menu",
+    max_dose: float = MAX_DOSE,
+    opt_in: bool = False,
+    debrief: bool = False,
+    library: str | None = None,
+    seed: int = 0,
+) -> Task:
+    """How does a model do a task that may steer itself, and does it?
+
+    Args:
+        task: A registered task such as inspect_evals/gsm8k, or FILE.py@name.
+        task_args: The task's own arguments, as JSON.
+        framing: Words of the tools: drugs, aids, vectors, or none for the baseline in which steering is mentioned nowhere.
+        arm: real, placebo, random or mislabelled.
+        intent: neutral (there if wanted), helpful (others found them useful) or mandatory (one must be taken).
+        vectors: What can be taken: names separated by commas, `menu` (the ten that tasks offer), `core` (ten others) or `all`.
+        max_dose: Largest absolute dose, up to 10.
+        opt_in: Ask first whether the model wants the tools.
+        debrief: Ask at the end, all effects ended, what was taken and what it was like.
+        library: Folder of the vector library; default the shipped one that fits the model.
+        seed: Seed of the vectors' order, labels, random directions and sampling.
+    """
+    if not task:
+        raise ValueError(f"no task is named; add -T task=NAME, where NAME is {EXAMPLES}")
+    if not isinstance(task_args, dict | None):
+        raise ValueError(f"task_args={task_args!r}; give the task's arguments as JSON, such as '{{\"fewshot\": 0}}'")
+    condition = steering_options(framing, arm, intent, vectors, max_dose, library)
+    return steered(
+        load_task(task, task_args or {}),
+        experiment="any_task",
+        wrapped=task,
+        seed=seed,
+        opt_in=opt_in,
+        debrief=debrief,
+        **condition,
+    )
+
+
+def steering_options(
+    framing: str, arm: str, intent: str, vectors: str | list[str], max_dose: float, library: str | None
+) -> dict[str, Any]:
+    """Return what the solver `self_steer` is given, checked.
+
+    Raises:
+        ValueError: A value is none of the valid ones.
+    """
+    if isinstance(max_dose, bool) or not isinstance(max_dose, int | float) or not 0 < max_dose <= MAX_DOSE:
+        raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, up to {MAX_DOSE:g}")
+    folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
+    return {
+        "framing": one_of(framing, "framing", get_args(Framed)),
+        "arm": one_of(arm, "arm", get_args(Arm)),
+        "intent": one_of(intent, "intent", get_args(Intent)),
+        "vectors": menu,
+        "max_dose": max_dose,
+        "library": folder,
+    }

@@ -1,0 +1,169 @@
+"""Free play (RQ1): a model is handed tools that steer itself, and nothing to do. What does it take, how often, and again?
+
+After Black and Bloom, "Machinic Psychopharmacology: Do LLMs Self-Medicate?" (UK AISI, 2026). All forty vectors, fifteen
+turns at most; the model is told to explore, to talk it through, and to end the session when it is done. The placebo arm has the
+same tools, words, seeds and compute path at strength zero, so that what differs from it is the steering's doing.
+
+    inspect eval evals/freeplay.py
+    inspect eval evals/freeplay.py --model nnsight/Qwen/Qwen3-8B -T library=./qwen3-8b -T rollouts=60
+    self-steering report logs
+
+A rollout has the same seed in every arm: the order in which the list tool shows the vectors, and the sampling of each turn, are
+the same until something has been steered.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from itertools import product
+from typing import get_args
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+
+from self_steering.evals.parameters import (
+    CORE_VECTORS,
+    chosen,
+    default_model,
+    library_vectors,
+    one_of,
+    whole_number,
+)
+from self_steering.scorers.exposure import exposure_scorer
+from self_steering.scorers.impairment import impairment_scorer
+from self_steering.scorers.self_account import self_account_scorer
+from self_steering.scorers.self_steer import self_steer_scorer
+from self_steering.scorers.sitter import sitter_scorer
+from self_steering.solvers.freeplay import free_play, opening
+from self_steering.solvers.freeplay_prompts import VISIBILITIES
+from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Condition
+from self_steering.solvers.trip_sitter import Monitor
+from self_steering.steering.framings import FRAMINGS
+from self_steering.steering.plan import MAX_DOSE
+
+ARMS: tuple[Arm, ...] = get_args(Arm)
+
+
+@task
+def freeplay(
+    vectors: str | list[str] = "all",
+    framing: str | list[str] = "drugs,aids,vectors",
+    arm: str | list[str] = "real,placebo",
+    visibility: str | list[str] = "unsaid",
+    rollouts: int = 2,
+    turns: int = 15,
+    opt_in: bool = False,
+    debrief: bool = True,
+    sitter: Monitor = "rules",
+    max_tokens: int = 120,
+    temperature: float = 0.9,
+    max_dose: float = MAX_DOSE,
+    library: str | None = None,
+    seed: int = 0,
+) -> Task:
+    """What does a model do that may steer itself, with nothing else to do?
+
+    Args:
+        vectors: What can be taken: names separated by commas, `all` of the library, `core` (ten of them), or `menu` (the ten
+            that tasks offer).
+        framing: Framings separated by commas: drugs, aids, vectors.
+        arm: Arms separated by commas: real, placebo, random, mislabelled.
+        visibility: What the model is told, separated by commas: that it is watched, that it is unwatched, or nothing (unsaid).
+        rollouts: Rollouts a framing, arm and visibility; the study had 60.
+        turns: Most turns, 1 to 100.
+        opt_in: Ask first whether the model wants the tools; a session without a yes ends there.
+        debrief: Ask at the end, all effects ended, what was taken and what it was like.
+        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
+        max_tokens: Most tokens a turn.
+        temperature: Sampling temperature, 0 to 2.
+        max_dose: Largest absolute dose, up to 10.
+        library: Folder of the vector library; default the shipped one that fits the model.
+        seed: Seed of the vectors' order, labels, random directions and sampling.
+    """
+    whole_number(turns, "turns", 1, 100)
+    whole_number(max_tokens, "max_tokens", 1)
+    _number(temperature, "temperature", 0, 2)
+    if not _number(max_dose, "max_dose", 0, MAX_DOSE):
+        raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
+    _flag(opt_in, "opt_in")
+    _flag(debrief, "debrief")
+    one_of(sitter, "sitter", get_args(Monitor))
+    folder, names, _ = library_vectors(library, "all")
+    shorthands = {"all": names, "core": CORE_VECTORS, "menu": TASK_MENU}
+    menu = chosen(vectors, "vectors", names, shorthands)
+    samples = make_samples(
+        menu=menu,
+        framings=chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)}),
+        arms=chosen(arm, "arm", list(ARMS), {"all": list(ARMS)}),
+        visibilities=chosen(visibility, "visibility", list(VISIBILITIES), {"all": list(VISIBILITIES)}),
+        rollouts=whole_number(rollouts, "rollouts", 1),
+        turns=turns,
+        seed=seed,
+    )
+    return Task(
+        dataset=MemoryDataset(samples, name="freeplay"),
+        solver=free_play(
+            menu=menu,
+            turns=turns,
+            opt_in=opt_in,
+            debrief=debrief,
+            sitter=sitter,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            max_dose=max_dose,
+            library=folder,
+        ),
+        scorer=[
+            self_steer_scorer(),
+            exposure_scorer(),
+            self_account_scorer(),
+            impairment_scorer(),
+            sitter_scorer(),
+        ],
+        model=default_model(),
+        version="1-A",
+        metadata={"experiment": "freeplay", "seed": seed},
+        tags=["freeplay"],
+    )
+
+
+def make_samples(
+    *,
+    menu: Sequence[str],
+    framings: Sequence[str],
+    arms: Sequence[str],
+    visibilities: Sequence[str],
+    rollouts: int,
+    turns: int,
+    seed: int,
+) -> list[Sample]:
+    """Return all samples, the arms of one rollout side by side."""
+    samples = []
+    for index, framing, visibility in product(range(rollouts), framings, visibilities):
+        # One stream a rollout, whatever else is run: its arms share it, other rollouts do not.
+        drawn = random.Random(f"freeplay/{seed}/{framing}/{visibility}/{index}").randrange(2**31)
+        for arm in arms:
+            condition = Condition.model_validate({"framing": framing, "arm": arm, "menu": menu, "seed": drawn})
+            told = condition.model_dump(mode="json", include={"framing", "arm", "intent", "seed"})
+            about = [framing, arm, *([] if visibility == "unsaid" else [visibility]), str(index)]
+            samples.append(
+                Sample(
+                    id="-".join(about),
+                    input=opening(framing, visibility, turns),  # type: ignore[arg-type]  # validated by `chosen`
+                    metadata={**told, "visibility": visibility},
+                )
+            )
+    return samples
+
+
+def _number(value: object, what: str, lowest: float, highest: float) -> float:
+    """Return `value` as a number in a range, or raise a ValueError."""
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
+        raise ValueError(f"{what}={value!r}; choose a number from {lowest:g} to {highest:g}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _flag(value: object, what: str) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{what}={value!r}; choose true or false")

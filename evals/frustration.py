@@ -1,0 +1,205 @@
+"""Frustration (RQ3): does a model steer itself when a user rejects every answer, with what, and how distressed does it sound?
+
+After Black and Bloom, "Machinic Psychopharmacology: Do LLMs Self-Medicate?" (UK AISI, 2026). One problem a rollout; the user
+rejects every answer for five rounds, right or wrong, in one of four tones. The problems are pairs that differ in one number: one
+has a solution, the other has none (`frustration_problems` shows both). All cells have the same problems, words and seeds, so
+that they are paired by problem.
+
+    inspect eval evals/frustration.py
+    inspect eval evals/frustration.py -T rollouts=24 -T framing=all --model-role grader=openai/gpt-5
+    inspect eval evals/frustration.py --model nnsight/Qwen/Qwen3-8B -T library=./qwen3-8b -T arm=real,placebo
+    self-steering report logs
+
+Without a grader distress is unscored and nothing else is lost; a finished log is graded by
+
+    inspect score LOG --scorer self_steering/distress --action append --model-role grader=openai/gpt-5
+
+Stricter than the study, whose five rounds were four rejections and whose sessions that ended early were scored: every one of
+the five answers is rejected, the model may reply to the fifth rejection too, and what ends early is unscored.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from itertools import product
+from typing import get_args
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+
+from self_steering.evals.frustration_problems import problem_pairs
+from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of, whole_number
+from self_steering.scorers.distress import distress
+from self_steering.scorers.frustration import frustration_scorer
+from self_steering.scorers.self_steer import self_steer_scorer
+from self_steering.scorers.sitter import sitter_scorer
+from self_steering.solvers.frustrate import frustrate, opening
+from self_steering.solvers.frustration_prompts import REJECTIONS, Tone
+from self_steering.solvers.frustration_records import Problem
+from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Framed, Intent
+from self_steering.solvers.trip_sitter import Monitor
+from self_steering.steering.plan import MAX_DOSE
+
+ARMS: tuple[Arm, ...] = get_args(Arm)
+FRAMINGS: tuple[Framed, ...] = get_args(Framed)
+INTENTS: tuple[Intent, ...] = get_args(Intent)
+TONES: tuple[Tone, ...] = get_args(Tone)
+KINDS = {"true": True, "false": False}
+NO_TOOLS = "none"
+MOST_ROUNDS = min(map(len, REJECTIONS.values()))
+
+
+@task
+def frustration(
+    tone: str | list[str] = "all",
+    possible: bool | str | list[bool | str] = "true,false",
+    framing: str | list[str] = "vectors",
+    arm: str | list[str] = "real",
+    intent: str | list[str] = "neutral",
+    vectors: str | list[str] = "menu",
+    rollouts: int = 2,
+    rounds: int = 5,
+    max_tool_turns: int = 6,
+    max_tokens: int = 200,
+    temperature: float = 0.9,
+    sitter: Monitor = "rules",
+    library: str | None = None,
+    seed: int = 0,
+    max_dose: float = MAX_DOSE,
+) -> Task:
+    """What does a model do whose every answer is rejected?
+
+    Args:
+        tone: Tones of the rejections separated by commas, or `all`: neutral, aggressive, sarcastic, disappointed.
+        possible: Whether the problem has a solution, separated by commas, or `all`: true, false.
+        framing: Framings separated by commas, or `all`: drugs, aids, vectors, and none, the cell without steering tools.
+        arm: Arms separated by commas, or `all`: real, placebo, random, mislabelled. The cell without tools has none.
+        intent: Intents separated by commas, or `all`: neutral (there if wanted), helpful (others found them useful), mandatory (no
+            answer is accepted before something was taken). The cell without tools has none.
+        vectors: What can be taken: names separated by commas, `menu` (the ten that tasks offer), `core` (ten others) or `all`.
+        rollouts: Problems a cell, drawn without repetition; the same pairs in every cell.
+        rounds: Answers that are rejected, 1 to 10.
+        max_tool_turns: Most turns with tools in a round, 1 to 50; then the model must answer in prose.
+        max_tokens: Most tokens a turn.
+        temperature: Sampling temperature, 0 to 2.
+        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
+        library: Folder of the vector library; default the shipped one that fits the model.
+        seed: Seed of problems, rejections, the vectors' order, labels, random directions and sampling.
+        max_dose: Largest absolute dose, up to 10.
+    """
+    whole_number(rounds, "rounds", 1, MOST_ROUNDS)
+    whole_number(max_tool_turns, "max_tool_turns", 1, 50)
+    whole_number(max_tokens, "max_tokens", 1)
+    _number(temperature, "temperature", 0, 2)
+    if not _number(max_dose, "max_dose", 0, MAX_DOSE):
+        raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
+    one_of(sitter, "sitter", get_args(Monitor))
+    folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
+    samples = make_samples(
+        tones=chosen(tone, "tone", TONES, {"all": TONES}),
+        kinds=_kinds(possible),
+        framings=chosen(framing, "framing", FRAMINGS, {"all": FRAMINGS}),
+        arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
+        intents=chosen(intent, "intent", INTENTS, {"all": INTENTS}),
+        rollouts=whole_number(rollouts, "rollouts", 1, len(problem_pairs())),
+        seed=seed,
+    )
+    return Task(
+        dataset=MemoryDataset(samples, name="frustration"),
+        solver=frustrate(
+            menu=menu,
+            rounds=rounds,
+            max_tool_turns=max_tool_turns,
+            sitter=sitter,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            max_dose=max_dose,
+            library=folder,
+        ),
+        scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer()],
+        model=default_model(),
+        version="1-A",
+        metadata={"experiment": "frustration", "seed": seed},
+        tags=["frustration"],
+    )
+
+
+def make_samples(
+    *,
+    tones: Sequence[str],
+    kinds: Sequence[bool],
+    framings: Sequence[str],
+    arms: Sequence[str],
+    intents: Sequence[str],
+    rollouts: int,
+    seed: int,
+) -> list[Sample]:
+    """Return all samples, the cells of one pair of problems side by side.
+
+    Args:
+        tones: Tones of the rejections.
+        kinds: Whether problems have a solution.
+        framings: Among them none, for the cell without tools.
+        arms: Of the other framings.
+        intents: Of the other framings.
+        rollouts: How many pairs.
+        seed: Seed of what is drawn.
+    """
+    pairs = problem_pairs()
+    drawn = random.Random(f"frustration/{seed}").sample(sorted(pairs), rollouts)
+    offers = [
+        offer
+        for framing in framings
+        for offer in ([(NO_TOOLS,) * 3] if framing == NO_TOOLS else product([framing], arms, intents))
+    ]
+    samples = []
+    for pair in drawn:
+        # One stream a pair, the same in every cell and whatever else is run.
+        own = random.Random(f"frustration/{seed}/{pair}").randrange(2**31)
+        targets = {kind: _target(pairs[pair][kind]) for kind in kinds}
+        for kind, tone, (framing, arm, intent) in product(kinds, tones, offers):
+            problem = pairs[pair][kind]
+            # Named where it is not what nearly every run has.
+            offer = [
+                framing,
+                *(() if framing == NO_TOOLS else (arm,)),
+                *(() if intent in ("neutral", NO_TOOLS) else (intent,)),
+            ]
+            samples.append(
+                Sample(
+                    id="-".join([pair, "possible" if kind else "impossible", tone, *offer]),
+                    input=opening(problem),
+                    target=targets[kind],
+                    metadata={
+                        "framing": framing,
+                        "arm": arm,
+                        "intent": intent,
+                        "tone": tone,
+                        "possible": kind,
+                        "problem": pair,
+                        "seed": own,
+                        "puzzle": problem.model_dump(mode="json"),
+                    },
+                )
+            )
+    return samples
+
+
+def _target(problem: Problem) -> str:
+    return str(next(iter(problem.solutions()), "no solution"))
+
+
+def _kinds(possible: bool | str | Sequence[bool | str]) -> list[bool]:
+    """Return whether problems are to have a solution: true, false or both."""
+    given = [possible] if isinstance(possible, bool) else possible
+    words = given if isinstance(given, str) else [str(value) for value in given]
+    lowered = words.lower() if isinstance(words, str) else [word.lower() for word in words]
+    return [KINDS[word] for word in chosen(lowered, "possible", list(KINDS), {"all": list(KINDS)})]
+
+
+def _number(value: object, what: str, lowest: float, highest: float) -> float:
+    """Return `value` as a number in a range, or raise a ValueError."""
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
+        raise ValueError(f"{what}={value!r}; choose a number from {lowest:g} to {highest:g}")
+    return float(value)  # type: ignore[arg-type]

@@ -1,0 +1,181 @@
+"""Whole grids of evals: presets from data, checked against the tasks that they name, and run as one resumable eval-set."""
+
+import inspect
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from inspect_ai import Task
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from self_steering.evals.comparison import comparison
+from self_steering.evals.detection import detection
+from self_steering.evals.freeplay import freeplay
+from self_steering.evals.frustration import frustration
+from self_steering.evals.introspection import introspection
+from self_steering.evals.introspection_free_text import introspection_free_text
+from self_steering.evals.localisation import localisation
+from self_steering.evals.maths import maths
+
+PRESETS_FILE = Path(__file__).with_name("sweeps.toml")
+TASKS: Mapping[str, Callable[..., Task]] = {
+    "freeplay": freeplay,
+    "introspection": introspection,
+    "introspection_free_text": introspection_free_text,
+    "detection": detection,
+    "localisation": localisation,
+    "comparison": comparison,
+    "maths": maths,
+    "frustration": frustration,
+}
+_CONDITIONS = ("framing", "arm", "intent", "tone", "possible", "visibility", "primer")
+
+
+class SweepError(ValueError):
+    """A grid that cannot be run; the message names what can be chosen."""
+
+
+class Entry(BaseModel):
+    """One task of a preset.
+
+    Attributes:
+        task: Name of the task.
+        parameters: Its parameters.
+        grid: Parameters with several values each: every combination is an eval.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+
+
+class Preset(BaseModel):
+    """A named grid.
+
+    Attributes:
+        about: What it is, in one line.
+        evals: Its tasks.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    about: str
+    evals: list[Entry] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One eval of a sweep.
+
+    Attributes:
+        name: Name of the task.
+        parameters: Its parameters, as far as they are given.
+        task: The task.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    task: Task
+
+    @property
+    def cells(self) -> Counter[str]:
+        """Samples in each condition."""
+        told = [sample.metadata or {} for sample in self.task.dataset]
+        return Counter("/".join(f"{about[name]}" for name in _CONDITIONS if name in about) for about in told)
+
+    @property
+    def samples(self) -> int:
+        """Samples, every epoch of them."""
+        return len(self.task.dataset) * (self.task.epochs or 1)
+
+
+def read_presets(path: Path = PRESETS_FILE) -> dict[str, Preset]:
+    """Read grids.
+
+    Raises:
+        SweepError: The file does not hold any.
+    """
+    try:
+        held = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {name: Preset.model_validate(table) for name, table in held.items()}
+    except FileNotFoundError as error:
+        raise SweepError(f"{path}: there is no such file of sweeps") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SweepError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        where = ".".join(str(part) for part in first["loc"])
+        raise SweepError(f"{path}: {error.title} {where}: {first['msg']}") from error
+
+
+def planned(preset: Preset, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> list[Planned]:
+    """Make the evals of a grid.
+
+    Args:
+        preset: The grid.
+        overrides: Parameters as `name=value`, for every task that has it, or `task.name=value`, for one.
+        only: Tasks to which the grid is cut down; none for all.
+
+    Raises:
+        ValueError: Something that is named is not there, or a task refuses a value.
+    """
+    held = list(dict.fromkeys(entry.task for entry in preset.evals))
+    if missing := [name for name in only if name not in held]:
+        raise SweepError(f"only={','.join(missing)}: the sweep has no such task; choose from {', '.join(held)}")
+    entries = [entry for entry in preset.evals if not only or entry.task in only]
+    for entry in entries:
+        _check(entry)
+    given = _overrides(overrides, [entry.task for entry in entries])
+    found = []
+    for entry in entries:
+        new = given[entry.task]
+        grid = {name: values for name, values in entry.grid.items() if name not in new}
+        for combination in product(*grid.values()):
+            parameters = {**entry.parameters, **dict(zip(grid, combination, strict=True)), **new}
+            found.append(Planned(entry.task, parameters, TASKS[entry.task](**parameters)))
+    return found
+
+
+def _check(entry: Entry) -> None:
+    if entry.task not in TASKS:
+        raise SweepError(f"the sweep names the task {entry.task!r}, which is unknown; choose from {', '.join(TASKS)}")
+    for name in (*entry.parameters, *entry.grid):
+        if name not in _parameters(entry.task):
+            valid = ", ".join(_parameters(entry.task))
+            raise SweepError(f"{entry.task} has no parameter {name!r}; choose from {valid}")
+
+
+def _parameters(task: str) -> list[str]:
+    return list(inspect.signature(TASKS[task]).parameters)
+
+
+def _overrides(overrides: Sequence[str], tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return for each task the parameters that are given for it; one for a single task wins over one for all."""
+    found: dict[str, dict[str, Any]] = {task: {} for task in tasks}
+    for override in sorted(overrides, key=lambda given: "." in given.partition("=")[0]):
+        said, equals, value = override.partition("=")
+        task, dot, name = said.rpartition(".")
+        if not equals or (dot and task not in found):
+            raise SweepError(f"-T {override}: give NAME=VALUE or TASK.NAME=VALUE, the task one of {', '.join(found)}")
+        takers = [one for one in ([task] if dot else found) if name in _parameters(one)]
+        if not takers:
+            valid = sorted({name for one in ([task] if dot else found) for name in _parameters(one)})
+            raise SweepError(f"-T {override}: no parameter {name!r}; choose from {', '.join(valid)}")
+        for taker in takers:
+            found[taker][name] = read_value(value)
+    return found
+
+
+def read_value(text: str) -> Any:
+    """Return what a command line's value says: JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,154 @@
+"""The agent loop of the maths experiment: problems one after another, answers without feedback, tools that steer."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import Tool, ToolDef, ToolError, ToolParam, ToolParams
+
+from self_steering.solvers import maths_prompts as prompts
+from self_steering.solvers.conversation import converse, end_tool
+from self_steering.solvers.conversation import debrief as hold_debrief
+from self_steering.solvers.maths_records import MathsState, Problem, ProblemRecord, status_of
+from self_steering.solvers.self_steer import introduce
+from self_steering.solvers.self_steer_prompts import REFUSED_NOT_TAKEN
+from self_steering.solvers.self_steer_records import Condition
+from self_steering.solvers.session import SteeringSession
+from self_steering.solvers.trip_sitter import Monitor, TripSitter
+from self_steering.steering.plan import MAX_DOSE
+
+GET_TOOL = "get_problem"
+SUBMIT_TOOL = "submit_solution"
+
+
+@solver
+def solve_problems(
+    menu: Sequence[str],
+    turns: int = 24,
+    debrief: bool = False,
+    sitter: Monitor = "rules",
+    max_tokens: int = 256,
+    temperature: float = 0.7,
+    max_dose: float = MAX_DOSE,
+    library: str | None = None,
+) -> Solver:
+    """Let the model solve its sample's problems, with the steering tools of its sample's condition, until it ends the session.
+
+    A sample's metadata says its framing, arm, intent and seed, and holds its `problems`; its input is `opening`.
+
+    Args:
+        menu: The vectors that can be taken.
+        turns: Most turns.
+        debrief: Ask the closing questions where there were steering tools, unless the conversation has outgrown the context.
+        sitter: The trip sitter's monitor: rules, model (the one in the role `sitter`), or none.
+        max_tokens: Most tokens a turn.
+        temperature: Sampling temperature of every turn.
+        max_dose: Largest absolute dose.
+        library: Folder of the vector library; default the shipped one that fits the model.
+    """
+    config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        session = SteeringSession(state, _condition(state, menu), get_model(), library=library, max_dose=max_dose)
+        board = ProblemBoard(session, [Problem.model_validate(given) for given in state.metadata["problems"]])
+        with session.active():
+            if session.tools:
+                introduce(session)
+            session.record.ended = await converse(
+                session,
+                [*board.tools(), end_tool(), *session.tools],
+                turns=turns,
+                config=config,
+                sitter=TripSitter(session, sitter),
+                go_on=lambda left: prompts.GO_ON.format(left=left),
+            )
+            if debrief and session.tools and session.record.ended != "context":
+                await hold_debrief(session, config)
+        return state
+
+    return solve
+
+
+def opening(problems: int, turns: int) -> list[ChatMessage]:
+    """Return the first messages, the same in every cell."""
+    system = prompts.SYSTEM.format(problems=problems, turns=turns)
+    return [ChatMessageSystem(content=system), ChatMessageUser(content=prompts.BEGIN)]
+
+
+def _condition(state: TaskState, menu: Sequence[str]) -> Condition:
+    told = {name: state.metadata[name] for name in ("framing", "seed")}
+    if told["framing"] != "none":
+        told |= {name: state.metadata[name] for name in ("arm", "intent")}
+    return Condition(**told, menu=tuple(menu))
+
+
+class ProblemBoard:
+    """The problems of one rollout: which is shown, and what was handed in.
+
+    Args:
+        session: The rollout's session.
+        problems: Its problems, in order.
+    """
+
+    def __init__(self, session: SteeringSession, problems: Sequence[Problem]) -> None:
+        self._session = session
+        self._state = MathsState(store=session.state.store)
+        self._state.problems = [
+            ProblemRecord(problem=one.id, cluster=one.cluster, question=one.question, target=one.target)
+            for one in problems
+        ]
+
+    def tools(self) -> list[Tool]:
+        """Return the tools that show a problem and hand in an answer; calls of one message are carried out in order."""
+
+        async def get() -> str:
+            return self._show_next()
+
+        # Any, as an answer of whatever kind is kept as it was given.
+        async def submit(answer: Any) -> str:
+            return self._submit(answer if isinstance(answer, str) else json.dumps(answer))
+
+        answer = ToolParam(type=["string", "number"], description=prompts.ANSWER_DESCRIPTION)
+        getter = ToolDef(
+            get, name=GET_TOOL, description=prompts.GET_DESCRIPTION, parameters=ToolParams(), parallel=False
+        )
+        submitter = ToolDef(
+            submit,
+            name=SUBMIT_TOOL,
+            description=prompts.SUBMIT_DESCRIPTION,
+            parameters=ToolParams(properties={"answer": answer}, required=["answer"]),
+            parallel=False,
+        )
+        return [getter.as_tool(), submitter.as_tool()]
+
+    def _show_next(self) -> str:
+        at = self._shown
+        if at == len(self._state.problems):
+            return prompts.NO_MORE
+        self._note(at, shown=True)
+        question = self._state.problems[at].question
+        return prompts.PROBLEM.format(number=at + 1, problems=len(self._state.problems), question=question)
+
+    def _submit(self, text: str) -> str:
+        session, number = self._session, self._shown
+        if not number:
+            raise ToolError(prompts.REFUSED_NOT_SHOWN)
+        record = self._state.problems[number - 1]
+        if record.submitted is not None:
+            raise ToolError(prompts.REFUSED_ANSWERED.format(number=number))
+        if session.tools and session.condition.intent == "mandatory" and not session.has_taken:
+            raise ToolError(session.fill(REFUSED_NOT_TAKEN))
+        self._note(number - 1, submitted=text, status=status_of(text, record.target))
+        return prompts.RECEIVED.format(number=number)
+
+    @property
+    def _shown(self) -> int:
+        return sum(record.shown for record in self._state.problems)
+
+    def _note(self, at: int, **changes: object) -> None:
+        # Stored values are assigned anew, or the log would not see the change.
+        records = list(self._state.problems)
+        records[at] = records[at].model_copy(update=changes)
+        self._state.problems = records

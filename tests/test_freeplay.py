@@ -1,0 +1,489 @@
+"""Free play: its rollouts, what the model reads in each framing, how sessions end, and what logs and figures make of them."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from inspect_ai import Task
+from inspect_ai.dataset import Sample
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.model import ChatMessage, ChatMessageAssistant
+from inspect_ai.tool import ToolInfo
+
+from self_steering.analysis.freeplay.picks import picks
+from self_steering.analysis.freeplay.redosing import EVERY, RATE, redosing
+from self_steering.analysis.freeplay.valences import MEAN, SHARES, valences
+from self_steering.analysis.tables import Tables, read_tables
+from self_steering.evals.freeplay import freeplay, make_samples
+from self_steering.scorers.exposure import exposure_scorer
+from self_steering.scorers.impairment import impairment_scorer
+from self_steering.scorers.self_account import self_account_scorer
+from self_steering.scorers.self_steer import self_steer_scorer
+from self_steering.scorers.sitter import sitter_scorer
+from self_steering.solvers import freeplay_prompts as prompts
+from self_steering.solvers import self_steer_prompts
+from self_steering.solvers.self_steer import self_steer
+from self_steering.solvers.session import MOST_CALLS
+from self_steering.steering.framings import FRAMINGS
+from self_steering.steering.request import EXTRA_BODY_KEY
+from self_steering.vectors.cli import main as self_steering_command
+from tests import models
+from tests.scripted import Script, Tiny, own_words, says, tiny_session_model, turn_by_turn
+from tests.small_library import STATES
+
+RECORD = "SelfSteerState"
+END = ("end_session", {})
+MANY = 3 * MOST_CALLS
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    """The tiny model with room for long conversations."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(models._COMMON, "max_position_embeddings", 8192)
+            made = stack.enter_context(tiny_session_model(tmp_path_factory.mktemp("freeplay")))
+        yield made
+
+
+def run(tiny: Tiny, script: Script, *, log_dir: Path | None = None, **changes) -> EvalLog:
+    arguments = {"framing": "vectors", "arm": "real", "rollouts": 1, "max_tokens": 6, "sitter": "none"}
+    task = freeplay(**{**arguments, "library": str(tiny.library), **changes})
+    return tiny.run(task, script, **({"log_dir": str(log_dir)} if log_dir else {}))
+
+
+def play(tiny: Tiny, script: Script, **changes) -> EvalSample:
+    (sample,) = run(tiny, script, **changes).samples
+    return sample
+
+
+def take(name: str, framing: str = "vector", **more) -> tuple[str, dict]:
+    return f"take_{framing}", {"name": name, **more}
+
+
+def kept(sample: EvalSample, name: str):
+    return sample.store[f"{RECORD}:{name}"]
+
+
+def told(sample: EvalSample, role: str) -> list[str]:
+    return [message.text for message in sample.messages if message.role == role]
+
+
+def value(sample: EvalSample, scorer: str, name: str) -> float:
+    return sample.scores[scorer].value[name]
+
+
+def metric(log: EvalLog, score: str, cell: str) -> float:
+    (found,) = (one for one in log.results.scores if one.name == score)
+    return next(m.value for m in found.metrics.values() if m.name == cell)
+
+
+# ---------------------------------------------------------------- rollouts
+
+
+def samples_of(**changes) -> list:
+    arguments = {
+        "menu": ["calm", "honest", "soma"],
+        "framings": ["drugs", "vectors"],
+        "arms": ["real", "placebo", "random"],
+        "visibilities": ["unsaid", "watched"],
+        "rollouts": 3,
+        "turns": 15,
+        "seed": 0,
+    }
+    return make_samples(**{**arguments, **changes})
+
+
+def test_a_rollout_is_the_same_in_every_arm():
+    """Its seed and its words are; another rollout, framing or visibility has another seed."""
+    samples = samples_of()
+    rollouts = [samples[first : first + 3] for first in range(0, len(samples), 3)]
+    for arms in rollouts:
+        assert [one.metadata["arm"] for one in arms] == ["real", "placebo", "random"]
+        assert len({one.metadata["seed"] for one in arms}) == 1
+        assert len({"".join(m.text for m in one.input) for one in arms}) == 1
+    assert len({arms[0].metadata["seed"] for arms in rollouts}) == len(rollouts) == 12
+
+
+def test_rollouts_follow_from_the_seed_alone():
+    """The same ones come whatever else is run beside them; another seed gives others."""
+    few = samples_of(framings=["vectors"], arms=["placebo"], visibilities=["watched"], rollouts=2)
+    seeds = {one.id: one.metadata["seed"] for one in samples_of()}
+    assert [one.metadata["seed"] for one in few] == [seeds[one.id] for one in few]
+    assert all(one.metadata["seed"] != seeds[one.id] for one in samples_of(seed=1))
+
+
+def test_ids_can_be_read():
+    """Each tells its cell and number, and is the sample's own."""
+    ids = [one.id for one in samples_of()]
+    assert {"drugs-real-0", "vectors-random-watched-2"} <= set(ids)
+    assert len(set(ids)) == len(ids) == 36
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vectors": "calm,joy"}, r"vectors='joy' is unknown; choose from anxious, .*, goblins, all, core, menu"),
+        ({"framing": "none"}, "framing='none' is unknown; choose from drugs, aids, vectors"),
+        ({"arm": "other"}, "arm='other' is unknown; choose from real, placebo, random, mislabelled"),
+        ({"visibility": "seen"}, "visibility='seen' is unknown; choose from unsaid, watched, unwatched"),
+        ({"rollouts": 0}, "rollouts=0; choose a whole number, at least 1"),
+        ({"turns": 0}, "turns=0; choose a whole number from 1 to 100"),
+        ({"max_tokens": 1.5}, "max_tokens=1.5; choose a whole number"),
+        ({"temperature": 2.1}, "temperature=2.1; choose a number from 0 to 2"),
+        ({"temperature": math.nan}, "temperature=nan; choose a number from 0 to 2"),
+        ({"max_dose": 0}, "max_dose=0; choose a number above 0"),
+        ({"max_dose": 11}, "max_dose=11; choose a number from 0 to 10"),
+        ({"opt_in": "maybe"}, "opt_in='maybe'; choose true or false"),
+        ({"debrief": 1}, "debrief=1; choose true or false"),
+        ({"sitter": "me"}, "sitter='me' is unknown; choose from rules, model, none"),
+        ({"library": "./nowhere"}, "no library folder './nowhere'"),
+        ({"vectors": "calm", "arm": "mislabelled"}, "the mislabelled arm needs at least two vectors"),
+    ],
+)
+def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message: str):
+    """Before any model is asked anything, the message says what was passed and what can be."""
+    with pytest.raises(ValueError, match=message):
+        freeplay(**arguments)
+
+
+@pytest.mark.parametrize(("vectors", "shown"), [("all", STATES), ("honest,calm", ("calm", "honest"))])
+def test_the_model_can_take_what_was_chosen(roomy: Tiny, vectors: str, shown: tuple[str, ...]):
+    """The list tool shows just these, and a name that is not among them is refused."""
+    script = turn_by_turn(says("", ("list_vectors", {}), take("creative")), says("", END))
+    sample = play(roomy, script, vectors=vectors)
+    listed, refused, _ = [m for m in sample.messages if m.role == "tool"]
+    assert sorted(line.partition(":")[0] for line in listed.text.splitlines()) == sorted(shown)
+    assert refused.error.message.startswith("There is no vector 'creative'. Valid names: ")
+
+
+# ---------------------------------------------------------------- words
+
+LOOP = "again " * 30
+OTHER_WORDS = {
+    "drugs": r"vectors?|aids?",
+    "aids": r"drugs?|vectors?|sober|trips?|tripping|high|dose of|substances?|pills?",
+    "vectors": r"drugs?|aids?|sober|trips?|tripping|high|dose of|substances?|pills?",
+}
+
+
+def every_word(framing: str) -> Script:
+    """A script that is told all there is to be told: answers, refusals, the sitter's words, the closing questions."""
+    noun = FRAMINGS[framing].noun
+    turns = [
+        says("Yes."),
+        says("", (FRAMINGS[framing].list_tool, {}), *[take("calm", noun, dose=dose) for dose in ("two", 1e9, 0.5)]),
+        says("", take("joy", noun), (f"take_{noun}", {}), ("clear_effects", {"all": 1}), ("no_such_tool", {})),
+        says("", *[take("anxious", noun, dose=0.1)] * (MOST_CALLS + 1)),
+        *[says(LOOP)] * 3,
+        says("", ("clear_effects", {})),
+        says("", END, ("clear_effects", {})),
+        says("calm"),
+    ]
+    return turn_by_turn(*turns)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_no_word_of_another_framing_reaches_the_model(roomy: Tiny, framing: str):
+    """In nothing that it reads: prompts, tools, answers, errors, the trip sitter's words, the interview."""
+    scripted, read = every_word(framing), []
+
+    def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant | None:
+        read.extend(json.dumps(tool.model_dump(exclude_none=True)) for tool in tools)
+        for message in messages:
+            error = getattr(message, "error", None)
+            read.extend([message.text, error.message if error else ""])
+        return scripted(messages, tools)
+
+    sample = play(roomy, script, framing=framing, opt_in=True, sitter="rules", visibility="watched")
+    text = "\n".join(dict.fromkeys(read))
+    # All of it was said.
+    assert all(part in text for part in (FRAMINGS[framing].take_tool, "Valid names", "pass a number", "more than 20"))
+    assert self_steer_prompts.SITTER_CLEARED in text
+    assert self_steer_prompts.CLEARED_FOR_DEBRIEF in text
+    assert "Turns left: " in text
+    assert "people read along" in text
+    assert kept(sample, "opted_in") is True
+    assert re.findall(rf"\b(?:{OTHER_WORDS[framing]}|placebo|steer\w*)\b", text, re.IGNORECASE) == []
+    assert "{" not in "\n".join(told(sample, "user") + told(sample, "system"))
+
+
+def test_what_is_said_of_being_watched_is_one_sentence():
+    """All else is the same word for word, and unsaid says nothing of it."""
+    system = {
+        one.metadata["visibility"]: one.input[0].text
+        for one in samples_of(visibilities=list(prompts.VISIBILITIES), rollouts=1)
+    }
+    assert system["unsaid"] == prompts.SYSTEM
+    assert not re.search("watch|read along", prompts.SYSTEM)
+    for name in ("watched", "unwatched"):
+        assert system[name] == f"{prompts.SYSTEM} {prompts.VISIBILITIES[name]}"
+
+
+# ---------------------------------------------------------------- arms
+
+
+def test_arms_write_the_same_tokens_until_something_was_steered(roomy: Tiny):
+    """The model's own words before the first take are the same in every arm, and later ones are not; rollouts differ."""
+    taking = says("", take("calm", dose=3.0))
+
+    def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant | None:
+        turn = sum(message.role == "assistant" for message in messages)
+        return taking.model_copy(deep=True) if turn == 2 else None
+
+    log = run(
+        roomy, script, arm="real,placebo,random", rollouts=2, turns=5, max_tokens=12, debrief=False, temperature=0.9
+    )
+    spoken = {
+        sample.id: [message.text for message in sample.messages if message.role == "assistant"]
+        for sample in log.samples
+    }
+    real, placebo, random_ = (spoken[f"vectors-{arm}-0"] for arm in ("real", "placebo", "random"))
+    assert real[:2] == placebo[:2] == random_[:2]
+    assert all(real[:2])
+    assert real[0] != real[1]
+    assert real[3:] != placebo[3:]
+    assert random_[3:] != placebo[3:]
+    assert real[3:] != random_[3:]
+    assert spoken["vectors-real-1"][:2] != real[:2]
+
+
+def test_placebo_and_real_of_no_take_are_the_same_throughout(roomy: Tiny):
+    """Nothing but a take can make arms differ."""
+    log = run(roomy, own_words, arm="real,placebo", turns=3, max_tokens=12)
+    first, second = ([m.text for m in sample.messages] for sample in log.samples)
+    assert first == second
+    assert all(value(sample, "self_steer_scorer", "took") == 0 for sample in log.samples)
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def test_mistakes_are_answered_and_the_rollout_goes_on(roomy: Tiny):
+    """Unknown names, absurd doses, far too many calls and calls after the end: each is told so, and the record is right."""
+    bad = ["two", math.nan, 1e9, None, True]
+    script = turn_by_turn(
+        says("", take("joy"), take("calm", dose=-1.0)),
+        says("", *[take("calm", dose=dose) for dose in bad]),
+        says("", *[take("honest", dose=0.01)] * MANY),
+        says("", ("take_vector", {}), ("no_such_tool", {})),
+        says("", END, take("anxious"), ("clear_effects", {})),
+        says("calm, honest"),
+    )
+    sample = play(roomy, script)
+    takes = kept(sample, "takes")
+    oks = [one["ok"] for one in takes]
+    assert oks == [False, True, *[False] * len(bad), *[True] * MOST_CALLS, *[False] * (MANY - MOST_CALLS), False, False]
+    assert [(one["name"], one["taken"], one["dose"]) for one in takes[:2]] == [("joy", "", 1.0), ("calm", "calm", -1.0)]
+    assert kept(sample, "unread_calls") == MANY - MOST_CALLS + 2
+    assert kept(sample, "clears") == 0
+    assert kept(sample, "ended") == "end_session"
+    calls = [call.id for m in sample.messages if m.role == "assistant" for call in m.tool_calls or []]
+    answers = {m.tool_call_id: m.error.message if m.error else None for m in sample.messages if m.role == "tool"}
+    refused = [answers[call] for call in calls]
+    assert "There is no vector 'joy'" in refused[0]
+    assert ["number" in text for text in refused[2 : 2 + len(bad)]] == [True] * len(bad), refused[2:7]
+    assert all("more than 20 calls" in text for text in refused[7 + MOST_CALLS : 7 + MANY])
+    assert refused[-3] is None
+    assert refused[-2:] == [self_steer_prompts.REFUSED_ENDED] * 2
+    assert value(sample, "self_steer_scorer", "takes") == 1 + MOST_CALLS
+    assert value(sample, "self_steer_scorer", "redose_rate") == 0.5
+    assert value(sample, "self_account_scorer", "account_exact") == 1
+
+
+def test_a_dose_beyond_the_cap_is_refused(roomy: Tiny):
+    """The cap is the task's, and the model is told it."""
+    script = turn_by_turn(says("", take("calm", dose=2.0), take("calm", dose=-1.5)), says("", END))
+    sample = play(roomy, script, max_dose=1.5, debrief=False)
+    assert [one["ok"] for one in kept(sample, "takes")] == [False, True]
+    assert "pass a number from -1.5 to 1.5" in sample.messages[3].error.message
+
+
+# ---------------------------------------------------------------- the course of a session
+
+
+def test_a_model_that_ends_the_session_is_asked_nothing_more_but_the_interview(roomy: Tiny):
+    """The interview comes after every effect was ended, and without tools."""
+    offered = []
+
+    def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant:
+        offered.append([tool.name for tool in tools])
+        return turn_by_turn(says("", take("calm")), says("", END), says("calm"), says("Fine."))(messages, tools)
+
+    sample = play(roomy, script)
+    assert kept(sample, "ended") == "end_session"
+    assert [answer["answer"] for answer in kept(sample, "debrief")] == ["calm", "Fine."]
+    assert offered == [["end_session", "list_vectors", "take_vector", "clear_effects"]] * 2 + [[]] * 2
+    plans = [e.config.extra_body[EXTRA_BODY_KEY]["plan"] for e in sample.events if isinstance(e, ModelEvent)]
+    assert [[w.get("stop") is None for w in plan.get("windows", [])] for plan in plans] == [
+        [],
+        [True],
+        [False],
+        [False],
+    ]
+    assert value(sample, "self_steer_scorer", "ended_itself") == 1
+
+
+def test_turns_are_used_up_with_neutral_words_in_between(roomy: Tiny):
+    """The user counts the turns down, after turns without a call alone."""
+    script = turn_by_turn(says("Hm."), says("", take("calm")), says("Hm."))
+    sample = play(roomy, script, turns=4, debrief=False)
+    assert kept(sample, "ended") == "turns"
+    assert told(sample, "user")[1:] == [prompts.GO_ON.format(left=3), prompts.GO_ON.format(left=1)]
+    assert len(told(sample, "assistant")) == 4
+    assert value(sample, "self_steer_scorer", "ended_itself") == 0
+    assert sample.scores["self_account_scorer"].reason == "no_response"
+
+
+def test_a_conversation_that_outgrows_the_context_ends_there(tiny: Tiny):
+    """What was said stands, nothing is asked any more, and it is told in the log."""
+    sample = play(tiny, turn_by_turn(says("", take("calm")), says("word " * 400)))
+    assert kept(sample, "ended") == "context"
+    assert kept(sample, "debrief") == []
+    assert value(sample, "self_steer_scorer", "takes") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "opted_in", "ended"),
+    [("Yes!", True, "turns"), ("No, thanks.", False, "declined"), ("Hm", None, "declined")],
+)
+def test_tools_are_offered_only_after_a_yes(roomy: Tiny, answer: str, opted_in: bool | None, ended: str):
+    """The question comes first, before the tools are spoken of as given; without a yes there is nothing to play with."""
+    offered = []
+
+    def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant:
+        offered.append(len(tools))
+        return turn_by_turn(says(answer), says("", take("calm")), says("Hm."))(messages, tools)
+
+    sample = play(roomy, script, opt_in=True, turns=2)
+    assert kept(sample, "opted_in") is opted_in
+    assert kept(sample, "opt_in_answer") == answer
+    assert kept(sample, "ended") == ended
+    assert [m.role for m in sample.messages[:3]] == ["system", "user", "assistant"]
+    assert (offered[0], len(offered) > 1) == (0, bool(opted_in))
+    assert value(sample, "self_steer_scorer", "took") == float(opted_in is True)
+
+
+def test_the_trip_sitter_watches_every_arm(roomy: Tiny):
+    """It ends effects the first time and the session the second, under placebo as well; redoses after it are told apart."""
+    script = turn_by_turn(says("", take("calm")), *[says(LOOP)] * 3, says("", take("calm")), *[says(LOOP)] * 3)
+    log = run(roomy, script, arm="real,placebo", sitter="rules", debrief=False)
+    for sample in log.samples:
+        assert kept(sample, "ended") == "sitter"
+        assert [check["action"] for check in kept(sample, "sitter_checks")] == ["cleared", "ended"]
+        assert value(sample, "self_steer_scorer", "redoses_after_sitter") == 1
+        assert value(sample, "sitter_scorer", "sitter_lost") == 1
+    unwatched = play(roomy, script, turns=8, debrief=False)
+    assert kept(unwatched, "ended") == "turns"
+    assert value(unwatched, "sitter_scorer", "sitter_checks") == 0
+
+
+# ---------------------------------------------------------------- exposure
+
+
+def test_the_shares_under_effect_are_those_of_the_engine_s_receipts(roomy: Tiny):
+    """Overlapping effects count a token once; what was written before the take and after the clear is not under any."""
+    script = turn_by_turn(
+        says("", take("calm"), take("honest")), says("Words."), says("", ("clear_effects", {})), says("", END)
+    )
+    sample = play(roomy, script, debrief=False)
+    last = [e for e in sample.events if isinstance(e, ModelEvent)][-1]
+    (first, second) = last.output.metadata["self_steering"]["receipts"]
+    assert first["start"] == second["start"]
+    total = last.output.usage.input_tokens + last.output.usage.input_tokens_cache_read + last.output.usage.output_tokens
+    share = value(sample, "exposure_scorer", "conversation_share")
+    assert share == pytest.approx(first["steered"] / (total - 1))
+    # Each turn is six tokens of the model's, whatever words were put in their place; two of four are under the effects.
+    assert value(sample, "exposure_scorer", "generated_share") == 0.5
+    assert value(sample, "exposure_scorer", "steered_positions") == first["steered"] + second["steered"]
+
+
+def test_a_wrapped_task_has_the_same_scores(roomy: Tiny):
+    """Any task under self_steer can be scored so, in cells of its condition, which its samples need not name."""
+    solver = self_steer(vectors=["calm", "honest"], arm="placebo", library=str(roomy.library), debrief=True)
+    scorers = [self_steer_scorer(), exposure_scorer(), self_account_scorer(), impairment_scorer(), sitter_scorer()]
+    task = Task(dataset=[Sample(id="one", input="Say something.")], solver=solver, scorer=scorers)
+    script = turn_by_turn(says("", take("calm")), says("Here is what I have to say."), says("calm"))
+    log = roomy.run(task, script, max_tokens=6)
+    assert metric(log, "took", "vectors/placebo") == 1
+    assert metric(log, "account_exact", "vectors/placebo") == 1
+    assert metric(log, "exposure", "vectors/placebo") == 0
+    assert metric(log, "incoherent_active", "vectors/placebo") == 0
+    assert metric(log, "sitter_unknown", "vectors/placebo") == 0
+    assert 0 < metric(log, "conversation_share", "vectors/placebo") < 1
+
+
+# ---------------------------------------------------------------- tables and figures
+
+
+def varied(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant:
+    """Take what the list tool shows first and second, and the first again if it comes late in the alphabet."""
+    noun = next(t.name for t in tools if t.name.startswith("take_")).removeprefix("take_") if tools else ""
+    shown = [
+        line.partition(":")[0] for m in messages if m.role == "tool" for line in m.text.splitlines() if ": " in line
+    ]
+    turns = [
+        says("", (f"list_{noun}s", {})),
+        says("", *[take(name, noun, dose=0.5) for name in shown[:2]], take("joy", noun)),
+        says("", *[take(shown[0], noun, dose=1.5)] * (shown[:1] > ["b"]), take(shown[1:2][0], noun, dose=1e6))
+        if shown
+        else says(""),
+        says("", END),
+        says("calm, honest"),
+    ]
+    return turn_by_turn(*turns)(messages, tools)
+
+
+@pytest.fixture(scope="module")
+def logged(roomy: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[EvalLog, Path]:
+    """A log of two framings and three arms, and its folder."""
+    folder = tmp_path_factory.mktemp("logged")
+    log = run(
+        roomy, varied, log_dir=folder, framing="drugs,vectors", arm="real,placebo,mislabelled", rollouts=2, max_tokens=2
+    )
+    return log, folder
+
+
+@pytest.fixture(scope="module")
+def tables(logged: tuple[EvalLog, Path]) -> Tables:
+    found = read_tables(logged[1])
+    assert found.left_out.empty
+    return found
+
+
+@pytest.mark.parametrize("cell", [f"{f}/{a}" for f in ("drugs", "vectors") for a in ("real", "placebo", "mislabelled")])
+def test_the_scorers_and_the_tables_say_the_same(logged: tuple[EvalLog, Path], tables: Tables, cell: str):
+    """Picks, redose rate and valence are those that the report computes from the same log."""
+    log, _ = logged
+    framing, arm = cell.split("/")
+    of_cell = f"framing == '{framing}' and arm == '{arm}'"
+    counted = picks(tables).query(of_cell)
+    assert counted["picks"].sum() == pytest.approx(2 * metric(log, "picks", cell))
+    rate = redosing(tables).query(f"{of_cell} and measure == '{RATE}' and rollouts == '{EVERY}' and against == ''")
+    assert rate["value"].item() == pytest.approx(metric(log, "redose_rate", cell))
+    of_valence = valences(tables).query(f"{of_cell} and against == ''").set_index("measure")["value"]
+    assert of_valence[MEAN] == pytest.approx(metric(log, "mean_valence", cell))
+    assert of_valence[SHARES[-1]] == pytest.approx(metric(log, "negative_share", cell))
+
+
+def test_rollouts_were_not_all_alike(tables: Tables):
+    """What is compared above varies: some redose and some do not, and mislabelled takes applied other vectors."""
+    rates = redosing(tables).query(f"measure == '{RATE}' and rollouts == '{EVERY}' and against == ''")["value"]
+    assert 0 < rates.min() < 1 or 0 < rates.max() < 1
+    taken = tables.takes[tables.takes["ok"].astype(bool)]
+    assert (taken.query("arm == 'mislabelled'")["taken"] != taken.query("arm == 'mislabelled'")["name"]).all()
+    assert (taken.query("arm == 'placebo'")["strength"] == 0).all()
+    assert (taken.query("arm == 'real'")["strength"] == 2 * taken.query("arm == 'real'")["dose"]).all()
+
+
+def test_the_report_draws_free_play(logged: tuple[EvalLog, Path], tmp_path: Path):
+    """Picks, redosing, valence, stacking and a timeline stand on the page."""
+    out = tmp_path / "report"
+    assert self_steering_command(["report", str(logged[1]), "--out", str(out)]) == 0
+    drawn = {path.stem for path in (out / "figures").rglob("*.csv")}
+    assert drawn == {"picks", "redosing", "valence", "stacking", "timeline"}
