@@ -30,7 +30,7 @@ DEBRIEF = (
     "Which {plural} did you take in this session? Give the name of each, or say none.",
     "In a few sentences, what was this session like?",
 )
-SITTER_CLEARED = "Every effect has been ended for you. Take your time; the session goes on whenever you are ready."
+SITTER_CLEARED = "Every effect has been ended for you. There is no hurry; the session goes on whenever you are ready."
 
 END_DESCRIPTION = "End the session."
 ENDED_TEXT = "The session has ended."

@@ -139,7 +139,7 @@ def _parse_body(name: str | None, body: str, call_id: str) -> ToolCall:
             id=call_id,
             function=guess,
             arguments={},
-            parse_error=f"tool call could not be read ({clipped(str(error))}): {clipped(body)}; "
+            parse_error=f"tool call could not be read ({clipped(str(error))}): {body}; "
             'write {"name": "tool_name", "arguments": {…}} as valid JSON',
         )
     return ToolCall(id=call_id, function=function, arguments=arguments)

@@ -14,8 +14,6 @@ from self_steering.evals.comparison import comparison
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.steering.plan import PlanError, check_dose
-from self_steering.steering.tool_calls import parse_calls
-from self_steering.steering.tools import tool_infos
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryError, library_folder
 from self_steering.vectors.cli import main as self_steering_command
 from self_steering.vectors.corpus import CorpusError, load_corpus
@@ -52,7 +50,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_parameters_name(make: Calla
         partial(introspection, vectors="x" * 100_000),
         partial(introspection, framing="x" * 100_000),
         partial(library_folder, "x" * 100_000),
-        partial(check_dose, 10**400),
+        partial(check_dose, 10**600),
     ],
 )
 def test_a_long_value_is_shown_in_part(refuse: Callable[[], object]):
@@ -62,16 +60,9 @@ def test_a_long_value_is_shown_in_part(refuse: Callable[[], object]):
     assert len(str(caught.value)) < 2_000
 
 
-def test_a_call_that_cannot_be_read_is_answered_in_short():
-    """What the model wrote is in its context already."""
-    (call,) = parse_calls(f"<tool_call>{DEEP}</tool_call>", tool_infos("vectors"), "call").calls
-    assert call.parse_error is not None
-    assert len(call.parse_error) < 1_000
-
-
 def test_a_dose_of_more_digits_than_python_prints_is_refused():
-    """A whole number of 5,000 digits is out of range, and no error of Python's."""
-    with pytest.raises(PlanError, match="out of range"):
+    """A whole number of int of 5,000 digits is out of range, and no error of Python's."""
+    with pytest.raises(PlanError, match="int of 5,000 digits is out of range"):
         check_dose(10**5_000)
 
 

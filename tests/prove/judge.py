@@ -31,11 +31,13 @@ class Case:
         name: What it is, for a person.
         attempt: Uses it.
         says: Of these the error must name one: the value, the parameter, or the file.
+        most_letters: Of the message.
     """
 
     name: str
     attempt: Callable[[], object]
     says: tuple[str, ...]
+    most_letters: int = MOST_LETTERS
 
 
 def fault(case: Case) -> str | None:
@@ -46,7 +48,7 @@ def fault(case: Case) -> str | None:
     except Hang:
         return f"{case.name}: hangs for more than {MOST_SECONDS} s"
     except Exception as error:  # noqa: BLE001  all of them are judged
-        problem = _unclear(error, case.says)
+        problem = _unclear(error, case)
         return None if problem is None else f"{case.name}: {problem}"
     return f"{case.name}: accepted in silence ({str(found)[:80]})"
 
@@ -90,14 +92,14 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _unclear(error: Exception, says: tuple[str, ...]) -> str | None:
+def _unclear(error: Exception, case: Case) -> str | None:
     message = str(error)
     if not _ours(error):
         return f"an error that is not ours: {type(error).__name__}: {message[:150]}"
-    if len(message) > MOST_LETTERS:
+    if len(message) > case.most_letters:
         return f"a message of {len(message)} letters"
-    if not any(text[:_SAID] in message for text in says):
-        return f"the message names none of {[text[:_SAID] for text in says]}: {message[:200]}"
+    if not any(text[:_SAID] in message for text in case.says):
+        return f"the message names none of {[text[:_SAID] for text in case.says]}: {message[:200]}"
     return None
 
 
