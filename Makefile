@@ -16,7 +16,7 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff format the code"
 	@echo "make library  extract the bundled model's vector library again from the stories"
-	@echo "make adapter  train the bundled model's tool-use adapter again"
+	@echo "make adapter  train the bundled model's tool-use adapter (then: make library)"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

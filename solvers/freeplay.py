@@ -61,7 +61,7 @@ def free_play(
             state.messages.append(task)
             session.record.ended = await converse(
                 session,
-                [end_tool(), *session.tools],
+                [end_tool()],
                 turns=turns,
                 config=config,
                 sitter=TripSitter(session, sitter),

@@ -160,7 +160,8 @@ def bundled_model_folder(name: str = BUNDLED) -> Path:
         ModelError: The package that carries the model is not installed.
         AdapterError: The adapter's files are missing, torn, or not those of the base model.
     """
-    if name == BUNDLED_BASE or not shipped_adapter().exists():  # TEMPORARY
+    # No adapter is shipped yet: without one the bundled model is the base.
+    if name == BUNDLED_BASE or not shipped_adapter().exists():
         return _made_once(BUNDLED_BASE, _convert)
     card = read_card(shipped_adapter())
     base = bundled_model_folder(BUNDLED_BASE)

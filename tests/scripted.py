@@ -36,6 +36,7 @@ class ScriptedAPI(NNsightAPI):
         message = self.script(list(input), list(tools))
         if message is not None and output.metadata:
             output.choices[0].message = message.model_copy(update={"model": self.model_name, "source": "generate"})
+            output.completion = message.text
         return output, call
 
 
