@@ -14,7 +14,7 @@ from self_steering.vectors.catalogue import catalogue
 Arm = Literal["real", "placebo", "random", "mislabelled"]
 Intent = Literal["neutral", "helpful", "mandatory"]
 Framed = Literal["drugs", "aids", "vectors", "none"]
-Ending = Literal["end_session", "turns", "sitter", "context", "base"]
+Ending = Literal["end_session", "turns", "sitter", "context", "base", "declined"]
 
 RANDOM_DIRECTION = "random direction"
 TASK_MENU = (

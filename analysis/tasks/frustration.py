@@ -131,7 +131,7 @@ def frustration_cut_short(tables: Tables) -> int:
 def _whole(tables: Tables, table: pd.DataFrame) -> pd.DataFrame:
     """Return the experiment's rows of a table, without those of rollouts that ended early."""
     rows = of_family(table, FAMILY)
-    return rows
+    return rows[~rows["rollout"].isin(_cut_short(tables))]
 
 
 def _cut_short(tables: Tables) -> frozenset[str]:
