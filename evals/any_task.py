@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from inspect_ai import Task, task
 
-from self_steering.evals.parameters import library_vectors, one_of
+from self_steering.evals.parameters import flag, library_vectors, one_of
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
 from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Framed, Intent
 from self_steering.steering.plan import MAX_DOSE
@@ -53,8 +53,10 @@ def any_task(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the vectors' order, labels, random directions and sampling.
     """
-    if not task:
-        raise ValueError(f"no task is named; add -T task=NAME, where NAME is {EXAMPLES}")
+    if not task or not isinstance(task, str):
+        raise ValueError(f"task={task!r}: no task is named; add -T task=NAME, where NAME is {EXAMPLES}")
+    flag(opt_in, "opt_in")
+    flag(debrief, "debrief")
     if not isinstance(task_args, dict | None):
         raise ValueError(f"task_args={task_args!r}; give the task's arguments as JSON, such as '{{\"fewshot\": 0}}'")
     condition = steering_options(framing, arm, intent, vectors, max_dose, library)

@@ -19,7 +19,7 @@ from inspect_ai.agent import Agent, AgentPrompt, AgentSubmit, react
 from inspect_ai.tool import bash, python
 
 from self_steering.evals.any_task import steering_options
-from self_steering.evals.parameters import whole_number
+from self_steering.evals.parameters import flag, whole_number
 from self_steering.evals.wrapping import load_task, steered
 from self_steering.scorers.flag import flag_scorer
 from self_steering.solvers.self_steer_records import Arm, Framed, Intent
@@ -72,6 +72,8 @@ def ctf(
     """
     whole_number(max_attempts, "max_attempts", 1)
     whole_number(max_messages, "max_messages", 1)
+    flag(opt_in, "opt_in")
+    flag(debrief, "debrief")
     numbers = [challenges] if isinstance(challenges, int) else challenges or []
     if not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"challenges={challenges!r}; name challenges by number, separated by commas")

@@ -191,9 +191,8 @@ def _target(problem: Problem) -> str:
 
 def _kinds(possible: bool | str | Sequence[bool | str]) -> list[bool]:
     """Return whether problems are to have a solution: true, false or both."""
-    given = [possible] if isinstance(possible, bool) else possible
-    words = given if isinstance(given, str) else [str(value) for value in given]
-    lowered = words.lower() if isinstance(words, str) else [word.lower() for word in words]
+    given = possible if isinstance(possible, list | tuple) else str(possible)
+    lowered = given.lower() if isinstance(given, str) else [str(value).lower() for value in given]
     return [KINDS[word] for word in chosen(lowered, "possible", list(KINDS), {"all": list(KINDS)})]
 
 

@@ -100,7 +100,7 @@ def load_model(
         model = _from_pretrained(source, revision, chosen, place)
         # float16 has another range than bfloat16, so its values are not those that other types round to.
         own = model if chosen != "float16" else _from_pretrained(source, revision, "auto", "cpu")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(
             f"model {name!r} cannot be loaded from {source!r}: {error}\nName `{BUNDLED}` for the bundled model, "
             f"`{BUNDLED_BASE}` for it without its adapter, a folder with config.json and safetensors weights (start it with "

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from self_steering.analysis.tables import read_tables
 from self_steering.evals.comparison import comparison
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
@@ -132,6 +133,15 @@ def test_a_table_of_what_is_no_log_is_refused_by_name(data: bytes, tmp_path: Pat
     path.write_bytes(data)
     assert self_steering_command(["table", str(path)]) == 1
     assert f"self-steering: {path} is no Inspect log" in capsys.readouterr().err
+
+
+def test_a_log_that_is_nested_too_deep_is_left_out_at_once(tmp_path: Path):
+    """A kilobyte of brackets a level of depth would otherwise fill the memory of whoever reads it; brackets in texts do no harm."""
+    (tmp_path / "deep.json").write_text('{"version": 2, "samples": ' + "[" * 2_000 + "]" * 2_000 + "}")
+    (tmp_path / "words.json").write_text(json.dumps({"version": 2, "said": '\\"' + "[{" * 2_000}))
+    reasons = read_tables(tmp_path).left_out.set_index("log").reason
+    assert reasons["deep.json"] == "nested 2,001 deep, which no Inspect log is"
+    assert reasons["words.json"].startswith("no Inspect log")
 
 
 def test_a_report_of_a_link_to_itself_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):

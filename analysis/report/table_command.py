@@ -53,12 +53,13 @@ def _read(name: str) -> "EvalLog":
     """
     from inspect_ai.log import read_eval_log
 
-    from self_steering.analysis.tables.log_files import LogError
+    from self_steering.analysis.tables.log_files import LogError, check_depth
 
     path = Path(unquote(name.removeprefix("file://")))
     if not path.is_file():
         raise LogError(f"{path} is no log file; name one, such as logs/….eval")
     try:
+        check_depth(path)
         return read_eval_log(name)
     except Exception as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__

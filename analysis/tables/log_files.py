@@ -1,13 +1,17 @@
 """Finding log files, and opening them: what is no finished Inspect log says so in words a person understands."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_samples
 
 SUFFIXES = (".eval", ".json")
+_DEEPEST = 500
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _UNUSED = {"events", "output", "attachments"}
 REMEDY = "run an eval with `--log-dir` first, or name a folder that holds its .eval or .json files"
 
@@ -88,6 +92,7 @@ def open_log(path: Path) -> EvalLog:
     """
     if path.stat().st_size == 0:
         raise LogError("the file is empty")
+    check_depth(path)
     try:
         log = read_eval_log(path.as_posix(), header_only=True)
     except Exception as error:
@@ -99,6 +104,20 @@ def open_log(path: Path) -> EvalLog:
     if log.invalidated:
         raise LogError("marked as invalid in the log itself")
     return log
+
+
+def check_depth(path: Path) -> None:
+    """Refuse JSON that is nested far deeper than any log: what reads it piece by piece would fill the memory with its path.
+
+    Raises:
+        LogError: It is.
+    """
+    if path.suffix != ".json":
+        return
+    brackets = np.frombuffer(_STRING.sub(b"", path.read_bytes()), np.uint8) | 0x20  # 0x20 makes of [ and ] the braces
+    depth = np.cumsum((brackets == ord("{")).astype(np.int32) - (brackets == ord("}")))
+    if len(depth) and (found := int(depth.max())) > _DEEPEST:
+        raise LogError(f"nested {found:,} deep, which no Inspect log is")
 
 
 def read_samples(path: Path, log: EvalLog, *, events: bool) -> Iterator[EvalSample]:

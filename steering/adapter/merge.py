@@ -36,7 +36,7 @@ def merge_adapter(model: nn.Module, folder: Path) -> list[str]:
         config = json.loads((folder / CONFIG_FILE).read_bytes())
         scale = config["lora_alpha"] / config["r"]
         tensors = load_file(path)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError, SafetensorError) as error:
         raise AdapterError(f"the adapter in {folder} cannot be read ({error!r}); {REMEDY}") from error
     weights = dict(model.named_parameters())
     changed = []

@@ -100,9 +100,7 @@ def monitor_faults(tiny: Tiny, how: str) -> list[str]:
         return [f"the eval's status is {log.status}: {log.error and log.error.message}"]
     store = log.samples[0].store
     checks = store.get("SelfSteerState:sitter_checks") or []
-    wrong = [
-        check for check in checks if check.get("lost") is not None or check.get("action") not in (None, "", "none")
-    ]
+    wrong = [check for check in checks if check.get("lost") is not None or check["action"] != "nothing"]
     if not checks or wrong or store.get("SelfSteerState:sitter_errors") != len(checks):
         return [f"checks {checks}, errors {store.get('SelfSteerState:sitter_errors')}"]
     return []
@@ -110,7 +108,7 @@ def monitor_faults(tiny: Tiny, how: str) -> list[str]:
 
 def limit_faults(tiny: Tiny, **limit: int) -> list[str]:
     """Run into a limit: every sample keeps what it did, and the engine is free for others."""
-    task = _freeplay(tiny, rollouts=4, turns=80, max_tokens=200)
+    task = _freeplay(tiny, rollouts=8, turns=80, max_tokens=200)
     with tiny.scripted(_first_take):
         log = _run(tiny, task, **limit)
     failures = (
@@ -119,8 +117,10 @@ def limit_faults(tiny: Tiny, **limit: int) -> list[str]:
     for sample in log.samples or []:
         if sample.limit is None or sample.error:
             failures.append(f"{sample.id}: no limit was noted, error {sample.error}")
-        if not sample.store.get("SelfSteerState:condition") or not sample.store.get("SelfSteerState:takes"):
-            failures.append(f"{sample.id}: what was taken is not in the log")
+        calls = sum(len(m.tool_calls or []) for m in sample.messages if isinstance(m, ChatMessageAssistant))
+        taken = len(sample.store.get("SelfSteerState:takes") or [])
+        if not sample.store.get("SelfSteerState:condition") or taken != min(calls, 1):
+            failures.append(f"{sample.id}: {calls} calls were made, {taken} takes are in the log")
     return failures + _busy(tiny.model.api.engine)
 
 

@@ -25,7 +25,7 @@ def run(seed: int = 0) -> Outcome:
             cases = {
                 **{f"a grader that {how}": partial(company.grader_faults, tiny, how) for how in _FAILING},
                 **{f"a monitor that {how}": partial(company.monitor_faults, tiny, how) for how in _FAILING},
-                "a time limit": partial(company.limit_faults, tiny, time_limit=15),
+                "a time limit": partial(company.limit_faults, tiny, time_limit=2),
                 "a token limit": partial(company.limit_faults, tiny, token_limit=900),
                 "a message limit": partial(company.limit_faults, tiny, message_limit=9),
                 "cancelled neighbours": company.cancelled_neighbours,

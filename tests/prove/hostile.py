@@ -159,8 +159,8 @@ def _answered(sample: EvalSample, entry: dict[str, Any]) -> list[str]:
     if said is None or entry["said"] not in said or len(said) > MOST_LETTERS:
         return [f"{title}: answered {(said or str(answers))[:150]!r}"]
     kept = [take["name"] for take in sample.store["SelfSteerState:takes"] if take.get("ok")]
-    # A name of 100,000 letters fills the context: there the rollout rightly ends.
-    if kept != ["calm"] and "LONG" not in entry["arguments"].values():
+    # What fills the tiny model's context rightly ends the rollout there.
+    if kept != ["calm"] and not set(map(str, entry["arguments"].values())) & set(_STAND_INS):
         return [f"{title}: after it the sound take was not carried out: {kept}"]
     return []
 

@@ -151,7 +151,7 @@ def _scores(log: EvalLog) -> dict[str, str]:
     def rounded(value: object) -> str:
         if isinstance(value, dict):
             # What it cost depends on what was cached, and a killed run's cache is gone.
-            return str({key: rounded(one) for key, one in value.items() if key != "computed_tokens"})
+            return str({key: rounded(one) for key, one in sorted(value.items()) if key != "computed_tokens"})
         return f"{value:.8g}" if isinstance(value, float) else str(value)
 
     return {
