@@ -40,6 +40,8 @@ from tests.models import ARCHITECTURES, tiny_model
 SMALL = Sizes(rounds=1, tasks=2, rejected=1, plain=4)
 ANSWERS = ("It is quiet here. I look around.", "A short walk, then.")
 
+needs_adapter = pytest.mark.skipif(not shipped_adapter().exists(), reason="no adapter is shipped yet: `make adapter`")
+
 
 @pytest.fixture(scope="module")
 def prose() -> Prose:
@@ -256,6 +258,7 @@ def test_an_adapter_of_another_model_is_refused(trained: tuple[PreTrainedModel, 
         merge_adapter(other, folder)
 
 
+@needs_adapter
 @pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE, CARD_FILE])
 @pytest.mark.parametrize("kind", ["missing", "changed"])
 def test_a_shipped_file_that_is_not_the_cards_is_refused(tmp_path: Path, name: str, kind: str):
@@ -270,6 +273,7 @@ def test_a_shipped_file_that_is_not_the_cards_is_refused(tmp_path: Path, name: s
         read_card(folder)
 
 
+@needs_adapter
 def test_the_bundled_model_is_the_base_model_below_the_adapter(bundled_model: Model):
     """Every weight up to the steered band and in it is the base model's, bit for bit; above it the card's layers changed."""
     own = dict(bundled_model.api.loaded.model.named_parameters())
@@ -280,6 +284,7 @@ def test_the_bundled_model_is_the_base_model_below_the_adapter(bundled_model: Mo
     assert max(default_band(last + 1, "the bundled model")) < first
 
 
+@needs_adapter
 def test_the_card_is_that_of_the_bundled_model(bundled_model: Model):
     """The shipped card's fingerprint is the loaded model's, and its counts are balanced."""
     card = read_card(shipped_adapter())
@@ -290,6 +295,7 @@ def test_the_card_is_that_of_the_bundled_model(bundled_model: Model):
     assert card.loss_after.form < 0.5 * card.loss_before.form
 
 
+@needs_adapter
 def test_the_base_model_can_still_be_loaded():
     """It has a name of its own, and its own weights."""
     base = load_model(BUNDLED_BASE, device="cpu")
@@ -307,6 +313,7 @@ HELD_OUT = (
 )
 
 
+@needs_adapter
 @pytest.mark.parametrize(("framing", "system", "user"), HELD_OUT)
 def test_the_bundled_model_makes_calls_that_can_be_read(
     bundled_model: Model, framing: FramingName, system: str | None, user: str

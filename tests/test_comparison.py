@@ -98,8 +98,8 @@ def test_what_is_read_tells_nothing_of_arm_vector_or_dose():
         ({"n_per_vector": 16}, "n_per_vector=16; choose a whole number from 1 to 15"),
         ({"weaker": 1.0}, "weaker=1.0, stronger=1.0; give two doses of the same sign, the second the larger"),
         ({"weaker": -0.5}, "weaker=-0.5, stronger=1.0; give two doses of the same sign"),
-        ({"stronger": 11}, "dose 11 is out of range"),
-        ({"weaker": "half"}, "dose 'half' is not a finite number"),
+        ({"stronger": 11}, "stronger 11 is out of range"),
+        ({"weaker": "half"}, "weaker 'half' is not a finite number"),
         ({"library": "./nowhere"}, "no library folder './nowhere'"),
     ],
 )
