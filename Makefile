@@ -12,7 +12,7 @@ help:
 	@echo "make demo     build the environment, run the introspection eval on the bundled model, show the result"
 	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
 	@echo "make test     run all tests"
-	@echo "make prove    random plans, hostile inputs, and faults: what the README promises, counted (15 minutes)"
+	@echo "make prove    random plans, hostile inputs, and faults: what the README promises, counted"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff format the code"
 	@echo "make library  extract the bundled model's vector library again from the stories"
