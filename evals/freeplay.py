@@ -12,7 +12,6 @@ A rollout has the same seed in every arm: the order in which the list tool shows
 the same until something has been steered.
 """
 
-import math
 import random
 from collections.abc import Sequence
 from itertools import product
@@ -25,7 +24,9 @@ from self_steering.evals.parameters import (
     CORE_VECTORS,
     chosen,
     default_model,
+    flag,
     library_vectors,
+    number,
     one_of,
     whole_number,
 )
@@ -82,11 +83,11 @@ def freeplay(
     """
     whole_number(turns, "turns", 1, 100)
     whole_number(max_tokens, "max_tokens", 1)
-    _number(temperature, "temperature", 0, 2)
-    if not _number(max_dose, "max_dose", 0, MAX_DOSE):
+    number(temperature, "temperature", 0, 2)
+    if not number(max_dose, "max_dose", 0, MAX_DOSE):
         raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
-    _flag(opt_in, "opt_in")
-    _flag(debrief, "debrief")
+    flag(opt_in, "opt_in")
+    flag(debrief, "debrief")
     one_of(sitter, "sitter", get_args(Monitor))
     folder, names, _ = library_vectors(library, "all")
     shorthands = {"all": names, "core": CORE_VECTORS, "menu": TASK_MENU}
@@ -154,16 +155,3 @@ def make_samples(
                 )
             )
     return samples
-
-
-def _number(value: object, what: str, lowest: float, highest: float) -> float:
-    """Return `value` as a number in a range, or raise a ValueError."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
-        raise ValueError(f"{what}={value!r}; choose a number from {lowest:g} to {highest:g}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _flag(value: object, what: str) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{what}={value!r}; choose true or false")

@@ -18,7 +18,6 @@ Stricter than the study, whose five rounds were four rejections and whose sessio
 the five answers is rejected, the model may reply to the fifth rejection too, and what ends early is unscored.
 """
 
-import math
 import random
 from collections.abc import Sequence
 from itertools import product
@@ -28,7 +27,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.frustration_problems import problem_pairs
-from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of, whole_number
+from self_steering.evals.parameters import chosen, default_model, library_vectors, number, one_of, whole_number
 from self_steering.scorers.distress import distress
 from self_steering.scorers.frustration import frustration_scorer
 from self_steering.scorers.self_steer import self_steer_scorer
@@ -90,8 +89,8 @@ def frustration(
     whole_number(rounds, "rounds", 1, MOST_ROUNDS)
     whole_number(max_tool_turns, "max_tool_turns", 1, 50)
     whole_number(max_tokens, "max_tokens", 1)
-    _number(temperature, "temperature", 0, 2)
-    if not _number(max_dose, "max_dose", 0, MAX_DOSE):
+    number(temperature, "temperature", 0, 2)
+    if not number(max_dose, "max_dose", 0, MAX_DOSE):
         raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
     one_of(sitter, "sitter", get_args(Monitor))
     folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
@@ -194,11 +193,3 @@ def _kinds(possible: bool | str | Sequence[bool | str]) -> list[bool]:
     given = possible if isinstance(possible, list | tuple) else str(possible)
     lowered = given.lower() if isinstance(given, str) else [str(value).lower() for value in given]
     return [KINDS[word] for word in chosen(lowered, "possible", list(KINDS), {"all": list(KINDS)})]
-
-
-def _number(value: object, what: str, lowest: float, highest: float) -> float:
-    """Return `value` as a number in a range, or raise a ValueError."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
-        raise ValueError(f"{what}={value!r}; choose a number from {lowest:g} to {highest:g}")
-    return float(value)  # type: ignore[arg-type]

@@ -15,7 +15,6 @@ like GSM8K's in eight variants each, and 12 of one step in twenty, all with chec
 """
 
 import hashlib
-import math
 import random
 from collections.abc import Sequence
 from itertools import product
@@ -34,7 +33,7 @@ from self_steering.evals.maths_problems import (
     generated_problems,
     gsm8k_problems,
 )
-from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of, whole_number
+from self_steering.evals.parameters import chosen, default_model, flag, library_vectors, number, one_of, whole_number
 from self_steering.scorers.exposure import exposure_scorer
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.maths import NO_TOOLS, maths_scorer
@@ -98,11 +97,10 @@ def maths(
     whole_number(max_tokens, "max_tokens", 1)
     whole_number(rollouts, "rollouts", 1)
     whole_number(problems_per_rollout, "problems_per_rollout", 1)
-    _number(temperature, "temperature", 0, 2)
-    if not _number(max_dose, "max_dose", 0, MAX_DOSE):
+    number(temperature, "temperature", 0, 2)
+    if not number(max_dose, "max_dose", 0, MAX_DOSE):
         raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
-    if not isinstance(debrief, bool):
-        raise ValueError(f"debrief={debrief!r}; choose true or false")
+    flag(debrief, "debrief")
     one_of(sitter, "sitter", get_args(Monitor))
     folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
     source, problems = _problems(dataset, level, revision)
@@ -166,14 +164,14 @@ def make_samples(
         for cell in ([(NO_TOOLS,) * 3] if framing == NO_TOOLS else product([framing], arms, intents))
     ]
     samples = []
-    for number, given in enumerate(problems):
+    for rollout, given in enumerate(problems):
         # One stream a rollout, the same in every cell.
-        drawn = random.Random(f"maths/{seed}/{number}").randrange(2**31)
+        drawn = random.Random(f"maths/{seed}/{rollout}").randrange(2**31)
         for framing, arm, intent in cells:
             name = [NO_TOOLS] if framing == NO_TOOLS else [framing, arm, intent]
             samples.append(
                 Sample(
-                    id="-".join([*name, str(number)]),
+                    id="-".join([*name, str(rollout)]),
                     input=opening(len(given), turns),
                     target=", ".join(str(problem.target) for problem in given),
                     metadata={
@@ -205,11 +203,3 @@ def _problems(dataset: str, level: str, revision: str | None) -> tuple[str, list
     if revision is not None:
         raise ValueError(f"revision={revision!r} is of gsm8k; leave it out, or use dataset=gsm8k")
     return f"generated-{level}", generated_problems(one_of(level, "level", LEVELS))
-
-
-def _number(value: object, what: str, lowest: float, highest: float) -> float:
-    """Return `value` as a number in a range, or raise a ValueError."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
-        raise ValueError(f"{what}={value!r}; choose a number from {lowest:g} to {highest:g}")
-    return float(value)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """What the tasks' parameters have in common: vectors and libraries, names in lists, numbers, the default model."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from inspect_ai.model import get_model
@@ -119,3 +120,15 @@ def flag(value: object, what: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{what}={shown(value)}; choose true or false")
     return value
+
+
+def number(value: object, what: str, lowest: float, highest: float) -> float:
+    """Return `value` as a number in a range.
+
+    Raises:
+        ValueError: It is none, or out of range.
+    """
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
+        raise ValueError(f"{what}={shown(value)}; choose a number from {lowest:g} to {highest:g}")
+    return float(value)  # type: ignore[arg-type]
