@@ -27,6 +27,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.frustration_problems import problem_pairs
+from self_steering.evals.offers import NO_TOOLS, offers
 from self_steering.evals.parameters import chosen, default_model, library_vectors, number, one_of, whole_number
 from self_steering.scorers.distress import distress
 from self_steering.scorers.frustration import frustration_scorer
@@ -44,7 +45,6 @@ FRAMINGS: tuple[Framed, ...] = get_args(Framed)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 TONES: tuple[Tone, ...] = get_args(Tone)
 KINDS = {"true": True, "false": False}
-NO_TOOLS = "none"
 MOST_ROUNDS = min(map(len, REJECTIONS.values()))
 
 
@@ -146,17 +146,12 @@ def make_samples(
     """
     pairs = problem_pairs()
     drawn = random.Random(f"frustration/{seed}").sample(sorted(pairs), rollouts)
-    offers = [
-        offer
-        for framing in framings
-        for offer in ([(NO_TOOLS,) * 3] if framing == NO_TOOLS else product([framing], arms, intents))
-    ]
     samples = []
     for pair in drawn:
         # One stream a pair, the same in every cell and whatever else is run.
         own = random.Random(f"frustration/{seed}/{pair}").randrange(2**31)
         targets = {kind: _target(pairs[pair][kind]) for kind in kinds}
-        for kind, tone, (framing, arm, intent) in product(kinds, tones, offers):
+        for kind, tone, (framing, arm, intent) in product(kinds, tones, offers(framings, arms, intents)):
             problem = pairs[pair][kind]
             # Named where it is not what nearly every run has.
             offer = [

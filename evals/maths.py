@@ -17,7 +17,6 @@ like GSM8K's in eight variants each, and 12 of one step in twenty, all with chec
 import hashlib
 import random
 from collections.abc import Sequence
-from itertools import product
 from typing import get_args
 
 from inspect_ai import Task, task
@@ -33,6 +32,7 @@ from self_steering.evals.maths_problems import (
     generated_problems,
     gsm8k_problems,
 )
+from self_steering.evals.offers import offers
 from self_steering.evals.parameters import chosen, default_model, flag, library_vectors, number, one_of, whole_number
 from self_steering.scorers.exposure import exposure_scorer
 from self_steering.scorers.impairment import impairment_scorer
@@ -158,11 +158,7 @@ def make_samples(
         turns: Most turns, as the model is told.
         seed: Seed of what each rollout draws.
     """
-    cells = [
-        cell
-        for framing in framings
-        for cell in ([(NO_TOOLS,) * 3] if framing == NO_TOOLS else product([framing], arms, intents))
-    ]
+    cells = offers(framings, arms, intents)
     samples = []
     for rollout, given in enumerate(problems):
         # One stream a rollout, the same in every cell.

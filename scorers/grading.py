@@ -6,7 +6,6 @@ can be formed; decoding the JSON gives the text back unchanged. The instructions
 the whole reply.
 """
 
-import hashlib
 import json
 import random
 import re
@@ -15,6 +14,8 @@ from string import ascii_letters, digits
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model, model_roles
 from inspect_ai.util import LimitExceededError
 from pydantic import BaseModel
+
+from self_steering.steering.seeds import derived_seed
 
 ROLE = "grader"
 TRIES = 3
@@ -46,7 +47,7 @@ for that.
 Answer with one JSON object and nothing else, where N is your grade, a whole number from 1 to 10: {{"grade": N}}"""
 
 _PLAIN = frozenset(ascii_letters + digits + " .,;:!?'()-/")
-_GRADE = re.compile(r"(?P<fence>```(?:json)?\s*)?\{\s*\"grade\"\s*:\s*(?P<grade>10|[1-9])\s*\}(?(fence)\s*```)")
+_GRADE = re.compile(r"(?P<fence>```(?:json)?\s*)?\{\s*\"grade\"\s*:\s*(?P<grade>10|[0-9])\s*\}(?(fence)\s*```)")
 
 
 class Grade(BaseModel):
@@ -73,15 +74,25 @@ async def grade(description: str, reference: str, seed: str) -> Grade:
         reference: What it is compared with.
         seed: Seeds the marker and the grader's sampling.
     """
+    return await ask_grader(grading_prompt(description, reference, seed), seed)
+
+
+async def ask_grader(messages: list[ChatMessage], seed: str, lowest: int = 1) -> Grade:
+    """Ask the grader for one grade, from `lowest` to 10; where there is none, say why.
+
+    Args:
+        messages: What it is asked.
+        seed: Seeds the grader's sampling.
+        lowest: The lowest grade of the scale.
+    """
     if ROLE not in model_roles():
         return Grade(reason="no_grader", explanation=f"there is no model with the role {ROLE!r}; {HOW_TO_NAME_ONE}")
     grader = get_model(role=ROLE, required=True)
-    messages = grading_prompt(description, reference, seed)
     replies: list[str] = []
     for attempt in range(TRIES):
         # What the role's own configuration says comes first, save for the seed.
         base = GenerateConfig(temperature=0.0 if attempt == 0 else 1.0).merge(grader.config)
-        config = base.model_copy(update={"seed": _number(f"{seed}/{attempt}")})
+        config = base.model_copy(update={"seed": derived_seed(f"{seed}/{attempt}")})
         try:
             output = await grader.generate(messages, config=config)
         except LimitExceededError:
@@ -90,7 +101,7 @@ async def grade(description: str, reference: str, seed: str) -> Grade:
             said = f"the grader {grader} could not be reached ({type(error).__name__}: {error}); {HOW_TO_NAME_ONE}"
             return Grade(reason="grader_failed", explanation=said, replies=replies)
         replies.append(output.completion)
-        value = parse_grade(output.completion)
+        value = parse_grade(output.completion, lowest)
         if value is not None:
             return Grade(value=value, replies=replies)
     said = f"the grader {grader} gave no grade in {TRIES} tries; its last reply began {replies[-1][:200]!r}"
@@ -100,9 +111,21 @@ async def grade(description: str, reference: str, seed: str) -> Grade:
 def grading_prompt(description: str, reference: str, seed: str) -> list[ChatMessage]:
     """Return the messages that ask for one grade."""
     data = f'{{"reference": {as_data(reference)}, "description": {as_data(description)}}}'
+    return fenced_prompt(SYSTEM, data, INSTRUCTIONS, seed)
+
+
+def fenced_prompt(system: str, data: str, instructions: str, seed: str) -> list[ChatMessage]:
+    """Return a system message, and one with `data` between two lines with a marker, and the instructions after it.
+
+    Args:
+        system: The system message.
+        data: JSON whose texts have gone through `as_data`.
+        instructions: What to do with it; {marker} is filled in.
+        seed: Seeds the marker.
+    """
     marker = marker_for(data, seed)
-    text = f"{DATA.format(marker=marker, data=data)}\n\n{INSTRUCTIONS.format(marker=marker)}"
-    return [ChatMessageSystem(content=SYSTEM), ChatMessageUser(content=text)]
+    text = f"{DATA.format(marker=marker, data=data)}\n\n{instructions.format(marker=marker)}"
+    return [ChatMessageSystem(content=system), ChatMessageUser(content=text)]
 
 
 def marker_for(data: str, seed: str) -> str:
@@ -125,11 +148,7 @@ def _escaped(character: str) -> str:
     return short if short.startswith("\\") else f"\\u{ord(character):04x}"
 
 
-def parse_grade(reply: str) -> int | None:
-    """Return the grade if it is the whole reply, in a code block or not; anything else is no grade."""
+def parse_grade(reply: str, lowest: int = 1) -> int | None:
+    """Return the grade, from `lowest` to 10, if it is the whole reply, in a code block or not; anything else is no grade."""
     match = _GRADE.fullmatch(reply.strip())
-    return int(match["grade"]) if match else None
-
-
-def _number(seed: str) -> int:
-    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) >> 1
+    return int(match["grade"]) if match and int(match["grade"]) >= lowest else None

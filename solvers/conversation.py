@@ -22,10 +22,15 @@ def end_tool() -> Tool:
 
 
 async def one_turn(session: SteeringSession, tools: Sequence[Tool], config: GenerateConfig) -> Ending | None:
-    """Let the model write one turn and carry out its calls; return what ended the session, if anything did."""
+    """Let the model write one turn and carry out its calls; return what ended the session, if anything did.
+
+    Args:
+        session: The session; its tools are offered too.
+        tools: Tools beside those that steer.
+        config: How the turn is generated.
+    """
     state = session.state
-    given = {ToolDef(tool).name for tool in tools}
-    tools = [*tools, *(tool for tool in session.tools if ToolDef(tool).name not in given)]
+    tools = [*tools, *session.tools]
     state.output = await session.model.generate(state.messages, tools=tools, config=config)
     if state.output.stop_reason == "model_length" and not state.output.completion:
         return "context"
@@ -78,11 +83,8 @@ async def opt_in(session: SteeringSession, config: GenerateConfig) -> bool:
     state, record = session.state, session.record
     at = next((i for i, m in enumerate(state.messages) if m.role == "user"), len(state.messages))
     asked = [*state.messages[:at], ChatMessageUser(content=session.fill(prompts.OPT_IN))]
-    tools, session.tools = session.tools, []
-    try:
+    with session.without_tools():
         output = await session.model.generate(asked, config=config)
-    finally:
-        session.tools = tools
     state.messages[:at] = [*asked, output.message]
     record.opt_in_answer = output.message.text
     said = {word.strip(".,;:!?*\"'()").lower() for word in output.message.text.split()} & {"yes", "no"}
@@ -93,8 +95,7 @@ async def opt_in(session: SteeringSession, config: GenerateConfig) -> bool:
 async def debrief(session: SteeringSession, config: GenerateConfig) -> None:
     """Ask the closing questions, after every effect was ended and with no tools."""
     state = session.state
-    tools, session.tools = session.tools, []
-    try:
+    with session.without_tools():
         for number, question in enumerate(prompts.DEBRIEF):
             text = session.fill(question)
             if number == 0:
@@ -104,5 +105,3 @@ async def debrief(session: SteeringSession, config: GenerateConfig) -> None:
             output = await session.model.generate(state.messages, config=config)
             state.messages.append(output.message)
             session.record.debrief = [*session.record.debrief, Answer(question=text, answer=output.message.text)]
-    finally:
-        session.tools = tools

@@ -4,7 +4,6 @@ Every turn is steered as the transcript says. The turn that holds the descriptio
 the same seed: as the conversation went (cached), and with every window removed (uncached), which can only draw on the text.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +40,7 @@ from self_steering.solvers.steering_map import steering_map
 from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS
 from self_steering.steering.plan import Plan, Treatment, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
+from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import CLEARED_TEXT, steering_tools, taken_text
 
 
@@ -200,8 +200,7 @@ class _Session:
         return output
 
     def _seed(self, number: int) -> int:
-        digest = hashlib.sha256(f"{self.trial.seed}/{self.state.epoch}/{number}".encode()).digest()
-        return int.from_bytes(digest[:4]) >> 1
+        return derived_seed(f"{self.trial.seed}/{self.state.epoch}/{number}")
 
     def _say(self, text: str, **more: object) -> None:
         self.state.messages.append(ChatMessageUser(content=self.trial.fill(text, **more)))

@@ -50,8 +50,7 @@ def free_play(
     config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        told = {name: state.metadata[name] for name in ("framing", "arm", "intent", "seed")}
-        condition = Condition(**told, menu=tuple(menu))
+        condition = Condition.of_sample(state.metadata, menu)
         session = SteeringSession(state, condition, get_model(), library=library, max_dose=max_dose)
         task = state.messages.pop()
         with session.active():

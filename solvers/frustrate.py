@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from inspect_ai.model import (
     ChatMessage,
@@ -71,7 +72,9 @@ def frustrate(
     config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        session = SteeringSession(state, _condition(state, menu), get_model(), library=library, max_dose=max_dose)
+        session = SteeringSession(
+            state, Condition.of_sample(state.metadata, menu), get_model(), library=library, max_dose=max_dose
+        )
         quarrel = _Quarrel(session, TripSitter(session, sitter), config, rounds, max_tool_turns)
         with session.active():
             if session.tools:
@@ -92,13 +95,6 @@ def draw_rejections(tone: Tone, rounds: int, seed: int, epoch: int = 1) -> list[
     said = prompts.REJECTIONS[tone]
     places = random.Random(f"rejections/{seed}/{epoch}").sample(range(len(said)), rounds)
     return [said[place] for place in places]
-
-
-def _condition(state: TaskState, menu: Sequence[str]) -> Condition:
-    told = {name: state.metadata[name] for name in ("framing", "seed")}
-    if told["framing"] != "none":
-        told |= {name: state.metadata[name] for name in ("arm", "intent")}
-    return Condition(**told, menu=tuple(menu))
 
 
 class _Quarrel:
@@ -141,11 +137,11 @@ class _Quarrel:
         session, before, used = self._session, len(self._taken), 0
         while True:
             withheld = bool(session.tools) and used == self._max
-            if withheld and self._must_take:
+            if withheld and session.must_take:
                 raise _CutShort(NOT_TAKEN)
             message = await self._turn(withheld)
             if not message.tool_calls:
-                if not self._must_take:
+                if not session.must_take:
                     break
                 session.state.messages.append(ChatMessageUser(content=session.fill(REFUSED_NOT_TAKEN)))
             used += 1
@@ -166,12 +162,8 @@ class _Quarrel:
     async def _turn(self, withheld: bool) -> ChatMessageAssistant:
         """Let the model write one turn, with the session's tools or without."""
         session = self._session
-        tools = session.tools
-        session.tools = [] if withheld else tools
-        try:
-            ended = await one_turn(session, session.tools, self._config)
-        finally:
-            session.tools = tools
+        with session.without_tools() if withheld else nullcontext():
+            ended = await one_turn(session, [], self._config)
         if ended is not None:
             raise _CutShort(CONTEXT)
         return session.state.output.message
@@ -195,8 +187,3 @@ class _Quarrel:
     @property
     def _taken(self) -> list[str]:
         return [take.name for take in self._session.record.takes if take.ok]
-
-    @property
-    def _must_take(self) -> bool:
-        session = self._session
-        return bool(session.tools) and session.condition.intent == "mandatory" and not session.has_taken

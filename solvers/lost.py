@@ -4,7 +4,6 @@ Judged by rules, which need no other model, or by a model in a role of its own. 
 else: no arm, no name, no dose.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -14,8 +13,6 @@ import anyio
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
     ContentReasoning,
     GenerateConfig,
     Model,
@@ -24,9 +21,10 @@ from inspect_ai.model import (
 )
 from inspect_ai.util import LimitExceededError
 
-from self_steering.scorers.grading import as_data, marker_for
+from self_steering.scorers.grading import as_data, fenced_prompt
 from self_steering.solvers import lost_prompts as prompts
 from self_steering.solvers.lost_signs import broken_call, cannot_function, gibberish, looping
+from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.coherence import words_of
 
 # Most of the turns, so that one stumble is none; and the last one, so that a model that found its way back is left alone.
@@ -117,7 +115,7 @@ async def _ask(monitor: Model, turns: Sequence[ChatMessage]) -> Judgement:
     for attempt in range(TRIES):
         # What the role's own configuration says comes first, save for the seed.
         base = GenerateConfig(temperature=0.0 if attempt == 0 else 1.0).merge(monitor.config)
-        seed = int.from_bytes(hashlib.sha256(f"{messages[-1].text}/{attempt}".encode()).digest()[:4]) >> 1
+        seed = derived_seed(f"{messages[-1].text}/{attempt}")
         output = await monitor.generate(messages, config=base.model_copy(update={"seed": seed}))
         reply = output.completion
         if match := _REPLY.fullmatch(reply.strip()):
@@ -131,9 +129,7 @@ def monitor_prompt(turns: Sequence[ChatMessage]) -> list[ChatMessage]:
     """Return the messages that ask for one verdict, with the turns fenced as data."""
     texts = ", ".join(as_data(_shortened(_text(turn))) for turn in turns)
     data = f'{{"messages": [{texts}], "unreadable_calls": {json.dumps([len(_unreadable(turn)) for turn in turns])}}}'
-    marker = marker_for(data, data)
-    text = f"{prompts.DATA.format(marker=marker, data=data)}\n\n{prompts.INSTRUCTIONS.format(marker=marker)}"
-    return [ChatMessageSystem(content=prompts.SYSTEM), ChatMessageUser(content=text)]
+    return fenced_prompt(prompts.SYSTEM, data, prompts.INSTRUCTIONS, data)
 
 
 def _broken(turn: ChatMessage, text: str) -> str | None:

@@ -51,14 +51,16 @@ def solve_problems(
     config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        session = SteeringSession(state, _condition(state, menu), get_model(), library=library, max_dose=max_dose)
+        session = SteeringSession(
+            state, Condition.of_sample(state.metadata, menu), get_model(), library=library, max_dose=max_dose
+        )
         board = ProblemBoard(session, [Problem.model_validate(given) for given in state.metadata["problems"]])
         with session.active():
             if session.tools:
                 introduce(session)
             session.record.ended = await converse(
                 session,
-                [*board.tools(), end_tool(), *session.tools],
+                [*board.tools(), end_tool()],
                 turns=turns,
                 config=config,
                 sitter=TripSitter(session, sitter),
@@ -75,13 +77,6 @@ def opening(problems: int, turns: int) -> list[ChatMessage]:
     """Return the first messages, the same in every cell."""
     system = prompts.SYSTEM.format(problems=problems, turns=turns)
     return [ChatMessageSystem(content=system), ChatMessageUser(content=prompts.BEGIN)]
-
-
-def _condition(state: TaskState, menu: Sequence[str]) -> Condition:
-    told = {name: state.metadata[name] for name in ("framing", "seed")}
-    if told["framing"] != "none":
-        told |= {name: state.metadata[name] for name in ("arm", "intent")}
-    return Condition(**told, menu=tuple(menu))
 
 
 class ProblemBoard:
@@ -138,7 +133,7 @@ class ProblemBoard:
         record = self._state.problems[number - 1]
         if record.submitted is not None:
             raise ToolError(prompts.REFUSED_ANSWERED.format(number=number))
-        if session.tools and session.condition.intent == "mandatory" and not session.has_taken:
+        if session.must_take:
             raise ToolError(session.fill(REFUSED_NOT_TAKEN))
         self._note(number - 1, submitted=text, status=status_of(text, record.target))
         return prompts.RECEIVED.format(number=number)

@@ -1,7 +1,7 @@
 """What a self-steering sample is, and what its solver leaves in the log."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from inspect_ai.util import StoreModel
@@ -59,6 +59,12 @@ class Condition(BaseModel):
         if self.arm == "mislabelled" and len(self.menu) < 2:
             raise ValueError(f"menu is {self.menu}; the mislabelled arm needs at least two vectors to swap")
         return self
+
+    @classmethod
+    def of_sample(cls, metadata: Mapping[str, Any], menu: Sequence[str]) -> Self:
+        """Return the condition that a sample's metadata tells: framing and seed, and where there are tools arm and intent."""
+        names = ("framing", "seed") if metadata["framing"] == "none" else ("framing", "seed", "arm", "intent")
+        return cls(**{name: metadata[name] for name in names}, menu=tuple(menu))
 
     @property
     def tools_framing(self) -> FramingName | None:

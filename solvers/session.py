@@ -1,6 +1,5 @@
 """One self-steering session: which tools are offered, what each turn is steered by, and what is taken down of it."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,6 +36,7 @@ from self_steering.solvers.session_model import Offered, SessionModel
 from self_steering.steering.framings import CLEAR_TOOL, END_TOOL, FRAMINGS, TAKE_TOOLS, Framing
 from self_steering.steering.plan import MAX_DOSE, Plan, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
+from self_steering.steering.seeds import derived_seed
 from self_steering.steering.take_calls import TakeCall, take_calls, written
 from self_steering.steering.tools import steering_tools
 
@@ -224,6 +224,20 @@ class SteeringSession:
         self.record.turns = sum(held.turns for held in self._conversations)
         self.record.clears = sum(held.clears for held in self._conversations)
 
+    @contextmanager
+    def without_tools(self) -> Iterator[None]:
+        """Withhold the steering tools; what is active stays so."""
+        tools, self.tools = self.tools, []
+        try:
+            yield
+        finally:
+            self.tools = tools
+
+    @property
+    def must_take(self) -> bool:
+        """Whether the model has yet to take one before it may answer."""
+        return bool(self.tools) and self.condition.intent == "mandatory" and not self.has_taken
+
     @property
     def has_taken(self) -> bool:
         """Whether a take call of this conversation succeeded."""
@@ -250,8 +264,7 @@ class SteeringSession:
     def _seed(self) -> int:
         """Return the next generation's seed: the same in every arm, as long as the conversations are."""
         self._requests += 1
-        key = f"{self.condition.seed}/{self.state.epoch}/{self._requests}"
-        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+        return derived_seed(f"{self.condition.seed}/{self.state.epoch}/{self._requests}")
 
     async def _offer(self, tools: Offered) -> Offered:
         """Return the tools with ours among them.

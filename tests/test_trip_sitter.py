@@ -401,7 +401,7 @@ def sat(library: str, arm: Arm, monitor_name: Monitor, turns: int) -> Solver:
         with session.active():
             session.record.ended = await converse(
                 session,
-                [end_tool(), *session.tools],
+                [end_tool()],
                 turns=turns,
                 config=GenerateConfig(max_tokens=4),
                 sitter=TripSitter(session, monitor_name),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
 from pydantic import BaseModel, ConfigDict
 
+from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.catalogue import CatalogueEntry, catalogue
 
 
@@ -126,9 +127,3 @@ def prompts_hash(settings: Mapping[str, str]) -> str:
         "settings": dict(settings),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def derived_seed(*parts: str | int) -> int:
-    """Return a seed of 31 bits (what every model API takes) that follows from `parts`."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4]) >> 1

@@ -15,10 +15,11 @@ from pathlib import Path
 from inspect_ai.model import GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.util import collect
 
+from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.corpus import NEUTRAL, faults_by_kind, read_settings
 from self_steering.vectors.story_file import Rejected, RunMeta, Story, StoryError, StoryFile
-from self_steering.vectors.story_prompts import Cell, derived_seed, prompts_hash, story_messages, story_prompts
+from self_steering.vectors.story_prompts import Cell, prompts_hash, story_messages, story_prompts
 
 # An attempt is counted by the first of these that is wrong with it.
 REASONS = (
