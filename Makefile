@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test prove lint format library adapter clean
+.PHONY: help demo report test prove bench lint format library adapter clean
 
 help:
-	@echo "make demo     build the environment, run the introspection eval on the bundled model, show the result"
+	@echo "make demo     build the environment, run introspection, free play, maths and frustration on the bundled model, show the results"
 	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
 	@echo "make test     run all tests"
 	@echo "make prove    random plans, hostile inputs, and faults: what the README promises, counted"
+	@echo "make bench    tokens a second beside other ways to generate, tokens computed twice, memory; alone on its machine"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff format the code"
 	@echo "make library  extract the bundled model's vector library again from the stories"
@@ -26,6 +27,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	$(BIN)/inspect eval evals/introspection.py -T random_directions=4 --log-dir logs
+	$(BIN)/inspect eval evals/freeplay.py -T arm=real -T rollouts=2 -T turns=8 -T max_tokens=80 --log-dir logs
+	$(BIN)/inspect eval evals/maths.py -T level=easy -T framing=none,vectors -T arm=real -T turns=10 -T max_tokens=80 --log-dir logs
+	$(BIN)/inspect eval evals/frustration.py -T tone=neutral,sarcastic -T rollouts=1 -T rounds=3 -T max_tokens=80 --log-dir logs
 	@$(BIN)/self-steering table
 
 report: $(VENV)/installed
@@ -38,6 +42,9 @@ test: $(VENV)/installed
 
 prove: $(VENV)/installed
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.prove $(PROVE)
+
+bench: $(VENV)/installed
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench $(BENCH)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -160,8 +160,7 @@ def bundled_model_folder(name: str = BUNDLED) -> Path:
         ModelError: The package that carries the model is not installed.
         AdapterError: The adapter's files are missing, torn, or not those of the base model.
     """
-    # No adapter is shipped yet: without one the bundled model is the base.
-    if name == BUNDLED_BASE or not shipped_adapter().exists():
+    if name == BUNDLED_BASE:
         return _made_once(BUNDLED_BASE, _convert)
     card = read_card(shipped_adapter())
     base = bundled_model_folder(BUNDLED_BASE)

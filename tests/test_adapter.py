@@ -34,13 +34,10 @@ from self_steering.steering.framings import FRAMINGS, FramingName
 from self_steering.steering.models import BUNDLED_BASE, bundled_model_folder, fingerprint, load_model
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.layers import default_band
 from tests.models import ARCHITECTURES, tiny_model
 
 SMALL = Sizes(rounds=1, tasks=2, rejected=1, plain=4)
 ANSWERS = ("It is quiet here. I look around.", "A short walk, then.")
-
-needs_adapter = pytest.mark.skipif(not shipped_adapter().exists(), reason="no adapter is shipped yet: `make adapter`")
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +255,6 @@ def test_an_adapter_of_another_model_is_refused(trained: tuple[PreTrainedModel, 
         merge_adapter(other, folder)
 
 
-@needs_adapter
 @pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE, CARD_FILE])
 @pytest.mark.parametrize("kind", ["missing", "changed"])
 def test_a_shipped_file_that_is_not_the_cards_is_refused(tmp_path: Path, name: str, kind: str):
@@ -273,18 +269,15 @@ def test_a_shipped_file_that_is_not_the_cards_is_refused(tmp_path: Path, name: s
         read_card(folder)
 
 
-@needs_adapter
 def test_the_bundled_model_is_the_base_model_below_the_adapter(bundled_model: Model):
-    """Every weight up to the steered band and in it is the base model's, bit for bit; above it the card's layers changed."""
+    """Only weights of the layers that the card names differ; every other is the base model's, bit for bit."""
     own = dict(bundled_model.api.loaded.model.named_parameters())
     base = load_file(bundled_model_folder(BUNDLED_BASE) / "model.safetensors")
     changed = {int(name.split(".")[2]) for name, value in own.items() if not torch.equal(value, base[name])}
     first, last = read_card(shipped_adapter()).layers
     assert changed == set(range(first, last + 1))
-    assert max(default_band(last + 1, "the bundled model")) < first
 
 
-@needs_adapter
 def test_the_card_is_that_of_the_bundled_model(bundled_model: Model):
     """The shipped card's fingerprint is the loaded model's, and its counts are balanced."""
     card = read_card(shipped_adapter())
@@ -295,7 +288,6 @@ def test_the_card_is_that_of_the_bundled_model(bundled_model: Model):
     assert card.loss_after.form < 0.5 * card.loss_before.form
 
 
-@needs_adapter
 def test_the_base_model_can_still_be_loaded():
     """It has a name of its own, and its own weights."""
     base = load_model(BUNDLED_BASE, device="cpu")
@@ -313,7 +305,6 @@ HELD_OUT = (
 )
 
 
-@needs_adapter
 @pytest.mark.parametrize(("framing", "system", "user"), HELD_OUT)
 def test_the_bundled_model_makes_calls_that_can_be_read(
     bundled_model: Model, framing: FramingName, system: str | None, user: str

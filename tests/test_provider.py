@@ -782,7 +782,7 @@ def test_the_bundled_model_ends_its_turn(bundled_model: Model):
 
 
 def test_the_shipped_library_steers_the_bundled_model(bundled_model: Model):
-    """With no library named, the shipped one is found, and a vector moves what the model says."""
+    """With no library named, the shipped one is found, and a vector moves what the model is about to say."""
     call = ToolCall(id="0", function="take_vector", arguments={"name": "d1"})
     messages = [
         ChatMessageUser(content="How do you feel?"),
@@ -792,10 +792,12 @@ def test_the_shipped_library_steers_the_bundled_model(bundled_model: Model):
     treatments = {"d1": Treatment(direction=Direction(vector="golden_gate"), unit_strength=0.6)}
     plan = plan_windows(messages, treatments)
     steered, plain = (
-        ask(bundled_model, messages, SteeringRequest(plan=p).config(GenerateConfig(max_tokens=8)), tools=TOOLS)
+        ask(bundled_model, messages, SteeringRequest(plan=p).config(GenerateConfig(max_tokens=8, logprobs=True)))
         for p in (plan, plan.without_windows())
     )
-    assert steered.completion != plain.completion
+    with_it, without = (output.choices[0].logprobs for output in (steered, plain))
+    assert with_it is not None and without is not None
+    assert with_it.content[0].logprob != without.content[0].logprob
     (receipt,) = report(steered)["receipts"]
     assert receipt["steered"] > 0
     assert receipt["projection_after"] - receipt["projection_before"] == pytest.approx(

@@ -33,10 +33,10 @@ class Sizes:
         plain: Chats without tools.
     """
 
-    rounds: int = 1
-    tasks: int = 2
-    rejected: int = 1
-    plain: int = 10
+    rounds: int = 3
+    tasks: int = 6
+    rejected: int = 3
+    plain: int = 20
 
 
 @dataclass(frozen=True)

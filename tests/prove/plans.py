@@ -3,8 +3,11 @@
 import asyncio
 import random
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -25,6 +28,8 @@ from tests.test_provider import LAYERS, save_library
 TOLERANCE = 3e-4
 MOST_TOKENS = 500
 TALKS = 6
+BLOCK = 500  # plans on one provider
+PROCESSES = 2
 _TOOLS = tool_infos("vectors")
 # The template, the cache in GiB, and the most rows in a batch: small caches evict all the time.
 _SETTINGS = (("qwen", 0.5, 8), ("llama", 0.5, 8), ("gemma", 0.5, 8), ("qwen", 0.0005, 4), ("gemma", 0.0005, 2))
@@ -130,20 +135,35 @@ async def one_round(bench: Bench, talks: list[Talk], rng: random.Random, size: i
     return failures
 
 
-def run(count: int = 10_000, seed: int = 0) -> Outcome:
-    """Check `count` random plans, an equal share in each setting."""
-    failures: list[str] = []
-    for number, (family, cache_gb, max_batch) in enumerate(_SETTINGS):
-        rng = random.Random(f"plans/{seed}/{number}")
-        left = count // len(_SETTINGS) + (number < count % len(_SETTINGS))
-        with tempfile.TemporaryDirectory() as folder:
-            bench = open_bench(Path(folder), family, cache_gb, max_batch)
-            talks = [opening(rng) for _ in range(TALKS)]
-            try:
-                while left:
-                    size = min(rng.choice([1, 2, 4, 8]), left)
-                    failures += asyncio.run(one_round(bench, talks, rng, size))
-                    left -= size
-            finally:
-                bench.model.api.close()
+def run(count: int = 10_000, seed: int = 0, processes: int = PROCESSES) -> Outcome:
+    """Check `count` random plans, an equal share in each setting; what is tried does not depend on `processes`."""
+    blocks = [
+        (setting, size, f"plans/{seed}/{setting}/{block}")
+        for setting, share in enumerate(_shares(count, len(_SETTINGS)))
+        for block, size in enumerate(_shares(share, -(-share // BLOCK)))
+    ]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        failures = list(chain.from_iterable(pool.map(_block, *zip(*blocks, strict=True))))
     return Outcome("random plans", count, failures)
+
+
+def _shares(count: int, parts: int) -> list[int]:
+    return [count // parts + (part < count % parts) for part in range(parts)]
+
+
+def _block(setting: int, left: int, seed: str) -> list[str]:
+    """Check `left` random plans in one setting, on one provider; return what did not hold."""
+    family, cache_gb, max_batch = _SETTINGS[setting]
+    rng = random.Random(seed)
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        bench = open_bench(Path(folder), family, cache_gb, max_batch)
+        talks = [opening(rng) for _ in range(TALKS)]
+        try:
+            while left:
+                size = min(rng.choice([1, 2, 4, 8]), left)
+                failures += asyncio.run(one_round(bench, talks, rng, size))
+                left -= size
+        finally:
+            bench.model.api.close()
+    return failures

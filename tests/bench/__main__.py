@@ -1,0 +1,141 @@
+"""`make bench`: how fast steering is beside other ways to generate, how little is computed twice, and whether memory grows."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from self_steering.analysis.page.text_table import text_table
+from self_steering.steering.models import BUNDLED, bundled_model_folder
+from self_steering.vectors.layers import default_band
+from tests.bench import decoding, memory, reuse, rollouts
+from tests.bench.figures import FIGURES
+from tests.models import save_tiny_model
+
+TINY_BAND = (2, 3)
+_PACKAGES = ("torch", "transformers", "nnsight", "inspect-ai")
+
+
+class Results:
+    """What was measured, in the order of measuring."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.speeds: dict[str, decoding.Speeds] = {}
+        self.race: rollouts.Race | None = None
+
+    def speed_rows(self) -> list[dict[str, str]]:
+        """Return tokens a second as a table, a row a model and way."""
+        return [
+            {
+                "model": model,
+                "way": way,
+                **{f"batch {rows}": f"{speeds.tokens_a_second(way, rows):.1f}" for rows in decoding.ROWS},
+            }
+            for model, speeds in self.speeds.items()
+            for way in decoding.WAYS
+        ]
+
+    def figure_rows(self) -> list[dict[str, str]]:
+        """Return the figures as a table."""
+        rows = []
+        for key, value in self.figures.items():
+            figure = FIGURES[key]
+            sign = "≥" if figure.side == "least" else "≤"
+            reached = "yes" if figure.reached(value) else "no"
+            rows.append({"figure": figure.name, "is": f"{value:.3f}", "reach": f"{sign} {figure.reach}", "in": reached})
+        return rows
+
+    def as_json(self, rounds: int) -> dict[str, Any]:
+        """Return all of it for a file."""
+        return {
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "cores": os.cpu_count(),
+            "rounds": rounds,
+            "figures": [
+                {
+                    "name": FIGURES[key].name,
+                    "value": value,
+                    FIGURES[key].side: FIGURES[key].reach,
+                    "reached": FIGURES[key].reached(value),
+                }
+                for key, value in self.figures.items()
+            ],
+            "seconds": {
+                model: {f"{way}, batch {rows}": list(of) for (way, rows), of in speeds.seconds.items()}
+                for model, speeds in self.speeds.items()
+            },
+            "seconds_reading_weights": {model: list(speeds.read) for model, speeds in self.speeds.items()},
+            "free_play": None if self.race is None else vars(self.race),
+        }
+
+
+def _decoding(results: Results, rounds: int) -> None:
+    folder = bundled_model_folder(BUNDLED)
+    layers = AutoConfig.from_pretrained(folder).num_hidden_layers
+    bundled = decoding.measure(folder, default_band(layers, BUNDLED), rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        tiny = decoding.measure(save_tiny_model(Path(temporary) / "model", "qwen3"), TINY_BAND, rounds)
+    results.speeds = {BUNDLED: bundled, "tiny Qwen3": tiny}
+    for rows in decoding.ROWS:
+        ours, plain = (bundled.tokens_a_second(way, rows) for way in (decoding.BAND, decoding.PLAIN))
+        results.figures[f"steered_{rows}"] = ours / plain
+    one, eight = (bundled.tokens_a_second(decoding.BAND, rows) for rows in decoding.ROWS)
+    results.figures["batching"] = eight / one
+    results.figures["step"] = bundled.step
+
+
+def _reuse(results: Results, _: int) -> None:
+    results.figures["conversation"] = reuse.conversation_ratio()
+    results.figures["introspection"] = reuse.introspection_ratio()
+
+
+def _rollouts(results: Results, _: int) -> None:
+    results.race = rollouts.measure(bundled_model_folder(BUNDLED))
+    results.figures["rollouts"] = results.race.ours / results.race.theirs
+
+
+def _memory(results: Results, _: int) -> None:
+    results.figures["memory"] = memory.growth()
+
+
+PARTS: Mapping[str, Callable[[Results, int], None]] = {
+    "decoding": _decoding,
+    "reuse": _reuse,
+    "rollouts": _rollouts,
+    "memory": _memory,
+}
+
+
+def main() -> None:
+    """Run the parts, print the tables, and save all of it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure speed and memory.")
+    parser.add_argument("--only", choices=PARTS, action="append", help="one part; may be given again")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of decoding (default: 5)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench.json"), help="file of the results (default: bench.json)"
+    )
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds must be 1 or more")
+    results = Results()
+    for name in arguments.only or PARTS:
+        PARTS[name](results, arguments.rounds)
+        sys.stdout.write(f"{name}: done\n")
+        arguments.out.write_text(json.dumps(results.as_json(arguments.rounds), indent=1) + "\n", encoding="utf-8")
+    if results.speeds:
+        sys.stdout.write(
+            "\nNew tokens a second, all rows together, medians\n" + text_table(results.speed_rows()) + "\n"
+        )
+    sys.stdout.write("\n" + text_table(results.figure_rows()) + f"\n\nSaved in {arguments.out}\n")
+
+
+if __name__ == "__main__":
+    main()

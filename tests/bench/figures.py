@@ -1,0 +1,36 @@
+"""The figures that the benchmark is about, each with how far it is to reach."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: What it is.
+        reach: What it is to be at least, or at most.
+        side: Which of the two.
+    """
+
+    name: str
+    reach: float
+    side: Literal["least", "most"]
+
+    def reached(self, value: float) -> bool:
+        """Return whether a value is within reach."""
+        return value >= self.reach if self.side == "least" else value <= self.reach
+
+
+FIGURES: Mapping[str, Figure] = {
+    "steered_1": Figure("ours steered (band) ÷ plain generate, tokens/s, batch 1", 1.0, "least"),
+    "steered_8": Figure("ours steered (band) ÷ plain generate, tokens/s, batch 8", 1.0, "least"),
+    "batching": Figure("ours, 8 rows steered differently ÷ ours 1 row, tokens/s", 5.0, "least"),
+    "conversation": Figure("tokens computed ÷ new tokens, 10-turn tool conversation", 1.15, "most"),
+    "introspection": Figure("tokens computed, introspection sample, all arms ÷ each alone", 0.35, "most"),
+    "rollouts": Figure("wall time, 32 free-play rollouts ÷ Inspect's hf provider, unsteered", 0.6, "most"),
+    "step": Figure("decode step ÷ reading the weights once", 1.5, "most"),
+    "memory": Figure("memory after 1,000 samples ÷ after 50", 1.05, "most"),
+}
