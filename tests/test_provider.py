@@ -796,7 +796,8 @@ def test_the_shipped_library_steers_the_bundled_model(bundled_model: Model):
         for p in (plan, plan.without_windows())
     )
     with_it, without = (output.choices[0].logprobs for output in (steered, plain))
-    assert with_it is not None and without is not None
+    assert with_it is not None
+    assert without is not None
     assert with_it.content[0].logprob != without.content[0].logprob
     (receipt,) = report(steered)["receipts"]
     assert receipt["steered"] > 0
