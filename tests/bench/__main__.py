@@ -118,7 +118,7 @@ def main() -> None:
     """Run the parts, print the tables, and save all of it."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure speed and memory.")
     parser.add_argument("--only", choices=PARTS, action="append", help="one part; may be given again")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of decoding (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds of decoding (default: 3)")
     parser.add_argument(
         "--out", type=Path, default=Path("bench.json"), help="file of the results (default: bench.json)"
     )
@@ -129,6 +129,7 @@ def main() -> None:
     for name in arguments.only or PARTS:
         PARTS[name](results, arguments.rounds)
         sys.stdout.write(f"{name}: done\n")
+        sys.stdout.flush()
         arguments.out.write_text(json.dumps(results.as_json(arguments.rounds), indent=1) + "\n", encoding="utf-8")
     if results.speeds:
         sys.stdout.write(

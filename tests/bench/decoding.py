@@ -20,7 +20,7 @@ from self_steering.steering.row import EngineRequest, TokenWindow
 from self_steering.steering.sampling import Sampling
 from tests.models import random_direction
 
-PROMPT, NEW = 200, 48
+PROMPT, NEW = 64, 32
 ROWS = (1, 8)
 PLAIN, HOOKED, HF, OURS, ONE_LAYER, BAND = (
     "transformers generate",
