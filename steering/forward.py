@@ -16,6 +16,7 @@ from nnsight import _c as nnsight_c
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from self_steering.steering.kv_cache import Arena
+from self_steering.steering.packed import pack_linears
 
 # nnsight adds a method `save` to every object of the process, which breaks libraries that are imported later and look
 # at the attributes of their classes (anyio's typed attributes raise). We call `nnsight.save` instead.
@@ -114,7 +115,7 @@ class SteeredModel:
     """A decoder-only transformers model whose layer outputs can be edited through nnsight.
 
     Args:
-        model: The model, in evaluation mode.
+        model: The model. It is made this one's own: put into evaluation mode, its linear layers packed.
         tokenizer: Its tokenizer.
 
     Raises:
@@ -131,10 +132,12 @@ class SteeredModel:
         embeddings: Any = model.get_input_embeddings()
         head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
         self.vocabulary = int(head.weight.shape[0])
+        self._head_device: torch.device = head.weight.device
         self.device: torch.device = embeddings.weight.device
         self.dtype = model.dtype
         self.layer_types = _layer_types(self.text_config, self.n_layers)
         self._additive_masks = _attention(self.text_config) == "eager"
+        pack_linears(model)
         self._nn = nnsight.TransformersModel(model, tokenizer=tokenizer)
         envoy: Any = self._nn
         for name in self.layers_path.split("."):
@@ -225,9 +228,8 @@ class SteeredModel:
                 f"{type(decoder).__name__}: no final norm among {[name for name, _ in decoder.named_children()]}"
             )
         head: Any = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
-        weight = head.weight
         normed = norms[0](h.to(next(norms[0].parameters()).device, self.dtype)[None])
-        return torch.as_tensor(head(normed.to(weight.device))[0]).float().cpu()
+        return torch.as_tensor(head(normed.to(self._head_device))[0]).float().cpu()
 
     def vector(self, direction: DirectionTensor, layer: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (v, v/‖v‖) of a layer in float32 on the device of `like`."""

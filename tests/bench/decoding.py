@@ -83,14 +83,16 @@ def measure(folder: Path, band: tuple[int, ...], rounds: int) -> Speeds:
 # ------------------------------------------------------------ in the processes that measure
 
 _engine: Engine
+_untouched: PreTrainedModel
 _model: Model
 _band: tuple[int, ...]
 
 
 def _open_ours(folder: Path, band: tuple[int, ...]) -> None:
-    global _engine, _band  # noqa: PLW0603  a process's own
+    global _engine, _band, _untouched  # noqa: PLW0603  a process's own
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    # The engine lays its model's weights out anew: what it is compared with has a model of its own.
+    model, _untouched = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for _ in range(2))
     _band = band
     _engine = Engine(
         SteeredModel(model, tokenizer),
@@ -109,12 +111,11 @@ def _open_hf(folder: Path) -> None:
 
 
 def _ours(way: str, rows: int, seed: int) -> float:
-    model = _engine.model.hf
     # All of ours, and plain generate, in the thread that owns the model: teams of workers of two threads hinder each other.
     if way == PLAIN:
-        return _engine.call(lambda: _plain(model, rows, seed)).result()
+        return _engine.call(lambda: _plain(_untouched, rows, seed)).result()
     if way == HOOKED:
-        return _engine.call(lambda: _hooked(model, rows, seed)).result()
+        return _engine.call(lambda: _hooked(_untouched, rows, seed)).result()
     return _steered(rows, seed, {OURS: (), ONE_LAYER: _band[:1], BAND: _band}[way])
 
 
@@ -191,7 +192,7 @@ def _hf(rows: int, seed: int) -> float:
 
 
 def _read() -> float:
-    return _engine.call(lambda: read_weights(_engine.model.hf)).result()
+    return _engine.call(lambda: read_weights(_untouched)).result()
 
 
 def read_weights(model: PreTrainedModel) -> float:
