@@ -94,7 +94,10 @@ def _decoding(results: Results, rounds: int) -> None:
 
 def _reuse(results: Results, _: int) -> None:
     results.figures["conversation"] = reuse.conversation_ratio()
-    results.figures["introspection"] = reuse.introspection_ratio()
+    results.figures["introspection"] = reuse.introspection_sharing(rotations=10).computed
+    two = reuse.introspection_sharing(rotations=2)
+    results.figures["introspection_two"] = two.computed
+    results.figures["avoidable_two"] = two.computed / two.distinct
 
 
 def _rollouts(results: Results, _: int) -> None:

@@ -1,16 +1,16 @@
 """How many tokens the engine computes, where a naive one would compute every prompt from its start."""
 
-import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 
-from inspect_ai import eval as inspect_eval
-from inspect_ai.event import ModelEvent
-from inspect_ai.log import EvalLog
 from inspect_ai.model import get_model
 
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.introspection import introspection
 from self_steering.steering.provider import NNsightAPI
+from self_steering.steering.row import EngineRequest, Generation
+from tests.bench.runs import model_events, run
 
 MODEL = "nnsight/smollm2-135m-instruct"
 TURNS = 10
@@ -28,8 +28,8 @@ def conversation_ratio(seeds: Sequence[int] = (0, 1, 2)) -> float:
         api = model.api
         assert isinstance(api, NNsightAPI)
         task = freeplay(arm="real", framing="vectors", rollouts=1, turns=TURNS, debrief=False, sitter="none", seed=seed)
-        log = _run(task, model)
-        calls = _model_events(log)
+        log, _ = run(task, model)
+        (calls,) = model_events(log)
         usage = calls[-1].output.usage
         assert usage is not None
         stats = api.engine.stats
@@ -39,20 +39,52 @@ def conversation_ratio(seeds: Sequence[int] = (0, 1, 2)) -> float:
     return computed / new
 
 
-def introspection_ratio(samples: int = 2) -> float:
-    """Return tokens computed for introspection samples, every arm, over those of computing each reading alone."""
-    log = _run(introspection(arm="all"), MODEL, limit=samples)
+@dataclass(frozen=True)
+class Shared:
+    """What was computed for one vector's samples, one an arm.
+
+    Attributes:
+        computed: Tokens computed, over those of computing each reading alone.
+        distinct: Tokens that differ from every other in themselves, their steering or what stands before them, over the same:
+            no engine can compute fewer.
+    """
+
+    computed: float
+    distinct: float
+
+
+def introspection_sharing(rotations: int) -> Shared:
+    """Return what the samples of one vector in every arm share.
+
+    Args:
+        rotations: In how many rotations each question is asked.
+    """
+    seen: list[EngineRequest] = []
+    model = get_model(MODEL, memoize=False)
+    api = model.api
+    assert isinstance(api, NNsightAPI)
+    submit_all = api.engine.submit_all
+
+    def recording(requests: Sequence[EngineRequest]) -> "list[Future[Generation]]":
+        seen.extend(requests)
+        return submit_all(requests)
+
+    api.engine.submit_all = recording  # type: ignore[method-assign]  # looks on, and changes nothing
+    log, _ = run(introspection(vectors="calm", arm="all", rotations=rotations), model)
+    api.close()
     scores = [score.value for sample in log.samples or [] for score in (sample.scores or {}).values()]
-    return sum(s["computed_tokens"] for s in scores) / sum(s["prompt_tokens"] for s in scores)
+    alone = sum(score["prompt_tokens"] for score in scores)
+    if alone != sum(len(request.ids) for request in seen):
+        raise RuntimeError("the log and the engine count prompt tokens differently")
+    return Shared(sum(score["computed_tokens"] for score in scores) / alone, len(_distinct(seen)) / alone)
 
 
-def _run(task: object, model: object, **options: object) -> EvalLog:
-    with tempfile.TemporaryDirectory() as logs:
-        (log,) = inspect_eval(task, model=model, log_dir=logs, display="none", **options)
-    if log.status != "success":
-        raise RuntimeError(f"the benchmark's own run failed: {log.error}")
-    return log
-
-
-def _model_events(log: EvalLog) -> list[ModelEvent]:
-    return [event for sample in log.samples or [] for event in sample.events if isinstance(event, ModelEvent)]
+def _distinct(requests: Sequence[EngineRequest]) -> set[int]:
+    found = set()
+    for request in requests:
+        before = 0
+        for position, token in enumerate(request.ids):
+            steering = sorted((w.direction.key, w.strength) for w in request.windows if w.covers(position))
+            before = hash((before, token, tuple(steering)))
+            found.add(before)
+    return found

@@ -1,7 +1,6 @@
 """Free play against Inspect's own provider for local models: the same prompts, turn by turn, in as many rollouts at once."""
 
 import asyncio
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -9,12 +8,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from inspect_ai import eval as inspect_eval
-from inspect_ai.event import ModelEvent
 from inspect_ai.model import GenerateConfig, get_model
 
 from self_steering.evals.freeplay import freeplay
 from self_steering.steering.provider import NNsightAPI
+from tests.bench.runs import model_events, run
 
 ROLLOUTS, TURNS, MAX_TOKENS = 32, 4, 64
 
@@ -66,15 +64,9 @@ def _ours(folder: Path) -> tuple[float, list[list[str]], int]:
         max_tokens=MAX_TOKENS,
         debrief=False,
     )
-    with tempfile.TemporaryDirectory() as logs:
-        started = time.perf_counter()
-        (log,) = inspect_eval(task, model=model, log_dir=logs, display="none", max_samples=ROLLOUTS)
-        seconds = time.perf_counter() - started
-    if log.status != "success":
-        raise RuntimeError(f"the benchmark's free play failed: {log.error}")
+    log, seconds = run(task, model, max_samples=ROLLOUTS)
     prompts, written = [], 0
-    for sample in log.samples or []:
-        events = [event for event in sample.events if isinstance(event, ModelEvent)]
+    for events in model_events(log):
         written += sum(event.output.usage.output_tokens for event in events if event.output.usage)
         prompts.append([api.loaded.tokenizer.decode(api.chat.render(e.input, e.tools).ids) for e in events])
     api.close()
