@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inspect_ai import Task
+from inspect_ai.dataset import Sample
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from self_steering.evals.comparison import comparison
@@ -78,22 +79,29 @@ class Planned:
         name: Name of the task.
         parameters: Its parameters, as far as they are given.
         task: The task.
+        chosen: Ids of the samples that are run of it; None for all.
     """
 
     name: str
     parameters: Mapping[str, Any]
     task: Task
+    chosen: frozenset[str] | None = None
+
+    @property
+    def dataset(self) -> list[Sample]:
+        """The samples that are run, once each."""
+        return [one for one in self.task.dataset if self.chosen is None or str(one.id) in self.chosen]
 
     @property
     def cells(self) -> Counter[str]:
         """Samples in each condition."""
-        told = [sample.metadata or {} for sample in self.task.dataset]
+        told = [sample.metadata or {} for sample in self.dataset]
         return Counter("/".join(f"{about[name]}" for name in _CONDITIONS if name in about) for about in told)
 
     @property
     def samples(self) -> int:
         """Samples, every epoch of them."""
-        return len(self.task.dataset) * (self.task.epochs or 1)
+        return len(self.dataset) * (self.task.epochs or 1)
 
 
 def read_presets(path: Path = PRESETS_FILE) -> dict[str, Preset]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from self_steering.evals.grid_arguments import add_grid_arguments, planned_evals
+
 if TYPE_CHECKING:
     from self_steering.evals.sweep import Planned
 
@@ -14,7 +16,7 @@ def add_sweep_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     """Add the command `sweep`."""
     sweep = subparsers.add_parser("sweep", help="run a whole grid of evals; run again, it goes on where it stopped")
     sweep.add_argument("preset", nargs="?", help="name of a grid: study or small; left out, all are listed")
-    sweep.add_argument("--grids", type=Path, help="TOML file of grids (default: ours, evals/sweeps.toml)")
+    add_grid_arguments(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="show the evals, their cells and samples; run nothing")
     sweep.add_argument("--model", help="model to steer, such as nnsight/Qwen/Qwen3-8B (default: the bundled one)")
     sweep.add_argument(
@@ -30,9 +32,8 @@ def add_sweep_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     )
     sweep.add_argument("--library", help="folder of the vector library (default: the shipped one that fits the model)")
     sweep.add_argument(
-        "-T", dest="parameters", action="append", default=[], metavar="[TASK.]NAME=VALUE", help="task parameter"
+        "--shard", metavar="K/N", help="run the K-th of N parts of about the same work, one an engine (evals/SCALE.md)"
     )
-    sweep.add_argument("--only", type=_names, default=[], help="tasks to run, separated by commas (default: all)")
     sweep.add_argument("--limit", type=int, help="most samples an eval")
     sweep.add_argument("--max-samples", type=int, help="samples that run at the same time")
     sweep.add_argument("--log-dir", type=Path, help="folder of this sweep's logs alone (default: logs/sweep-PRESET)")
@@ -41,20 +42,44 @@ def add_sweep_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    from self_steering.evals.sweep import PRESETS_FILE, SweepError, planned, read_presets
+    from self_steering.evals.sharding import claim_folder
+    from self_steering.evals.sweep import PRESETS_FILE, read_presets
 
-    presets = read_presets(arguments.grids or PRESETS_FILE)
     if arguments.preset is None:
-        for name, preset in presets.items():
+        for name, preset in read_presets(arguments.grids or PRESETS_FILE).items():
             print(f"{name}: {preset.about}")
         return
-    if arguments.preset not in presets:
-        raise SweepError(f"the sweep {arguments.preset!r} is unknown; choose from {', '.join(presets)}")
-    library = [f"library={arguments.library}"] if arguments.library else []
-    evals = planned(presets[arguments.preset], [*library, *arguments.parameters], arguments.only)
+    evals = planned_evals(arguments, *([f"library={arguments.library}"] if arguments.library else []))
+    root = arguments.log_dir or Path("logs") / f"sweep-{arguments.preset}"
+    if arguments.shard is not None:
+        _sweep_shard(evals, root, arguments)
+        return
     _show(evals, arguments.limit)
     if not arguments.dry_run:
-        _run(evals, arguments)
+        claim_folder(root, None, "")
+        _run(evals, root, arguments)
+
+
+def _sweep_shard(evals: Sequence["Planned"], root: Path, arguments: argparse.Namespace) -> None:
+    from self_steering.evals.sharding import claim_folder, deal, note_shards, parse_shard, sample_ids
+    from self_steering.evals.sweep import SweepError
+    from self_steering.evals.token_counts import read_token_counts
+
+    shard = parse_shard(arguments.shard)
+    if arguments.limit:
+        raise SweepError("--limit with --shard: a shard is a choice of samples; cut the grid with --only or -T instead")
+    dealt = deal(evals, shard.of, read_token_counts())
+    share = dealt.shares[shard.number - 1]
+    _show(share, None)
+    samples, all_samples = (sum(one.samples for one in some) for some in (share, evals))
+    part = dealt.costs[shard.number - 1] / sum(dealt.costs)
+    print(
+        f"shard {shard}: {samples} of {all_samples} samples, {part:.1%} of the work (one of {shard.of}: {1 / shard.of:.1%})"
+    )
+    if not arguments.dry_run:
+        claim_folder(root, shard, dealt.digest)
+        note_shards(share, shard, dealt.digest)
+        _run(share, root / shard.folder, arguments, sample_ids(share))
 
 
 def _show(evals: Sequence["Planned"], limit: int | None) -> None:
@@ -67,13 +92,14 @@ def _show(evals: Sequence["Planned"], limit: int | None) -> None:
     print(f"{len(evals)} evals, {sum(one.samples for one in evals)} samples{at_most}")
 
 
-def _run(evals: Sequence["Planned"], arguments: argparse.Namespace) -> None:
+def _run(
+    evals: Sequence["Planned"], folder: Path, arguments: argparse.Namespace, sample_id: list[str] | None = None
+) -> None:
     from inspect_ai import eval_set
 
     from self_steering.evals.parameters import DEFAULT_MODEL
     from self_steering.evals.sweep import SweepError
 
-    folder = arguments.log_dir or Path("logs") / f"sweep-{arguments.preset}"
     done, logs = eval_set(
         [one.task for one in evals],
         log_dir=str(folder.resolve()),
@@ -81,6 +107,7 @@ def _run(evals: Sequence["Planned"], arguments: argparse.Namespace) -> None:
         model_args=_pairs(arguments.model_args, "-M"),
         model_roles=_pairs(arguments.roles, "--model-role") or None,
         limit=arguments.limit,
+        sample_id=list(sample_id) if sample_id else None,
         max_samples=arguments.max_samples,
         max_tasks=1,  # one model: its batches are filled by one eval's samples
         continue_on_fail=True,
@@ -95,7 +122,9 @@ def _run(evals: Sequence["Planned"], arguments: argparse.Namespace) -> None:
             f"{len(failed)} of {len(evals)} evals did not finish ({', '.join(failed)}): read their logs in {folder}, then "
             "run the same command again; what is finished is kept"
         )
-    print(f"all {len(evals)} evals are finished; `self-steering report {folder}` shows them")
+    whole = folder if sample_id is None else folder.parent
+    when = "" if sample_id is None else f"; once all shards of {whole} are"
+    print(f"all {len(evals)} evals are finished{when}: `self-steering report {whole}` shows them")
 
 
 def _pairs(given: Sequence[str], option: str) -> dict[str, Any]:
@@ -105,7 +134,3 @@ def _pairs(given: Sequence[str], option: str) -> dict[str, Any]:
     if wrong := [f"{name}{equals}{value}" for name, equals, value in pairs if not equals or not name]:
         raise SweepError(f"{option} {wrong[0]}: give NAME=VALUE")
     return {name: read_value(value) for name, _, value in pairs}
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]

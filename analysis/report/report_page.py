@@ -19,7 +19,7 @@ from self_steering.analysis.report.report_methods import methods_named, table_te
 from self_steering.analysis.report.report_overview import overview
 from self_steering.analysis.tables import Tables
 
-_LOG_COLUMNS = ["log", "task", "model", "arm", "samples", "created", "inspect"]
+_LOG_COLUMNS = ["log", "task", "model", "arm", "samples", "shard", "created", "inspect"]
 
 
 def report_page(runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSection], compared: Comparisons) -> str:

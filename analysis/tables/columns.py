@@ -33,6 +33,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **_LOG,
         "created": "when the run began, ISO 8601",
         "samples": "samples in the log",
+        "shard": "which shard of a sweep it is, such as 3/8; empty where it holds all of its eval",
         "dose": "the dose that the task applies, where it is the log's",
         "seed": "the task's seed, where it has one",
         "inspect": "version of inspect-ai that wrote it",

@@ -10,6 +10,8 @@ import numpy as np
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_samples
 
 SUFFIXES = (".eval", ".json")
+# What Inspect writes beside the logs of an eval set.
+_NOTES = frozenset({"eval-set.json", "logs.json"})
 _DEEPEST = 500
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _UNUSED = {"events", "output", "attachments"}
@@ -81,7 +83,7 @@ def _below(given: Path) -> Iterator[tuple[Path, str]]:
 
 def _may_be_log(path: Path, below: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(below).parts)
-    return path.suffix in SUFFIXES and not hidden and path.is_file()
+    return path.suffix in SUFFIXES and path.name not in _NOTES and not hidden and path.is_file()
 
 
 def open_log(path: Path) -> EvalLog:

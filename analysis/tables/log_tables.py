@@ -15,6 +15,7 @@ from self_steering.analysis.tables.log_rows import RolloutRows, Row
 from self_steering.analysis.tables.own_logs import is_own, needs_events, own_family, own_rows
 from self_steering.analysis.tables.study_conditions import StudyLog, is_study, study_log
 from self_steering.analysis.tables.study_logs import study_rows
+from self_steering.evals.shard_note import ShardNote, shard_note, whole_of
 from self_steering.steering.take_calls import number
 
 DETAILS = ("scores", "takes", "problems", "readouts", "receipts")
@@ -42,6 +43,8 @@ class LogTables:
         task_id: What a run shares with its retries.
         created: When the run began.
         left_out: Why the file is in no table, or which of its samples are in none.
+        shard: Which part of a sweep it is; None where it holds all of its eval.
+        whole: What the shards of one eval share; empty likewise.
     """
 
     file: LogFile
@@ -50,6 +53,8 @@ class LogTables:
     task_id: str = ""
     created: str = ""
     left_out: str = ""
+    shard: ShardNote | None = None
+    whole: str = ""
 
 
 def read_log(file: LogFile) -> LogTables:
@@ -75,7 +80,8 @@ def _read(file: LogFile) -> LogTables:
     _check(log, study, found, failed)
     header = evals_df(log, columns=_HEADER, quiet=True).iloc[0]
     frames = _frames(_about(file, log, study, header), found)
-    frames["logs"] = _log_frame(header, frames["rollouts"], len(found) + len(failed))
+    note = shard_note(log)
+    frames["logs"] = _log_frame(header, frames["rollouts"], len(found) + len(failed), note.shard if note else "")
     return LogTables(
         file=file,
         frames=frames,
@@ -83,6 +89,8 @@ def _read(file: LogFile) -> LogTables:
         task_id=log.eval.task_id,
         created=str(log.eval.created),
         left_out=_told(failed, len(found) + len(failed)) if failed else "",
+        shard=note,
+        whole=whole_of(log, note) if note else "",
     )
 
 
@@ -131,7 +139,7 @@ def _detail(table: str, rollouts: pd.DataFrame, rows: Sequence[Row]) -> pd.DataF
     return typed(rollouts[["rollout", *shared]].merge(frame, on="rollout", validate="one_to_many"), table)
 
 
-def _log_frame(header: pd.Series, rollouts: pd.DataFrame, samples: int) -> pd.DataFrame:
+def _log_frame(header: pd.Series, rollouts: pd.DataFrame, samples: int, shard: str) -> pd.DataFrame:
     first = rollouts.iloc[0]
     possible = rollouts["possible"].unique()
     row = {
@@ -141,6 +149,7 @@ def _log_frame(header: pd.Series, rollouts: pd.DataFrame, samples: int) -> pd.Da
         "created": header["created"],
         "inspect": header["inspect"],
         "samples": samples,
+        "shard": shard,
         "dose": _figure(header["dose"]),
         "seed": _figure(header["seed"]),
     }

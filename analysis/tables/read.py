@@ -13,6 +13,7 @@ from self_steering.analysis.tables.column_types import empty, typed
 from self_steering.analysis.tables.columns import COLUMNS
 from self_steering.analysis.tables.log_files import LogFile, find_logs
 from self_steering.analysis.tables.log_tables import LogTables, read_log
+from self_steering.evals.shard_note import part_said
 
 # Fewer are read before other processes have started.
 _WORTH_A_POOL = 16
@@ -109,9 +110,24 @@ def _each_run_once(found: Sequence[LogTables]) -> list[LogTables]:
 
 def _together(found: Sequence[LogTables]) -> Tables:
     left_out = [{"log": log.file.name, "reason": log.left_out} for log in found if log.left_out]
+    left_out += [{"log": log.file.name, "reason": reason} for log, reason in _parts_alone(found)]
     parts = {table: [log.frames[table] for log in found if table in log.frames] for table in COLUMNS}
     if left_out:
         parts["left_out"] = [typed(pd.DataFrame(left_out), "left_out")]
     return Tables(
         **{table: pd.concat(some, ignore_index=True) if some else empty(table) for table, some in parts.items()}
     )
+
+
+def _parts_alone(found: Sequence[LogTables]) -> Iterator[tuple[LogTables, str]]:
+    """Yield, for each eval of which some shards are not among the logs, its first shard and what was read of it."""
+    wholes: dict[str, list[LogTables]] = {}
+    for log in found:
+        if log.frames and log.shard:
+            wholes.setdefault(log.whole, []).append(log)
+    for first, *others in wholes.values():
+        logs = [first, *others]
+        samples = sum(int(log.frames["logs"]["samples"].iloc[0]) for log in logs)
+        if first.shard and samples < first.shard.of_samples:
+            task = str(first.frames["logs"]["task"].iloc[0])
+            yield first, part_said(task, first.shard, samples, [log.shard.shard for log in logs if log.shard])
