@@ -53,7 +53,8 @@ def pack_linears(model: nn.Module) -> int:
         for name, child in parent.named_children()
         if type(child) is nn.Linear and child.weight.dtype == torch.float32 and child.weight.device.type == "cpu"
     ]
-    if not found or not torch.backends.mkldnn.is_available() or not _agrees(found[0][2]):
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # untyped in torch
+    if not found or not has_onednn or not _agrees(found[0][2]):
         return 0
     for parent, name, child in found:
         setattr(parent, name, PackedLinear(child))
