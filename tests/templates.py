@@ -145,9 +145,9 @@ def family_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def save_family_model(folder: Path, name: str, seed: int = 0) -> Path:
-    """Save a tiny random model of a family, with its tokenizer and template, to `folder`."""
+def save_family_model(folder: Path, name: str, seed: int = 0, **changes: int) -> Path:
+    """Save a tiny random model of a family, with its tokenizer and template, to `folder`; `changes` are of its sizes."""
     tokenizer = family_tokenizer(name)
-    tiny_model(FAMILIES[name].architecture, len(tokenizer), seed).save_pretrained(folder)
+    tiny_model(FAMILIES[name].architecture, len(tokenizer), seed, **changes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

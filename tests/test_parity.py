@@ -8,6 +8,7 @@ from inspect_ai.model import Model
 from transformers import PreTrainedModel
 
 from self_steering.steering.engine import MAX_CHUNK, Engine
+from self_steering.steering.engine_interface import SteeringEngine
 from self_steering.steering.row import EngineRequest, TokenWindow
 from self_steering.steering.sampling import Sampling
 from tests.models import random_direction
@@ -15,15 +16,15 @@ from tests.models import random_direction
 ONE, MIDDLE, ALL = (2,), (1, 2, 3), (0, 1, 2, 3, 4, 5)
 
 
-def prompt(engine: Engine, length: int, seed: int = 0) -> tuple[int, ...]:
+def prompt(engine: SteeringEngine, length: int, seed: int = 0) -> tuple[int, ...]:
     """Return random token ids."""
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randint(10, engine.model.vocabulary, (length,), generator=generator).tolist())
+    return tuple(torch.randint(10, engine.shape.vocabulary, (length,), generator=generator).tolist())
 
 
-def window(engine: Engine, layers: Sequence[int], start: int, stop: int | None, strength: float, seed: int = 1):
+def window(engine: SteeringEngine, layers: Sequence[int], start: int, stop: int | None, strength: float, seed: int = 1):
     """Return a window over a random direction."""
-    direction = random_direction(tuple(layers), engine.model.hidden, seed)
+    direction = random_direction(tuple(layers), engine.shape.hidden, seed)
     return TokenWindow(f"w{seed}", direction, strength, start, stop)
 
 
@@ -50,7 +51,9 @@ def reference_logprobs(model: PreTrainedModel, ids: Sequence[int], windows: Sequ
             handle.remove()
 
 
-def generate(engine: Engine, ids: Sequence[int], windows: Sequence[TokenWindow] = (), tokens: int = 6, **options):
+def generate(
+    engine: SteeringEngine, ids: Sequence[int], windows: Sequence[TokenWindow] = (), tokens: int = 6, **options
+):
     """Run one greedy request and wait for it."""
     sampling = Sampling(max_tokens=tokens, temperature=0.0, top_logprobs=3)
     return engine.submit(EngineRequest(tuple(ids), sampling, tuple(windows), **options)).result(timeout=120)

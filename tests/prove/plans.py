@@ -3,6 +3,7 @@
 import asyncio
 import random
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -59,12 +60,13 @@ class Bench:
     model: Model
     library: str
     reference: Reference
+    tolerance: float = TOLERANCE
 
 
-def open_bench(folder: Path, family: str, cache_gb: float, max_batch: int) -> Bench:
-    """Save a tiny model and a library, and open the provider over it."""
-    saved = save_family_model(folder / "model", family)
-    model = get_model(f"recorded/{saved}", memoize=False, cache_gb=cache_gb, max_batch=max_batch)
+def open_bench(folder: Path, family: str, sizes: Mapping[str, int] | None = None, **arguments: object) -> Bench:
+    """Save a tiny model, of the given `sizes`, and a library, and open the provider over it with `arguments`."""
+    saved = save_family_model(folder / "model", family, **(sizes or {}))
+    model = get_model(f"recorded/{saved}", memoize=False, **arguments)
     library = save_library(folder / "library", model.api.loaded.fingerprint)
     held = model.api.library(library).vectors
     vectors = {
@@ -116,7 +118,7 @@ def check(bench: Bench, talk: Talk, request: EngineRequest, generation: Generati
     for step, entry in enumerate(generation.logprobs):
         for token, found in ((entry.token, entry.logprob), *entry.top):
             off = abs(found - float(expected[step, token]))
-            assert off < TOLERANCE, f"token {token} at step {step} is off by {off:.2g}"
+            assert off < bench.tolerance, f"token {token} at step {step} is off by {off:.2g}"
 
 
 async def one_round(bench: Bench, talks: list[Talk], rng: random.Random, size: int) -> list[str]:
@@ -157,7 +159,7 @@ def _block(setting: int, left: int, seed: str) -> list[str]:
     rng = random.Random(seed)
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = open_bench(Path(folder), family, cache_gb, max_batch)
+        bench = open_bench(Path(folder), family, cache_gb=cache_gb, max_batch=max_batch)
         talks = [opening(rng) for _ in range(TALKS)]
         try:
             while left:

@@ -1,0 +1,279 @@
+"""Generation on vLLM: continuous batching, tensor parallelism and paged caches are its own, steering and receipts are ours.
+
+One thread owns vLLM's engine and steps it; requests come over a queue, and leave with a report of what its workers measured.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from self_steering.steering.engine_interface import EngineShape, check_request
+from self_steering.steering.forward import DirectionTensor, SteeringFault
+from self_steering.steering.grammar import GrammarCompiler
+from self_steering.steering.models import ModelError, ModelIdentity
+from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, install_block_keys
+from self_steering.steering.on_vllm.settings import engine_arguments, prepare_environment
+from self_steering.steering.on_vllm.translation import generation_of, sampling_params_of
+from self_steering.steering.owning_thread import OwningThread, deliver
+from self_steering.steering.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.sampling import Sampling
+
+_DIRECTIONS_INSTALLED = 512
+_PROBE = EngineRequest((0, 0, 0), Sampling(max_tokens=1, temperature=0.0))
+_PROBE_STRENGTH = 8.0
+_BROKEN: list[Any] = []  # engines that are never taken apart
+Result = TypeVar("Result")
+
+
+class EngineDead(RuntimeError):  # noqa: N818  vLLM's own word for it
+    """The engine broke down, and takes no more requests; the message names the remedy."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"vLLM's engine broke down, perhaps because a worker process died ({cause}); what was running is lost. Go on "
+            "with `inspect eval-retry` and the log, which starts a new engine"
+        )
+
+
+@dataclass
+class VllmStats:
+    """What the engine has run so far.
+
+    Attributes:
+        prompt_tokens: Prompt tokens of all finished requests.
+        reused_tokens: Those found in the cache.
+        steps: Steps of vLLM's engine.
+        most_running: Most requests that were in it at once.
+    """
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    steps: int = 0
+    most_running: int = 0
+
+
+@dataclass(eq=False)
+class _Row:
+    request: EngineRequest
+    future: "Future[Generation]"
+    outside: str = ""  # its name in what vLLM returns
+    inside: str = ""  # its name in vLLM's workers
+
+
+class VllmEngine:
+    """Runs requests on one model, in vLLM.
+
+    Args:
+        identity: The model.
+        arguments: vLLM's engine arguments, of `settings.VLLM_ARGS`.
+        revision: Hub branch, tag or commit.
+
+    Raises:
+        ModelError: vLLM cannot run this model, or it cannot be steered there.
+    """
+
+    def __init__(self, identity: ModelIdentity, arguments: Mapping[str, Any], revision: str | None = None) -> None:
+        self.stats = VllmStats()
+        self._identity = identity
+        self._tokenizer = identity.tokenizer
+        self._names = itertools.count()
+        self._running: dict[str, _Row] = {}
+        self._installed: dict[str, None] = {}  # those wanted last come last
+        self._dead: EngineDead | None = None
+        self._work: OwningThread[_Row] = OwningThread(self._run, "steering-vllm")
+        try:
+            # In the thread that steps it: what torch sets up is a thread's own.
+            self._work.call(lambda: self._open(arguments, revision)).result()
+        except ModelError:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            raise ModelError(f"vLLM cannot run {identity.name!r}: {error}") from error
+
+    @property
+    def shape(self) -> EngineShape:
+        """The sizes that requests must fit."""
+        return self._shape
+
+    @property
+    def most_requests(self) -> int:
+        """How many requests are worth having in flight."""
+        return int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+
+    def submit(self, request: EngineRequest) -> "Future[Generation]":
+        """Queue a request; cancelling the future frees what it holds at the next step."""
+        return self.submit_all([request])[0]
+
+    def submit_all(self, requests: Sequence[EngineRequest]) -> "list[Future[Generation]]":
+        """Queue requests together.
+
+        Raises:
+            ValueError: A request does not fit the model, or asks for what vLLM cannot do.
+            EngineDead: The engine broke down earlier.
+        """
+        if self._dead is not None:
+            raise self._dead
+        for request in requests:
+            check_request(request, self.shape)
+            sampling_params_of(request, self._identity.end_ids)
+        rows = [_Row(request, Future()) for request in requests]
+        self._work.put(rows)
+        return [row.future for row in rows]
+
+    def call(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Run `function` in the thread that owns vLLM's engine, between two steps."""
+        return self._work.call(function)
+
+    def close(self) -> None:
+        """Stop vLLM; requests that are still running fail."""
+        self._work.close()
+
+    # ------------------------------------------------------------ the engine's thread
+
+    def _open(self, arguments: Mapping[str, Any], revision: str | None) -> None:
+        prepare_environment(int(arguments.get("tensor_parallel_size", 1)))
+        from vllm import EngineArgs  # noqa: PLC0415  vLLM is there only in some environments, and takes seconds
+        from vllm.v1.engine.llm_engine import LLMEngine  # noqa: PLC0415
+
+        self._keyed = install_block_keys()
+        self._llm: Any = LLMEngine.from_engine_args(
+            EngineArgs(**engine_arguments(self._identity.source, revision, arguments))
+        )
+        sizes = self._on_workers("open_steering")
+        if any(size != sizes[0] for size in sizes):
+            raise ModelError(f"vLLM's workers hold models of different sizes: {sizes}")
+        context = int(self._llm.model_config.max_model_len)
+        self._shape = EngineShape(context, sizes[0]["vocabulary"], sizes[0]["n_layers"], sizes[0]["hidden"])
+        self._grammars = GrammarCompiler(self._tokenizer, self._shape.vocabulary, self._identity.end_ids)
+        self._self_check()
+
+    def _self_check(self) -> None:
+        """Steer a token at every layer, so that a model whose layers cannot be steered is found out when it is loaded."""
+        shape = self._shape
+        values = torch.randn(shape.n_layers, shape.hidden, generator=torch.Generator().manual_seed(0))
+        direction = DirectionTensor("self-check", tuple(range(shape.n_layers)), values)
+        window = TokenWindow("self-check", direction, _PROBE_STRENGTH, 1, 2)
+        row = _Row(EngineRequest(_PROBE.ids, _PROBE.sampling, (window,)), Future())
+        self._admit([row])
+        while self._running:
+            self._step()
+        try:
+            row.future.result()
+        except Exception as error:
+            raise ModelError(f"{self._identity.name!r} cannot be steered in vLLM: {error}") from error
+
+    def _run(self) -> None:
+        while self._work.take(self._admit, idle=not self._running):
+            self._drop_cancelled()
+            if self._running:
+                try:
+                    self._step()
+                except Exception as error:  # noqa: BLE001  whatever it is, vLLM does not go on after it
+                    self._die(error)
+        for row in self._running.values():
+            deliver(row.future, RuntimeError("the engine was closed while this request ran"))
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        if not hasattr(self, "_llm"):
+            return
+        core = self._llm.engine_core
+        if self._dead is None:
+            core.shutdown()
+        else:
+            # What a dead worker has left open would be waited for, without end, when vLLM's engine is taken apart.
+            _BROKEN.append(self._llm)
+            core.engine_core.model_executor.shutdown()
+
+    def _die(self, error: Exception) -> None:
+        self._dead = EngineDead(f"{type(error).__name__}: {error}".splitlines()[0][:300])
+        for row in self._running.values():
+            deliver(row.future, self._dead)
+        self._running.clear()
+
+    def _on_workers(self, method: str, *arguments: Any) -> list[Any]:
+        answers: list[Any] = self._llm.engine_core.collective_rpc(method, args=arguments)
+        return answers
+
+    def _admit(self, rows: list[_Row]) -> None:
+        """Hand requests to vLLM."""
+        for row in rows:
+            if self._dead is not None:
+                deliver(row.future, self._dead)
+                continue
+            try:
+                self._install([window.direction for window in row.request.windows])
+            except Exception as error:  # noqa: BLE001  the workers do not answer
+                self._die(error)
+                deliver(row.future, self._dead or error)
+                continue
+            try:
+                self._add(row)
+            except Exception as error:  # noqa: BLE001  vLLM checks a request before anything else has to do with it
+                self._llm.abort_request([row.outside])
+                deliver(row.future, error)
+
+    def _add(self, row: _Row) -> None:
+        row.outside = str(next(self._names))
+        if row.request.grammar is not None:
+            self._grammars.start(row.request.grammar)  # vLLM's words for a malformed one differ from release to release
+        prompt: dict[str, Any] = {"prompt_token_ids": list(row.request.ids)}
+        params = sampling_params_of(row.request, self._identity.end_ids)
+        if not self._keyed and (spans := params.extra_args[EXTRA_ARGS_KEY]["spans"]):
+            prompt["cache_salt"] = hashlib.sha256(repr(sorted(map(repr, spans))).encode()).hexdigest()
+        row.inside = self._llm.add_request(row.outside, prompt, params)
+        self._running[row.outside] = row
+        self.stats.most_running = max(self.stats.most_running, len(self._running))
+
+    def _install(self, directions: Sequence[DirectionTensor]) -> None:
+        """See that the workers hold some directions; of others, those that were wanted least recently may have to go."""
+        wanted = {direction.key: direction for direction in directions}
+        new = [d for key, d in wanted.items() if key not in self._installed]
+        if new:
+            self._on_workers("install_directions", [(d.key, d.layers, d.monitor_layer, d.values) for d in new])
+        for key in wanted:
+            self._installed.pop(key, None)
+            self._installed[key] = None
+        surplus = len(self._installed) - _DIRECTIONS_INSTALLED
+        if surplus > 0:
+            used = {w.direction.key for row in self._running.values() for w in row.request.windows} | set(wanted)
+            spare = [key for key in self._installed if key not in used][:surplus]
+            self._on_workers("forget_directions", spare)
+            for key in spare:
+                del self._installed[key]
+
+    def _drop_cancelled(self) -> None:
+        cancelled = [name for name, row in self._running.items() if row.future.cancelled()]
+        if cancelled:
+            self._llm.abort_request(cancelled)
+            for name in cancelled:
+                del self._running[name]
+
+    def _step(self) -> None:
+        self.stats.steps += 1
+        for output in self._llm.step():
+            row = self._running.get(output.request_id)
+            if output.finished and row is not None:
+                reports = self._on_workers("report_steering", row.inside)
+                deliver(row.future, self._outcome(row, output, reports))
+                del self._running[
+                    output.request_id
+                ]  # not before: whatever is raised on the way is told to all that run
+
+    def _outcome(self, row: _Row, output: Any, reports: list[dict[str, Any]]) -> Generation | Exception:
+        """Return what came of a request, or the error that says why nothing did."""
+        faults = [fault for report in reports for fault in report["faults"]]
+        if faults:
+            return SteeringFault("; ".join(dict.fromkeys(faults)))
+        self.stats.prompt_tokens += len(row.request.ids)
+        self.stats.reused_tokens += output.num_cached_tokens or 0
+        try:
+            return generation_of(row.request, output, reports, self._tokenizer, self._identity.end_ids, self._shape)
+        except (SteeringFault, ValueError) as error:
+            return error
