@@ -71,7 +71,7 @@ def _on_transformers(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
     loading = {key: arguments[key] for key in _LOADING_ARGS if key in arguments}
     loaded = in_passing_thread(load_model, name, **loading)
     engine = Engine(
-        SteeredModel(loaded.model, loaded.tokenizer),
+        in_passing_thread(SteeredModel, loaded.model, loaded.tokenizer),  # packs the weights
         loaded.tokenizer,
         end_ids=loaded.end_ids,
         context=loaded.context,

@@ -28,6 +28,8 @@ _MASKS = {"full_attention", "sliding_attention"}
 _ATTENTION = {"sdpa", "eager"}
 # Entries, one a direction and layer.
 _DIRECTIONS_ON_DEVICE = 2048
+# Decoding steers the same rows in the same way until one joins, leaves, or opens a window; an entry is one layer's.
+_ADDITIONS_KEPT = 256
 _FINAL_NORMS = {"norm", "final_layernorm", "final_layer_norm", "ln_f"}
 
 
@@ -146,6 +148,7 @@ class SteeredModel:
         self._layers = envoy
         # Sweeps over random directions would fill an accelerator's memory.
         self._on_device: LRUCache[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = LRUCache(_DIRECTIONS_ON_DEVICE)
+        self._additions: LRUCache[tuple[Any, ...], _Additions] = LRUCache(_ADDITIONS_KEPT)
 
     def new_arena(self, rows: int) -> Arena:
         """Return empty keys and values for `rows` rows."""
@@ -162,7 +165,7 @@ class SteeredModel:
         inputs = {**self._inputs(ids, arena), "logits_to_keep": 1}
         if not edits:
             return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
-        per_layer = [_LayerEdits(layer, edits, rows, tokens, self) for layer in _layers_of(edits)]
+        per_layer = [_LayerEdits(layer, edits, (rows, tokens), self) for layer in _layers_of(edits)]
 
         def forward(*_: Any, **__: Any) -> Any:
             return self.hf(**inputs)
@@ -241,6 +244,17 @@ class SteeredModel:
             found = self._on_device[key] = (value, value / value.norm())
         return found
 
+    def additions(self, layer: int, edits: Sequence[Edit], shape: tuple[int, int], like: torch.Tensor) -> "_Additions":
+        """Return what `edits` add at a layer in a step of `shape`, on the device and in the dtype of `like`."""
+        here = [(index, edit) for index, edit in enumerate(edits) if layer in edit.direction.layers]
+        if shape[1] > 1:
+            return _Additions(layer, here, shape, self, like)  # a prompt's chunk: its like does not come again
+        key = (layer, shape, *((i, e.row, e.start, e.stop, e.direction.key, e.strength) for i, e in here))
+        found = self._additions.get(key)
+        if found is None:
+            found = self._additions[key] = _Additions(layer, here, shape, self, like)
+        return found
+
     def _masks(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
         """Return attention masks [rows, 1, tokens, length], one a kind of layer where there are several."""
         query = positions[:, None, :, None]
@@ -260,54 +274,78 @@ class SteeredModel:
         return torch.where(mask, zero, torch.finfo(self.dtype).min)
 
 
+class _Additions:
+    """What one layer's edits add in a step, ready to be added: steps that steer the same places alike share it.
+
+    Attributes:
+        rows: Row of each planned position [planned].
+        tokens: Token of each [planned].
+        delta: What is added there [planned, hidden], in the model's dtype.
+        expected: Where that is anything but zero [rows, tokens].
+        measured: For each edit that is measured here its index, its place, and its unit vector [hidden].
+    """
+
+    def __init__(
+        self,
+        layer: int,
+        edits: Sequence[tuple[int, Edit]],
+        shape: tuple[int, int],
+        model: SteeredModel,
+        like: torch.Tensor,
+    ) -> None:
+        delta = torch.zeros((*shape, like.shape[-1]), dtype=torch.float32, device=like.device)
+        gross = torch.zeros_like(delta)
+        planned = torch.zeros(shape, dtype=torch.bool, device=like.device)
+        self.measured: list[tuple[int, tuple[int, slice], torch.Tensor]] = []
+        for index, edit in edits:
+            vector, unit = model.vector(edit.direction, layer, like)
+            addition = edit.strength * vector
+            delta[edit.row, edit.start : edit.stop] += addition
+            gross[edit.row, edit.start : edit.stop] += addition.abs()
+            planned[edit.row, edit.start : edit.stop] = True
+            if edit.direction.monitor_layer == layer:
+                self.measured.append((index, (edit.row, slice(edit.start, edit.stop)), unit))
+        # Windows that cancel leave a rounding error of their sum behind, which is no steering.
+        delta = settled(delta, gross)
+        self.expected = (delta != 0).any(-1)
+        self.rows, self.tokens = planned.nonzero(as_tuple=True)
+        self.delta = delta[self.rows, self.tokens].to(like.dtype)
+
+
 class _LayerEdits:
     """All edits of one layer in one step: applies them, and measures what happened to h.
 
     `faults` [rows, 3] counts the positions that changed unplanned, did not change as planned, changed by another amount.
     """
 
-    def __init__(self, layer: int, edits: Sequence[Edit], rows: int, tokens: int, model: SteeredModel) -> None:
+    def __init__(self, layer: int, edits: Sequence[Edit], shape: tuple[int, int], model: SteeredModel) -> None:
         self.layer = layer
-        self.edits = [(i, edit) for i, edit in enumerate(edits) if layer in edit.direction.layers]
-        self._model = model
-        self._shape = (rows, tokens)
         self.faults: torch.Tensor | None = None
         self.projections: dict[int, torch.Tensor] = {}
+        self._edits = edits
+        self._shape = shape
+        self._model = model
 
     def apply(self, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
         h = output[0] if isinstance(output, tuple) else output
+        added = self._model.additions(self.layer, self._edits, self._shape, h)
         before = h.clone()
-        delta = torch.zeros(h.shape, dtype=torch.float32, device=h.device)
-        gross = torch.zeros_like(delta)
-        for _, edit in self.edits:
-            vector, _ = self._model.vector(edit.direction, self.layer, h)
-            addition = edit.strength * vector
-            delta[edit.row, edit.start : edit.stop] += addition
-            gross[edit.row, edit.start : edit.stop] += addition.abs()
-        # Windows that cancel leave a rounding error of their sum behind, which is no steering.
-        delta = settled(delta, gross)
-        expected = (delta != 0).any(-1)
-        delta = delta.to(h.dtype)
         # Only the planned positions are written: elsewhere h is not even touched by a zero.
-        planned = torch.zeros(self._shape, dtype=torch.bool, device=h.device)
-        for _, edit in self.edits:
-            planned[edit.row, edit.start : edit.stop] = True
-        h[planned] = before[planned] + delta[planned]
-        self._measure(before, h, delta, expected)
+        h[added.rows, added.tokens] = before[added.rows, added.tokens] + added.delta
+        self._measure(before, h, added)
 
-    def _measure(self, before: torch.Tensor, after: torch.Tensor, delta: torch.Tensor, expected: torch.Tensor) -> None:
+    def _measure(self, before: torch.Tensor, after: torch.Tensor, added: _Additions) -> None:
         changed = (after != before).any(-1)
+        old, new, delta = before[added.rows, added.tokens], after[added.rows, added.tokens], added.delta
         # One unit of rounding for the addition and one for forming the difference, at the size of what was added up.
-        size = before.abs() + after.abs() + delta.abs()
-        error = (after.float() - before.float() - delta.float()).abs()
-        close = (error <= 4 * torch.finfo(after.dtype).eps * size.float()) & after.isfinite()
-        faults = [changed & ~expected, expected & ~changed, ~close.all(-1)]
+        size = old.abs() + new.abs() + delta.abs()
+        error = (new.float() - old.float() - delta.float()).abs()
+        wrong = ~after.isfinite().all(-1)
+        wrong[added.rows, added.tokens] |= (error > 4 * torch.finfo(after.dtype).eps * size.float()).any(-1)
+        faults = [changed & ~added.expected, added.expected & ~changed, wrong]
         self.faults = torch.stack([fault.sum(-1) for fault in faults], -1)
-        for index, edit in self.edits:
-            if edit.direction.monitor_layer == self.layer:
-                _, unit = self._model.vector(edit.direction, self.layer, after)
-                where = (edit.row, slice(edit.start, edit.stop))
-                self.projections[index] = torch.stack([before[where].float() @ unit, after[where].float() @ unit])
+        for index, where, unit in added.measured:
+            self.projections[index] = torch.stack([before[where].float() @ unit, after[where].float() @ unit])
 
 
 def _verify(per_layer: Sequence[_LayerEdits]) -> None:

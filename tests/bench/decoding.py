@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from self_steering.steering.engine import Engine
 from self_steering.steering.forward import SteeredModel
+from self_steering.steering.passing_thread import in_passing_thread
 from self_steering.steering.row import EngineRequest, TokenWindow
 from self_steering.steering.sampling import Sampling
 from tests.models import random_direction
@@ -92,16 +93,21 @@ def _open_ours(folder: Path, band: tuple[int, ...]) -> None:
     global _engine, _band, _untouched  # noqa: PLW0603  a process's own
     tokenizer = AutoTokenizer.from_pretrained(folder)
     # The engine lays its model's weights out anew: what it is compared with has a model of its own.
-    model, _untouched = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for _ in range(2))
+    model, _untouched = (in_passing_thread(_load, folder) for _ in range(2))
     _band = band
     _engine = Engine(
-        SteeredModel(model, tokenizer),
+        in_passing_thread(SteeredModel, model, tokenizer),
         tokenizer,
         end_ids=frozenset(),
         context=PROMPT + 4 * NEW,
         max_batch=max(ROWS),
         cache_budget=0,
     )
+
+
+def _load(folder: Path) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model
 
 
 def _open_hf(folder: Path) -> None:
