@@ -22,9 +22,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine_interface import EngineShape, check_request
-from self_steering.steering.forward import SteeredModel, SteeringFault
+from self_steering.steering.forward import SteeredModel
 from self_steering.steering.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.kv_cache import Arena, KeyValues
+from self_steering.steering.layer_edits import SteeringFault
 from self_steering.steering.memory import OutOfMemory, Parked, give_back, is_out_of_memory
 from self_steering.steering.owning_thread import OwningThread, deliver
 from self_steering.steering.prefix_store import PrefixStore, Segment

@@ -12,9 +12,9 @@ from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, M
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
+from self_steering.steering.direction import DirectionTensor
 from self_steering.steering.engine_interface import SteeringEngine
 from self_steering.steering.engines import open_model
-from self_steering.steering.forward import DirectionTensor
 from self_steering.steering.models import ModelError, ModelIdentity
 from self_steering.steering.output import model_output, overflow_output, token_map
 from self_steering.steering.passing_thread import in_passing_thread

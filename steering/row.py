@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from self_steering.steering.forward import DirectionTensor, Edit, SteeringFault
+from self_steering.steering.direction import DirectionTensor
+from self_steering.steering.layer_edits import Edit, SteeringFault
 from self_steering.steering.prefix_store import Segment
 from self_steering.steering.receipt import Receipt
 from self_steering.steering.sampling import Sampling, TokenLogprob

@@ -15,8 +15,9 @@ from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.chat import ChatRenderer
+from self_steering.steering.direction import DirectionTensor
 from self_steering.steering.engine import Engine
-from self_steering.steering.forward import DirectionTensor, SteeredModel
+from self_steering.steering.forward import SteeredModel
 from self_steering.steering.models import end_of_turn_ids
 from self_steering.steering.row import EngineRequest, Generation
 from self_steering.vectors.calibrate import (

@@ -11,7 +11,8 @@ from llguidance import LLMatcher
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine import Engine, chunk_ends
-from self_steering.steering.forward import SteeredModel, SteeringFault
+from self_steering.steering.forward import SteeredModel
+from self_steering.steering.layer_edits import SteeringFault
 from self_steering.steering.row import EngineRequest, Generation, TokenWindow
 from self_steering.steering.sampling import Sampling
 from tests.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model

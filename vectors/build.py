@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from self_steering.steering.chat import ChatRenderer
+from self_steering.steering.direction import DirectionTensor
 from self_steering.steering.engine import Engine
-from self_steering.steering.forward import DirectionTensor, SteeredModel
+from self_steering.steering.forward import SteeredModel
 from self_steering.steering.models import LoadedModel
 from self_steering.vectors.activations import SKIPPED_TOKENS, Activations, read_corpus
 from self_steering.vectors.calibrate import Meter, calibrate

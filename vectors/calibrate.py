@@ -15,7 +15,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from scipy.stats import ttest_1samp
 
-from self_steering.steering.forward import DirectionTensor
+from self_steering.steering.direction import DirectionTensor
 from self_steering.vectors.coherence import coherent
 from self_steering.vectors.files import write_file
 from self_steering.vectors.probe import TEMPERATURE, Answer, Prober, probes

@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from self_steering.steering.forward import DirectionTensor
+from self_steering.steering.direction import DirectionTensor
 from self_steering.steering.plan import Direction
 from self_steering.vectors.card import LibraryError
 from self_steering.vectors.library import Library

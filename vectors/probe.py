@@ -12,8 +12,8 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
+from self_steering.steering.direction import DirectionTensor
 from self_steering.steering.engine import Engine
-from self_steering.steering.forward import DirectionTensor
 from self_steering.steering.row import EngineRequest, TokenWindow
 from self_steering.steering.sampling import Sampling
 from self_steering.vectors.activations import BATCH, masked_means, padded

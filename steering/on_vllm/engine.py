@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from self_steering.steering.direction import DirectionTensor
 from self_steering.steering.engine_interface import EngineShape, check_request
-from self_steering.steering.forward import DirectionTensor, SteeringFault
 from self_steering.steering.grammar import GrammarCompiler
+from self_steering.steering.layer_edits import SteeringFault
 from self_steering.steering.models import ModelError, ModelIdentity
 from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, install_block_keys
 from self_steering.steering.on_vllm.settings import engine_arguments, prepare_environment

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine_interface import EngineShape
-from self_steering.steering.forward import SteeringFault
+from self_steering.steering.layer_edits import SteeringFault
 from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY
 from self_steering.steering.row import EngineRequest, Generation, Measured
 from self_steering.steering.sampling import Sampling, TokenLogprob

@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from self_steering.analysis.page.text_table import text_table
 from self_steering.steering.models import BUNDLED, bundled_model_folder
 from self_steering.vectors.layers import default_band
-from tests.bench import decoding, memory, reuse, rollouts
+from tests.bench import decoding, memory, on_vllm, reuse, rollouts
 from tests.bench.figures import FIGURES
 from tests.models import save_tiny_model
 
@@ -30,6 +30,7 @@ class Results:
         self.figures: dict[str, float] = {}
         self.speeds: dict[str, decoding.Speeds] = {}
         self.race: rollouts.Race | None = None
+        self.on_vllm: dict[str, Any] = {}
 
     def speed_rows(self) -> list[dict[str, str]]:
         """Return tokens a second as a table, a row a model and way."""
@@ -74,6 +75,7 @@ class Results:
             },
             "seconds_reading_weights": {model: list(speeds.read) for model, speeds in self.speeds.items()},
             "free_play": None if self.race is None else vars(self.race),
+            "vllm": self.on_vllm,
         }
 
 
@@ -109,12 +111,28 @@ def _memory(results: Results, _: int) -> None:
     results.figures["memory"] = memory.growth()
 
 
+def _on_vllm(results: Results, rounds: int) -> None:
+    if not on_vllm.installed():
+        sys.stdout.write("vllm: not there (`make test-vllm` builds its environment)\n")
+        return
+    results.on_vllm = on_vllm.measure(rounds)
+    for rows, ratio in results.on_vllm["steered ÷ plain"].items():
+        results.figures[f"vllm_{rows}"] = ratio
+
+
 PARTS: Mapping[str, Callable[[Results, int], None]] = {
     "decoding": _decoding,
     "reuse": _reuse,
     "rollouts": _rollouts,
     "memory": _memory,
+    "vllm": _on_vllm,
 }
+
+
+def _vllm_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    speeds = {f"tokens a second, {way}": value for way, value in found["tokens a second"].items()}
+    rates = {f"introspection samples a minute, {k}": v for k, v in found["introspection, samples a minute"].items()}
+    return [{"what": what, "is": f"{value:.1f}"} for what, value in {**speeds, **rates}.items()]
 
 
 def main() -> None:
@@ -138,6 +156,8 @@ def main() -> None:
         sys.stdout.write(
             "\nNew tokens a second, all rows together, medians\n" + text_table(results.speed_rows()) + "\n"
         )
+    if results.on_vllm:
+        sys.stdout.write("\nOn vLLM\n" + text_table(_vllm_rows(results.on_vllm)) + "\n")
     sys.stdout.write("\n" + text_table(results.figure_rows()) + f"\n\nSaved in {arguments.out}\n")
 
 

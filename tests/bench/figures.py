@@ -34,5 +34,9 @@ FIGURES: Mapping[str, Figure] = {
     "avoidable_two": Figure("the same ÷ the fewest that any engine must compute", 1.05, "most"),
     "rollouts": Figure("wall time, 32 free-play rollouts ÷ Inspect's hf provider, unsteered", 0.6, "most"),
     "step": Figure("decode step ÷ reading the weights once", 1.5, "most"),
+    **{
+        f"vllm_{rows}": Figure(f"ours on vLLM, steered (band) ÷ plain vLLM, tokens/s, batch {rows}", 0.9, "least")
+        for rows in (1, 8, 32)
+    },
     "memory": Figure("memory after 1,000 samples ÷ after 50", 1.05, "most"),
 }

@@ -10,7 +10,7 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig
 from inspect_ai.tool import ToolFunction
 
 from self_steering.steering.engine_interface import check_request
-from self_steering.steering.forward import SteeringFault
+from self_steering.steering.layer_edits import SteeringFault
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
 from self_steering.steering.row import EngineRequest
 from self_steering.steering.sampling import Sampling
