@@ -31,7 +31,7 @@ from self_steering.steering.adapter.train import Recipe, Trainer, save_weights
 from self_steering.steering.adapter.wordings import wordings
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.framings import FRAMINGS, FramingName
-from self_steering.steering.models import BUNDLED_BASE, bundled_model_folder, fingerprint, load_model
+from self_steering.steering.models import BUNDLED, BUNDLED_BASE, bundled_model_folder, fingerprint, load_model
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.catalogue import catalogue
 from tests.models import ARCHITECTURES, tiny_model
@@ -269,10 +269,10 @@ def test_a_shipped_file_that_is_not_the_cards_is_refused(tmp_path: Path, name: s
         read_card(folder)
 
 
-def test_the_bundled_model_is_the_base_model_below_the_adapter(bundled_model: Model):
+def test_the_bundled_model_is_the_base_model_below_the_adapter():
     """Only weights of the layers that the card names differ; every other is the base model's, bit for bit."""
-    own = dict(bundled_model.api.loaded.model.named_parameters())
-    base = load_file(bundled_model_folder(BUNDLED_BASE) / "model.safetensors")
+    own, base = (load_file(bundled_model_folder(name) / "model.safetensors") for name in (BUNDLED, BUNDLED_BASE))
+    assert set(own) == set(base)
     changed = {int(name.split(".")[2]) for name, value in own.items() if not torch.equal(value, base[name])}
     first, last = read_card(shipped_adapter()).layers
     assert changed == set(range(first, last + 1))
