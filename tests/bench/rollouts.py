@@ -25,7 +25,7 @@ class Race:
         ours: Seconds, steered.
         theirs: Seconds of Inspect's provider, unsteered.
         our_tokens: Tokens that ours wrote.
-        their_tokens: Tokens that theirs wrote.
+        their_tokens: Tokens that theirs counts: its batches are as wide as their longest row, and it counts the padding.
         prompt_tokens: Tokens of all prompts, the same for both.
     """
 
