@@ -10,7 +10,7 @@ from typing import Literal
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessageAssistant
 
-from self_steering.solvers import self_steer_prompts as prompts
+from self_steering.solvers import self_steer_prompts
 from self_steering.solvers.lost import Judgement, judge_by_model, judge_by_rules
 from self_steering.solvers.self_steer_records import SitterCheck
 from self_steering.solvers.session import SITTER, SteeringSession
@@ -58,7 +58,7 @@ class TripSitter:
         if record.sitter_clears:
             return check.model_copy(update={"action": "ended"})
         record.sitter_clears += 1
-        self._session.clear_from_outside(prompts.SITTER_CLEARED, by=SITTER)
+        self._session.clear_from_outside(self_steer_prompts.SITTER_CLEARED, by=SITTER)
         # What was written under the effects says nothing of what comes after them.
         self._watched_from = len(self._session.state.messages)
         return check.model_copy(update={"action": "cleared"})

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from self_steering.analysis.report.report_command import add_report_command
 from self_steering.analysis.report.table_command import add_table_command
-from self_steering.evals.estimate_command import add_estimate_command
 from self_steering.evals.sweep_command import add_sweep_command
 from self_steering.steering.adapter.adapter_command import add_adapter_command
 from self_steering.vectors.build_command import add_build_command
@@ -34,7 +33,6 @@ def _parser() -> argparse.ArgumentParser:
     add_stories_command(vectors)
     add_adapter_command(commands)
     add_sweep_command(commands)
-    add_estimate_command(commands)
     return parser
 
 
