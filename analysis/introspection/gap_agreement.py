@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from self_steering.analysis.drawing.frame_rows import Row, estimated, groups
-from self_steering.analysis.introspection.gap_words import model_name
+from self_steering.analysis.page.page_text import model_name
 from self_steering.analysis.introspection.reading_gaps import CONDITION
 from self_steering.analysis.statistics import correlation
 

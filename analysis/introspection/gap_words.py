@@ -17,7 +17,7 @@ from self_steering.analysis.introspection.reading_gaps import (
     gap_table,
     without_gap,
 )
-from self_steering.analysis.page.page_text import label, number, visible
+from self_steering.analysis.page.page_text import label, model_name, number, visible
 from self_steering.analysis.statistics import p_in_words
 from self_steering.analysis.tables import Tables
 
@@ -59,12 +59,6 @@ def condition_names(frame: pd.DataFrame) -> list[str]:
     varies = {name: frame.groupby(of_model, dropna=False)[name].transform("nunique") > 1 for name in also}
     rows = frame.to_dict("records")
     return [_name(row, [name for name in also if varies[name].iloc[at]]) for at, row in enumerate(rows)]
-
-
-def model_name(model: object, source: object) -> str:
-    """Return a model's name, with its source where that is not this suite."""
-    shown = label(str(model))
-    return shown if source == "self_steering" else f"{shown} ({visible(str(source), kept='')})"
 
 
 def _name(row: Mapping[Any, Any], also: Sequence[str]) -> str:

@@ -52,3 +52,9 @@ def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((layer, layer))
     return found
+
+
+def model_name(model: object, source: object) -> str:
+    """Return a model's name, with its source where that is not this suite."""
+    shown = label(str(model))
+    return shown if source == "self_steering" else f"{shown} ({visible(str(source), kept='')})"
