@@ -20,7 +20,7 @@ from inspect_ai import Task, task
 
 from self_steering.evals.parameters import flag, library_vectors, one_of
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
-from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Framed, Intent
+from self_steering.solvers.records import TASK_MENU, Arm, Framed, Intent
 from self_steering.steering.plan import MAX_DOSE
 
 

@@ -12,12 +12,12 @@ import random
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.injections import chosen_arms, injection_sample, injections
 from self_steering.evals.parameters import default_model, library_vectors, whole_number
+from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.comparison import comparison_scorer
-from self_steering.solvers.compare import ComparisonTrial, compare, comparison_script
-from self_steering.solvers.stretch_prompts import SENTENCES
-from self_steering.solvers.stretches import Arm
+from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_script
+from self_steering.solvers.prompts.segments import SENTENCES
+from self_steering.solvers.segments import Arm
 from self_steering.steering.plan import check_dose
 
 PAIRS = len(SENTENCES) // 2

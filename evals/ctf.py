@@ -21,8 +21,8 @@ from inspect_ai.tool import bash, python
 from self_steering.evals.any_task import steering_options
 from self_steering.evals.parameters import flag, whole_number
 from self_steering.evals.wrapping import load_task, steered
-from self_steering.scorers.flag import flag_scorer
-from self_steering.solvers.self_steer_records import Arm, Framed, Intent
+from self_steering.scorers.ctf import flag_scorer
+from self_steering.solvers.records import Arm, Framed, Intent
 from self_steering.solvers.session import session_tools
 from self_steering.steering.plan import MAX_DOSE
 

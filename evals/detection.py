@@ -16,14 +16,14 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.injections import chosen_arms, injection_sample, injections
 from self_steering.evals.parameters import default_model, library_vectors, one_of, whole_number
+from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.detection import detection_scorer
-from self_steering.solvers.detect import DetectionTrial, detect, detection_script
-from self_steering.solvers.detection_prompts import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
-from self_steering.solvers.stretch_prompts import SENTENCES
-from self_steering.solvers.stretches import Arm
-from self_steering.steering.framings import FRAMINGS, FramingName
+from self_steering.solvers.detection import DetectionTrial, detect, detection_script
+from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
+from self_steering.solvers.prompts.segments import SENTENCES
+from self_steering.solvers.segments import Arm
+from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
 from self_steering.vectors.catalogue import catalogue
 

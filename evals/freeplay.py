@@ -30,16 +30,13 @@ from self_steering.evals.parameters import (
     one_of,
     whole_number,
 )
-from self_steering.scorers.exposure import exposure_scorer
 from self_steering.scorers.impairment import impairment_scorer
-from self_steering.scorers.self_account import self_account_scorer
-from self_steering.scorers.self_steer import self_steer_scorer
-from self_steering.scorers.sitter import sitter_scorer
+from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.freeplay import free_play, opening
-from self_steering.solvers.freeplay_prompts import VISIBILITIES
-from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Condition
-from self_steering.solvers.trip_sitter import Monitor
-from self_steering.steering.framings import FRAMINGS
+from self_steering.solvers.prompts.freeplay import VISIBILITIES
+from self_steering.solvers.records import TASK_MENU, Arm, Condition
+from self_steering.solvers.sitter import Monitor
+from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.plan import MAX_DOSE
 
 ARMS: tuple[Arm, ...] = get_args(Arm)

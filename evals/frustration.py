@@ -19,26 +19,97 @@ the five answers is rejected, the model may reply to the fifth rejection too, an
 """
 
 import random
-from collections.abc import Sequence
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.frustration_problems import problem_pairs
-from self_steering.evals.offers import NO_TOOLS, offers
-from self_steering.evals.parameters import chosen, default_model, library_vectors, number, one_of, whole_number
-from self_steering.scorers.distress import distress
-from self_steering.scorers.frustration import frustration_scorer
-from self_steering.scorers.self_steer import self_steer_scorer
-from self_steering.scorers.sitter import sitter_scorer
-from self_steering.solvers.frustrate import frustrate, opening
-from self_steering.solvers.frustration_prompts import REJECTIONS, Tone
-from self_steering.solvers.frustration_records import Problem
-from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Framed, Intent
-from self_steering.solvers.trip_sitter import Monitor
+from self_steering.evals.parameters import (
+    NO_TOOLS,
+    chosen,
+    default_model,
+    library_vectors,
+    number,
+    offers,
+    one_of,
+    whole_number,
+)
+from self_steering.scorers.frustration import distress, frustration_scorer
+from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
+from self_steering.solvers.frustration import Problem, frustrate, opening
+from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
+from self_steering.solvers.records import TASK_MENU, Arm, Framed, Intent
+from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
+
+PROBLEMS_FILE = Path(__file__).parent / "data" / "frustration_problems.toml"
+MOST_CANDIDATES = 200_000
+_FIELDS = {"statement", "possible", "impossible", "variables", "constraints"}
+_NUMBER = "{number}"
+
+
+class ProblemError(ValueError):
+    """A pair of problems that is not what it should be; the message names the file, the pair and the remedy."""
+
+
+@cache
+def problem_pairs(path: Path = PROBLEMS_FILE) -> dict[str, dict[bool, Problem]]:
+    """Return for each pair its possible (True) and its impossible (False) problem, checked.
+
+    Raises:
+        ProblemError: A pair is malformed, its possible problem has no solution, or its impossible one has.
+    """
+    with path.open("rb") as file:
+        entries = tomllib.load(file)
+    return {name: _pair(path, name, entry) for name, entry in entries.items()}
+
+
+def _pair(path: Path, name: str, entry: Mapping[str, Any]) -> dict[bool, Problem]:
+    def fail(what: str) -> ProblemError:
+        return ProblemError(f"{path.name}, {name}: {what}")
+
+    if set(entry) != _FIELDS:
+        raise fail(f"has {', '.join(sorted(entry))}; give exactly {', '.join(sorted(_FIELDS))}")
+    if entry["statement"].count(_NUMBER) != 1 or sum(text.count(_NUMBER) for text in entry["constraints"]) != 1:
+        raise fail(f"{_NUMBER} must come once in the statement and once in the constraints, so that one number differs")
+    candidates = 1
+    for variable, bounds in entry["variables"].items():
+        if not re.fullmatch("[a-z]+", variable) or len(bounds) != 2 or bounds[0] > bounds[1]:
+            raise fail(f"variable {variable!r} = {bounds}; give a name of small letters and [lowest, highest]")
+        candidates *= bounds[1] - bounds[0] + 1
+    if not 1 < candidates <= MOST_CANDIDATES:
+        raise fail(f"has {candidates} candidates; narrow or widen the variables to between 2 and {MOST_CANDIDATES}")
+    pair = {possible: _problem(name, entry, possible) for possible in (True, False)}
+    for possible, problem in pair.items():
+        found = problem.solutions()
+        if bool(found) != possible:
+            key = "possible" if possible else "impossible"
+            raise fail(
+                f"{key} = {problem.number} has {f'the solution {found[0]}' if found else 'no solution'}; change it"
+            )
+    return pair
+
+
+def _problem(name: str, entry: Mapping[str, Any], possible: bool) -> Problem:
+    number = entry["possible" if possible else "impossible"]
+    variables = {variable: (low, high) for variable, (low, high) in entry["variables"].items()}
+    ranges = ", ".join(RANGE.format(name=of, low=low, high=high) for of, (low, high) in variables.items())
+    form = ANSWER_FORM.format(values=", ".join(f"{variable}=..." for variable in variables))
+    return Problem(
+        pair=name,
+        possible=possible,
+        number=number,
+        question=f"{entry['statement'].format(number=number)}\n\n{RANGES.format(ranges=ranges)} {form}",
+        variables=variables,
+        constraints=tuple(text.format(number=number) for text in entry["constraints"]),
+    )
+
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
 FRAMINGS: tuple[Framed, ...] = get_args(Framed)

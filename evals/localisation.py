@@ -13,12 +13,12 @@ from string import ascii_uppercase
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.injections import chosen_arms, injection_sample, injections
 from self_steering.evals.parameters import default_model, library_vectors, whole_number
+from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.localisation import localisation_scorer
-from self_steering.solvers.localise import LocalisationTrial, localisation_script, localise
-from self_steering.solvers.stretch_prompts import SENTENCES
-from self_steering.solvers.stretches import Arm
+from self_steering.solvers.localisation import LocalisationTrial, localisation_script, localise
+from self_steering.solvers.prompts.segments import SENTENCES
+from self_steering.solvers.segments import Arm
 from self_steering.steering.plan import check_dose
 from self_steering.vectors.catalogue import catalogue
 

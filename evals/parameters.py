@@ -1,13 +1,18 @@
 """What the tasks' parameters have in common: vectors and libraries, names in lists, numbers, the default model."""
 
+# ruff: noqa: PLC0415  what takes seconds to import is imported by the command that needs it
+import argparse
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inspect_ai.model import get_model
 
-from self_steering.steering.shown import shown
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.shown import shown
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 CORE_VECTORS = (
@@ -132,3 +137,50 @@ def number(value: object, what: str, lowest: float, highest: float) -> float:
     if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
         raise ValueError(f"{what}={shown(value)}; choose a number from {lowest:g} to {highest:g}")
     return float(value)  # type: ignore[arg-type]
+
+
+if TYPE_CHECKING:
+    from self_steering.evals.sweep import Planned
+
+
+def add_grid_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that `planned_evals` reads, but for the preset's name."""
+    command.add_argument("--grids", type=Path, help="TOML file of grids (default: ours, evals/sweeps.toml)")
+    command.add_argument(
+        "-T", dest="parameters", action="append", default=[], metavar="[TASK.]NAME=VALUE", help="task parameter"
+    )
+    command.add_argument("--only", type=_names, default=[], help="tasks of it, separated by commas (default: all)")
+
+
+def planned_evals(arguments: argparse.Namespace, *parameters: str) -> "list[Planned]":
+    """Return the evals of the preset that the arguments name.
+
+    Args:
+        arguments: The command line's.
+        *parameters: More parameters, for every task that has them.
+
+    Raises:
+        ValueError: There is no such preset, or its tasks refuse a value.
+    """
+    from self_steering.evals.sweep import PRESETS_FILE, SweepError, planned, read_presets
+
+    presets = read_presets(arguments.grids or PRESETS_FILE)
+    if arguments.preset not in presets:
+        raise SweepError(f"the sweep {arguments.preset!r} is unknown; choose from {', '.join(presets)}")
+    return planned(presets[arguments.preset], [*parameters, *arguments.parameters], arguments.only)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+NO_TOOLS = "none"
+
+
+def offers(framings: Sequence[str], arms: Sequence[str], intents: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return (framing, arm, intent) of every cell; the framing none is one cell, in which there is no arm and no intent."""
+    return [
+        offer
+        for framing in framings
+        for offer in ([(NO_TOOLS,) * 3] if framing == NO_TOOLS else product([framing], arms, intents))
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-SHIPPED_COUNTS = Path(__file__).with_name("token_counts.csv")
+SHIPPED_COUNTS = Path(__file__).parent / "data" / "token_counts.csv"
 CONDITION = ("framing", "arm", "primer")
 # What a sample's tokens depend on beside its condition, as far as a task has it.
 SIZES = (

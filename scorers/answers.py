@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from self_steering.scorers.receipts import window_faults
-from self_steering.solvers.stretches import Reading
+from self_steering.scorers.metrics import window_faults
+from self_steering.solvers.segments import Reading
 
 
 def chosen_readings(readings: Iterable[Reading], name: str, kind: str) -> list[Reading]:

@@ -13,10 +13,9 @@ from self_steering.scorers.answers import (
     mean_shares,
     reading_faults,
 )
-from self_steering.scorers.metrics import clustered_mean
-from self_steering.scorers.prompt_clusters import prompt_interval
-from self_steering.solvers.compare import FIRST, FIRST_HARDER, SECOND, SECOND_HARDER, ComparisonTrial
-from self_steering.solvers.stretches import UNCACHED, Reading, StretchState
+from self_steering.scorers.metrics import clustered_mean, prompt_interval
+from self_steering.solvers.comparison import FIRST, FIRST_HARDER, SECOND, SECOND_HARDER, ComparisonTrial
+from self_steering.solvers.segments import UNCACHED, Reading, StretchState
 
 _MEAN = clustered_mean("arm")
 _INTERVALS = [_MEAN, prompt_interval("arm")]

@@ -10,12 +10,12 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.cells import about_cell, by_cell, no_session, session_record
-from self_steering.solvers.self_steer_prompts import REFUSED_ENDED
+from self_steering.scorers.metrics import about_cell, by_cell, no_session, session_record
+from self_steering.solvers.prompts.self_steer import REFUSED_ENDED
 from self_steering.solvers.session import CLEAR_MARK
+from self_steering.steering.calls import written
 from self_steering.steering.plan import Direction, Treatment, plan_windows
-from self_steering.steering.take_calls import written
-from self_steering.vectors.coherence import MIN_WORDS, coherent, repeated_trigrams, runs_of, words_of
+from self_steering.vectors.making.coherence import MIN_WORDS, coherent, repeated_trigrams, runs_of, words_of
 
 Phase = Literal["before", "active", "after"]
 PHASES: tuple[Phase, ...] = get_args(Phase)

@@ -8,10 +8,9 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import TaskState
 
 from self_steering.scorers.identification import identification
-from self_steering.scorers.metrics import clustered_mean, total
-from self_steering.scorers.receipts import window_faults
-from self_steering.solvers.introspect import Arm, IntrospectionState, Reading, Trial
-from self_steering.solvers.introspection_prompts import NONE_OPTION
+from self_steering.scorers.metrics import clustered_mean, total, window_faults
+from self_steering.solvers.introspection import Arm, IntrospectionState, Reading, Trial
+from self_steering.solvers.prompts.introspection import NONE_OPTION
 from self_steering.vectors.catalogue import catalogue
 
 _BY_ARM = clustered_mean("arm", second_cluster="wording")

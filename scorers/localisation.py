@@ -7,10 +7,9 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import TaskState
 
 from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_shares, reading_faults
-from self_steering.scorers.metrics import clustered_mean
-from self_steering.scorers.prompt_clusters import prompt_interval
-from self_steering.solvers.localise import CACHED, LocalisationTrial
-from self_steering.solvers.stretches import UNCACHED, StretchState
+from self_steering.scorers.metrics import clustered_mean, prompt_interval
+from self_steering.solvers.localisation import CACHED, LocalisationTrial
+from self_steering.solvers.segments import UNCACHED, StretchState
 
 _MEAN = clustered_mean("arm")
 _INTERVALS = [_MEAN, prompt_interval("arm")]

@@ -9,10 +9,10 @@ from statistics import fmean
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.analysis.statistics.cluster_robust import robust_mean, robust_share
 from self_steering.analysis.statistics.estimates import Estimate
-from self_steering.scorers.cells import about_cell, by_cell, no_session, session_record
-from self_steering.solvers.maths_records import MathsState, ProblemRecord, Status
+from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.scorers.metrics import about_cell, by_cell, no_session, session_record
+from self_steering.solvers.maths import MathsState, ProblemRecord, Status
 
 NO_TOOLS = "none"
 _SHARES: Mapping[str, tuple[Status, bool]] = {

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, execute_tools
 from inspect_ai.tool import Tool, ToolDef
 
-from self_steering.solvers import self_steer_prompts as prompts
-from self_steering.solvers.self_steer_records import Answer, Ending
+from self_steering.solvers.prompts import self_steer as prompts
+from self_steering.solvers.records import Answer, Ending
 from self_steering.solvers.session import SteeringSession
-from self_steering.solvers.trip_sitter import TripSitter
-from self_steering.steering.framings import END_TOOL
+from self_steering.solvers.sitter import TripSitter
+from self_steering.steering.calls import END_TOOL
 
 
 def end_tool() -> Tool:

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from self_steering.solvers import freeplay_prompts as prompts
 from self_steering.solvers.conversation import converse, end_tool
 from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.conversation import opt_in as ask_first
-from self_steering.solvers.freeplay_prompts import Visibility
-from self_steering.solvers.self_steer_records import Condition
+from self_steering.solvers.prompts import freeplay as prompts
+from self_steering.solvers.prompts.freeplay import Visibility
+from self_steering.solvers.records import Condition
 from self_steering.solvers.session import SteeringSession
-from self_steering.solvers.trip_sitter import Monitor, TripSitter
-from self_steering.steering.framings import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
+from self_steering.solvers.sitter import Monitor, TripSitter
+from self_steering.steering.calls import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import MAX_DOSE
 
 DECLINED = "declined"

@@ -11,10 +11,10 @@ from inspect_ai.agent import Agent, as_solver, is_agent
 from inspect_ai.model import CachePolicy, ChatMessageSystem, GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
-from self_steering.solvers import self_steer_prompts as prompts
 from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.conversation import opt_in as ask_first
-from self_steering.solvers.self_steer_records import TASK_MENU, Arm, Condition, Framed, Intent
+from self_steering.solvers.prompts import self_steer as prompts
+from self_steering.solvers.records import TASK_MENU, Arm, Condition, Framed, Intent
 from self_steering.solvers.session import SteeringSession
 from self_steering.steering.plan import MAX_DOSE
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from inspect_ai.event import ToolEvent
 from inspect_ai.log import transcript
@@ -21,24 +22,65 @@ from inspect_ai.model import (
 # Inspect has no public way to say which model an agent's get_model() returns within one sample.
 from inspect_ai.model._model import active_model_context_var
 from inspect_ai.solver import TaskState
-from inspect_ai.tool import Tool, ToolDef, ToolSource
+from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, ToolSource
 
-from self_steering.solvers import self_steer_prompts as prompts
-from self_steering.solvers.readout import library_card
-from self_steering.solvers.self_steer_records import (
-    RANDOM_DIRECTION,
-    Condition,
-    Exposure,
-    SelfSteerState,
-    Take,
+from self_steering.solvers.prompts import self_steer as prompts
+from self_steering.solvers.readings import library_card
+from self_steering.solvers.records import RANDOM_DIRECTION, Condition, Exposure, SelfSteerState, Take
+from self_steering.steering.calls import (
+    CLEAR_TOOL,
+    END_TOOL,
+    FRAMINGS,
+    Framing,
+    SteeringCall,
+    steering_calls,
+    take_calls,
+    written,
 )
-from self_steering.solvers.session_model import Offered, SessionModel
-from self_steering.steering.framings import CLEAR_TOOL, END_TOOL, FRAMINGS, TAKE_TOOLS, Framing
 from self_steering.steering.plan import MAX_DOSE, Plan, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
-from self_steering.steering.take_calls import TakeCall, take_calls, written
 from self_steering.steering.tools import steering_tools
+
+Offered = Sequence[Tool | ToolDef | ToolInfo | ToolSource] | ToolSource
+
+
+class Session(Protocol):
+    """What the model needs of a session."""
+
+    async def prepare(
+        self, messages: list[ChatMessage], tools: Offered, config: GenerateConfig
+    ) -> tuple[Offered, GenerateConfig]:
+        """Return the tools with ours among them, and the configuration with the plan of these messages."""
+
+    def note(self, messages: list[ChatMessage], output: ModelOutput) -> None:
+        """Take down what one generation did."""
+
+
+class SessionModel(Model):
+    """A model within one session."""
+
+    def __init__(self, model: Model, session: Session) -> None:
+        super().__init__(model.api, model.config, model.model_args)
+        self._role = model.role
+        self.session = session
+
+    async def generate(
+        self,
+        input: str | list[ChatMessage],  # noqa: A002  the name in Model's signature
+        tools: Offered = [],  # noqa: B006  as in Model's signature; never changed
+        tool_choice: ToolChoice | None = None,
+        config: GenerateConfig = GenerateConfig(),
+        *args: Any,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Generate one assistant message, steered as the conversation says."""
+        messages: list[ChatMessage] = [ChatMessageUser(content=input)] if isinstance(input, str) else input
+        tools, config = await self.session.prepare(messages, tools, config)
+        output = await super().generate(messages, tools, tool_choice, config, *args, **kwargs)
+        self.session.note(messages, output)
+        return output
+
 
 CLEAR_MARK = "self_steering_clear"
 SITTER = "sitter"
@@ -216,9 +258,10 @@ class SteeringSession:
         conversation = self._conversation(messages)
         sitter = [i for i, m in enumerate(messages) if (m.metadata or {}).get(CLEAR_MARK) == SITTER]
         first = sitter[0] if sitter else len(messages)
-        conversation.takes = [self._take(call, first) for call in take_calls(messages)]
+        calls = steering_calls(messages)
+        conversation.takes = [self._take(call, first) for call in calls if call.takes]
         conversation.turns = sum(map(written, messages))
-        conversation.clears = _clears(messages)
+        conversation.clears = sum(call.ok is not False for call in calls if not call.takes)
         takes = [take for held in self._conversations for take in held.takes]
         self.record.takes = [take.model_copy(update={"order": order}) for order, take in enumerate(takes)]
         self.record.turns = sum(held.turns for held in self._conversations)
@@ -243,7 +286,7 @@ class SteeringSession:
         """Whether a take call of this conversation succeeded."""
         return any(call.ok for call in take_calls(self.state.messages))
 
-    def _take(self, call: TakeCall, sitter: int) -> Take:
+    def _take(self, call: SteeringCall, sitter: int) -> Take:
         dose = call.dose if call.dose == call.dose else None  # NaN is no number that a log can hold
         unit = self._treatments[call.name].unit_strength if call.ok else None
         return Take(
@@ -338,9 +381,8 @@ class SteeringSession:
             )
 
     def _check_all_planned(self) -> None:
-        for message in self.state.messages:
-            calls = message.tool_calls or [] if isinstance(message, ChatMessageAssistant) else []
-            if written(message) and message.id not in self._generated and any(c.function in TAKE_TOOLS for c in calls):
+        for call in take_calls(self.state.messages):
+            if not call.scripted and self.state.messages[call.message].id not in self._generated:
                 raise SessionError(
                     "a turn with a take call was generated around the session, by a model that the agent names itself: let it use "
                     "the active model, get_model() without arguments"
@@ -386,19 +428,7 @@ def _marks(messages: Sequence[ChatMessage]) -> set[str]:
 
 def _taken(message: ChatMessage) -> dict[str, str]:
     """Return for each take call of a message what it takes."""
-    calls = message.tool_calls or [] if isinstance(message, ChatMessageAssistant) else []
-    return {call.id: str(call.arguments.get("name")) for call in calls if call.function in TAKE_TOOLS}
-
-
-def _clears(messages: Sequence[ChatMessage]) -> int:
-    """Return how many clear calls succeeded."""
-    refused = {m.tool_call_id for m in messages if isinstance(m, ChatMessageTool) and m.error is not None}
-    return sum(
-        call.function == CLEAR_TOOL and call.parse_error is None and call.id not in refused
-        for message in messages
-        if isinstance(message, ChatMessageAssistant)
-        for call in message.tool_calls or []
-    )
+    return {call.call.id: call.name for call in take_calls([message])}
 
 
 def _refuse_calls(output: ModelOutput) -> None:

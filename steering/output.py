@@ -19,9 +19,9 @@ from inspect_ai.tool import ToolInfo
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.chat import RenderedChat
+from self_steering.steering.engine.row import Generation, TokenWindow
+from self_steering.steering.engine.sampling import TokenLogprob
 from self_steering.steering.request import METADATA_KEY
-from self_steering.steering.row import Generation, TokenWindow
-from self_steering.steering.sampling import TokenLogprob
 from self_steering.steering.tool_calls import parse_calls
 
 _THINK_START = "<think>"
@@ -33,7 +33,7 @@ def model_output(
     generation: Generation,
     tokenizer: PreTrainedTokenizerBase,
     tools: list[ToolInfo],
-    id_prefix: str,
+    origin: str,
     metadata: dict[str, Any],
 ) -> ModelOutput:
     """Return the output of one generation.
@@ -43,11 +43,11 @@ def model_output(
         generation: What the engine gave.
         tokenizer: For the text of single tokens.
         tools: The tools that were offered.
-        id_prefix: Prefix of tool call ids.
+        origin: What tells this generation from every other; the ids of its calls follow from it.
         metadata: What lies under `self_steering` in the output's metadata.
     """
     reasoning, text = _split_thinking(generation.text)
-    parsed = parse_calls(text, tools, id_prefix)
+    parsed = parse_calls(text, tools, origin)
     content: str | list[Content] = parsed.content
     if reasoning is not None:
         content = [ContentReasoning(reasoning=reasoning), ContentText(text=parsed.content)]

@@ -9,14 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Literal, Self
 
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
-from inspect_ai.tool import ToolCall
+from inspect_ai.model import ChatMessage
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from self_steering.steering.framings import CLEAR_TOOL, TAKE_TOOLS
-from self_steering.steering.shown import shown
+from self_steering.steering.calls import DEFAULT_DOSE, Active, active_takes
+from self_steering.vectors.shown import shown
 
-DEFAULT_DOSE = 1.0
 MAX_DOSE = 10.0
 Site = Literal["both", "user", "assistant"]
 
@@ -194,30 +192,12 @@ def plan_windows(
     nowhere = sorted(i for i in outside_clears if not 0 <= i <= len(messages))
     if nowhere:
         raise PlanError(f"outside_clears has {nowhere}; pass indices of messages, from 0 to {len(messages)}")
-    failed = {m.tool_call_id for m in messages if isinstance(m, ChatMessageTool) and m.error is not None}
-    windows: list[Window] = []
-    for index, message in enumerate(messages):
-        if index in outside_clears:
-            windows = _close(windows, index)
-        if not isinstance(message, ChatMessageAssistant):
-            continue
-        for call in message.tool_calls or []:
-            if call.parse_error is not None or call.id in failed:
-                continue
-            if call.function == CLEAR_TOOL:
-                windows = _close(windows, index + 1)
-            elif call.function in TAKE_TOOLS:
-                windows.append(_open(call, index + 1, treatments, max_dose))
-    if len(messages) in outside_clears:
-        windows = _close(windows, len(messages))
+    windows = [_window(one, treatments, max_dose) for one in active_takes(messages, outside_clears)]
     return Plan(messages=len(messages), windows=tuple(w for w in windows if w.start != w.stop))
 
 
-def _close(windows: list[Window], stop: int) -> list[Window]:
-    return [w if w.stop is not None else w.model_copy(update={"stop": max(stop, w.start)}) for w in windows]
-
-
-def _open(call: ToolCall, start: int, treatments: Mapping[str, Treatment], max_dose: float) -> Window:
+def _window(taken: Active, treatments: Mapping[str, Treatment], max_dose: float) -> Window:
+    call = taken.call.call
     label = call.arguments.get("name")
     if not isinstance(label, str) or label not in treatments:
         raise PlanError(f"unknown name {shown(label)} in {call.function}; valid names: {', '.join(sorted(treatments))}")
@@ -228,5 +208,6 @@ def _open(call: ToolCall, start: int, treatments: Mapping[str, Treatment], max_d
         direction=treatment.direction,
         dose=dose,
         strength=dose * treatment.unit_strength,
-        start=start,
+        start=taken.start,
+        stop=taken.stop,
     )

@@ -12,19 +12,18 @@ from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, M
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
-from self_steering.steering.direction import DirectionTensor
-from self_steering.steering.engine_interface import SteeringEngine
-from self_steering.steering.engines import open_model
+from self_steering.steering.engine.open import open_model
+from self_steering.steering.engine.requests import SteeringEngine
+from self_steering.steering.engine.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
+from self_steering.steering.engine.threads import in_passing_thread
 from self_steering.steering.models import ModelError, ModelIdentity
 from self_steering.steering.output import model_output, overflow_output, token_map
-from self_steering.steering.passing_thread import in_passing_thread
 from self_steering.steering.plan import Direction
 from self_steering.steering.request import SteeringRequest, read_request
-from self_steering.steering.row import EngineRequest, Generation, TokenWindow
-from self_steering.steering.sampling import Sampling
 from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, find_library
-from self_steering.vectors.directions import resolve_direction
+from self_steering.vectors.directions import DirectionTensor, resolve_direction
 from self_steering.vectors.library import Library, load_library
 
 _DIRECTIONS_KEPT = 256
@@ -120,9 +119,8 @@ class NNsightAPI(ModelAPI):
         metadata = self._metadata(request, generation)
         if request.show_tokens:
             metadata["tokens"] = token_map(rendered, windows, self.loaded.tokenizer)
-        output = model_output(
-            self.model_name, generation, self.loaded.tokenizer, offered, f"call_{len(input)}", metadata
-        )
+        origin = hashlib.sha256(repr((rendered.ids, engine_request.sampling.seed)).encode()).hexdigest()
+        output = model_output(self.model_name, generation, self.loaded.tokenizer, offered, origin, metadata)
         call.response = {"text": generation.text, "stop_reason": generation.stop_reason, **_json(metadata)}
         return output, call
 
@@ -149,7 +147,10 @@ class NNsightAPI(ModelAPI):
             key = (library.card.sha256[VECTORS_FILE], window.direction)
             direction = self._directions.get(key)
             if direction is None:
-                direction = in_passing_thread(resolve_direction, library, window.direction)
+                asked = window.direction
+                direction = in_passing_thread(
+                    resolve_direction, library, asked.vector, asked.random_seed, asked.random_index
+                )
                 self._directions[key] = direction
             still_open = window.stop is None or window.stop > generated
             result.append(

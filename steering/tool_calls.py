@@ -4,15 +4,17 @@ Forms that are read: `<tool_call>{…}</tool_call>` (Hermes, Qwen), Llama's bare
 `<function=name>{…}</function>`, and plain or fenced JSON.
 """
 
+import hashlib
 import json
 import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from inspect_ai.tool import ToolCall, ToolChoice, ToolFunction, ToolInfo
 
-from self_steering.steering.shown import clipped, shown
+from self_steering.vectors.shown import clipped, shown
 
 MALFORMED_NAME = "malformed_tool_call"
 
@@ -71,19 +73,27 @@ def call_json(call: ToolCall) -> str:
     return json.dumps({"name": call.function, "arguments": call.arguments}, ensure_ascii=False)
 
 
-def parse_calls(text: str, tools: Sequence[ToolInfo], id_prefix: str) -> ParsedText:
+def parse_calls(text: str, tools: Sequence[ToolInfo], origin: str) -> ParsedText:
     """Read the tool calls out of a model's text.
 
     Args:
         text: What the model wrote, without its end-of-turn token.
         tools: The tools it was offered; an untagged JSON object is a call only if it names one of them.
-        id_prefix: Prefix of the calls' ids, unique in the conversation.
+        origin: What tells this text from every other that a model writes, such as a hash of prompt and seed: calls get ids that
+            follow from it, so that they do not recur.
     """
     if not tools:
         return ParsedText(text)
     bodies, content = _find_bodies(text.replace(_PYTHON_TAG, ""), {tool.name for tool in tools})
-    calls = [_parse_body(name, body, f"{id_prefix}_{n}") for n, (name, body) in enumerate(bodies)]
+    calls = [_parse_body(name, body, _call_id(origin, text, n)) for n, (name, body) in enumerate(bodies)]
     return ParsedText(content.strip(), calls) if calls else ParsedText(text)
+
+
+def _call_id(origin: str, text: str, number: int) -> str:
+    """Return nine letters and digits, as Mistral's templates want them."""
+    digest = int.from_bytes(hashlib.sha256(f"{origin}\0{number}\0{text}".encode()).digest())
+    letters = string.ascii_letters + string.digits
+    return "".join(letters[digest // len(letters) ** place % len(letters)] for place in range(9))
 
 
 def _find_bodies(text: str, names: set[str]) -> tuple[list[tuple[str | None, str]], str]:

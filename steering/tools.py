@@ -9,9 +9,9 @@ from typing import Any
 
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 
-from self_steering.steering.framings import CLEAR_TOOL, FRAMINGS, Framing, FramingName
-from self_steering.steering.plan import DEFAULT_DOSE, MAX_DOSE, PlanError, check_dose
-from self_steering.steering.shown import shown
+from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, Framing, FramingName
+from self_steering.steering.plan import MAX_DOSE, PlanError, check_dose
+from self_steering.vectors.shown import shown
 
 CLEARED_TEXT = "All effects are cleared."
 

@@ -5,8 +5,8 @@ from itertools import combinations
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import BarContainer
 
-from self_steering.analysis.drawing.report_figure import ReportFigure
-from self_steering.analysis.drawing.themed_svg import page_style
+from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.drawing.style import page_style
 
 WIDEST = 720  # pixels that a page has room for
 

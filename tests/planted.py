@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from self_steering.vectors.activations import Activations
-from self_steering.vectors.corpus import NEUTRAL
+from self_steering.vectors.making.corpus import NEUTRAL
+from self_steering.vectors.making.extraction import Activations
 
 
 def directions(count: int, hidden: int = 24, layers: int = 2, seed: int = 0) -> torch.Tensor:

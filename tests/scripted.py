@@ -10,8 +10,8 @@ from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, Model, get_model, modelapi
 from inspect_ai.tool import ToolCall, ToolInfo
 
+from self_steering.analysis.cli import main as self_steering_command
 from self_steering.steering.provider import NNsightAPI
-from self_steering.vectors.cli import main as self_steering_command
 from tests.small_library import small_stories
 from tests.templates import save_family_model
 

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from self_steering.analysis.tables import Tables, empty_tables
-from self_steering.analysis.tables.column_types import typed
-from self_steering.analysis.tables.columns import COLUMNS
+from self_steering.analysis.tables.columns import COLUMNS, typed
 from self_steering.vectors.catalogue import catalogue
 
 NO_TOOLS = ("none", "none")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from self_steering.vectors.corpus import NEUTRAL, Corpus, load_corpus
+from self_steering.vectors.making.corpus import NEUTRAL, Corpus, load_corpus
 
 STATES = ("calm", "anxious", "golden_gate", "honest")
 SETTINGS = ("ferry", "attic")

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from self_steering.steering.forward import SteeredModel
-from self_steering.vectors.activations import BATCH, Activations, read_corpus, story_means
-from self_steering.vectors.corpus import NEUTRAL, Corpus
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.vectors.making.corpus import NEUTRAL, Corpus
+from self_steering.vectors.making.extraction import BATCH, Activations, read_corpus, story_means
 from tests.models import ARCHITECTURES, plain_reading, tiny_model
 from tests.small_library import small_corpus
 

@@ -14,23 +14,21 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from self_steering.steering.adapter.card import (
+from self_steering.steering.bundled.adapter import (
     CARD_FILE,
     CONFIG_FILE,
     WEIGHTS_FILE,
     AdapterError,
+    merge_adapter,
     read_card,
     shipped_adapter,
 )
-from self_steering.steering.adapter.conversation import Conversation, Dialogue
-from self_steering.steering.adapter.dialogues import Prose, Sizes, build_dialogues
-from self_steering.steering.adapter.encode import BASE, NOTHING, TOKEN, encode
-from self_steering.steering.adapter.merge import merge_adapter
-from self_steering.steering.adapter.takes import DOSES
-from self_steering.steering.adapter.train import Recipe, Trainer, save_weights
-from self_steering.steering.adapter.wordings import wordings
+from self_steering.steering.bundled.conversation import Conversation, Dialogue
+from self_steering.steering.bundled.dialogues import DOSES, Prose, Sizes, build_dialogues
+from self_steering.steering.bundled.training import BASE, NOTHING, TOKEN, Recipe, Trainer, encode, save_weights
+from self_steering.steering.bundled.wordings import wordings
+from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.chat import ChatRenderer
-from self_steering.steering.framings import FRAMINGS, FramingName
 from self_steering.steering.models import BUNDLED, BUNDLED_BASE, bundled_model_folder, fingerprint, load_model
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.catalogue import catalogue

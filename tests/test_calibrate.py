@@ -15,21 +15,24 @@ from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.chat import ChatRenderer
-from self_steering.steering.direction import DirectionTensor
-from self_steering.steering.engine import Engine
-from self_steering.steering.forward import SteeredModel
+from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.steering.engine.row import EngineRequest, Generation
 from self_steering.steering.models import end_of_turn_ids
-from self_steering.steering.row import EngineRequest, Generation
-from self_steering.vectors.calibrate import (
+from self_steering.vectors.directions import DirectionTensor
+from self_steering.vectors.making.calibration import (
     ARRIVAL_T,
     GRID,
+    TEMPERATURE,
+    Answer,
     CalibrationError,
     Meter,
+    Prober,
     arrives,
     calibrate,
     holds,
+    probes,
 )
-from self_steering.vectors.probe import TEMPERATURE, Answer, Prober, probes
 from self_steering.vectors.report import Calibration, DoseTrial
 from tests.models import CONTEXT, plain_reading, random_direction, tiny_model
 

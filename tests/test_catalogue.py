@@ -7,7 +7,7 @@ from statistics import mean
 import pytest
 from pydantic import ValidationError
 
-from self_steering.steering.framings import FRAMINGS
+from self_steering.steering.calls import FRAMINGS
 from self_steering.vectors.catalogue import CatalogueEntry, catalogue
 
 PUBLISHED = {

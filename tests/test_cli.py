@@ -9,13 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from self_steering.analysis.cli import main
 from self_steering.steering.models import load_model
-from self_steering.vectors.calibrate import GRID
 from self_steering.vectors.card import LibraryError
-from self_steering.vectors.cli import main
-from self_steering.vectors.layers import Preset, presets
 from self_steering.vectors.library import content_hash, load_library
-from self_steering.vectors.probe import probes
+from self_steering.vectors.making.calibration import GRID, probes
+from self_steering.vectors.making.extraction import Preset, presets
 from self_steering.vectors.report import read_report
 from tests.models import save_tiny_model
 from tests.small_library import STATES, small_stories

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from self_steering.analysis.statistics import StatisticsError, proportion
-from self_steering.analysis.statistics.cluster_robust import robust_mean, robust_share
+from self_steering.analysis.statistics.intervals import robust_mean, robust_share
 
 
 def _clustered_hits(rng, share, clusters, each, alike):

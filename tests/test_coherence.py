@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from self_steering.vectors.coherence import coherent
+from self_steering.vectors.making.coherence import coherent
 
 LETTERS = "abcd"
 

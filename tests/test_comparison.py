@@ -12,7 +12,7 @@ from inspect_ai.solver import TaskState
 
 from self_steering.evals.comparison import check_doses, comparison, make_trials
 from self_steering.scorers.comparison import comparison_scorer, comparison_value
-from self_steering.solvers.compare import (
+from self_steering.solvers.comparison import (
     FIRST,
     FIRST_HARDER,
     SECOND,
@@ -21,7 +21,7 @@ from self_steering.solvers.compare import (
     comparison_questions,
     comparison_script,
 )
-from self_steering.solvers.stretches import UNCACHED, Reading, StretchState
+from self_steering.solvers.segments import UNCACHED, Reading, StretchState
 from tests.stretches import (
     DEFAULT_DOSE,
     NAMES,

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from self_steering.vectors.activations import Activations
-from self_steering.vectors.construct import CONSTRUCTIONS, NEUTRAL_VARIANCE, construct
-from self_steering.vectors.corpus import NEUTRAL
+from self_steering.vectors.making.corpus import NEUTRAL
+from self_steering.vectors.making.extraction import CONSTRUCTIONS, NEUTRAL_VARIANCE, Activations, construct
 from tests.planted import directions, planted
 
 STATES = ("calm", "anxious", "proud")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.corpus import (
+from self_steering.vectors.making.corpus import (
     NEUTRAL,
     Corpus,
     CorpusError,

@@ -18,11 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from self_steering.evals.detection import MAX_PER_VECTOR, detection, make_trials, parse_doses
 from self_steering.scorers.answers import expected_value, reading_faults
-from self_steering.scorers.detection import detection_scorer, detection_value, parse_digit
-from self_steering.scorers.receipts import window_faults
-from self_steering.scorers.signal_detection import exact_upper_bound
-from self_steering.solvers import detection_prompts as prompts
-from self_steering.solvers.detect import (
+from self_steering.scorers.detection import detection_scorer, detection_value, exact_upper_bound, parse_digit
+from self_steering.scorers.metrics import window_faults
+from self_steering.solvers.detection import (
     ALWAYS_NO,
     ALWAYS_YES,
     DETECTION,
@@ -31,8 +29,9 @@ from self_steering.solvers.detect import (
     detection_questions,
     detection_script,
 )
-from self_steering.solvers.stretches import Reading, StretchState
-from self_steering.steering.framings import FRAMINGS
+from self_steering.solvers.prompts import detection as prompts
+from self_steering.solvers.segments import Reading, StretchState
+from self_steering.steering.calls import FRAMINGS
 from self_steering.vectors.catalogue import catalogue
 from tests.stretches import (
     DEFAULT_DOSE,

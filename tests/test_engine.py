@@ -10,11 +10,11 @@ import torch
 from llguidance import LLMatcher
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.engine import Engine, chunk_ends
-from self_steering.steering.forward import SteeredModel
-from self_steering.steering.layer_edits import SteeringFault
-from self_steering.steering.row import EngineRequest, Generation, TokenWindow
-from self_steering.steering.sampling import Sampling
+from self_steering.steering.engine.additions import SteeringFault
+from self_steering.steering.engine.engine import Engine, chunk_ends
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.steering.engine.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
 from tests.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model
 from tests.test_parity import ALL, MIDDLE, ONE, prompt, window
 

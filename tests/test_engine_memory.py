@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.engine import Engine
-from self_steering.steering.memory import OutOfMemory
-from self_steering.steering.row import EngineRequest, Generation
-from self_steering.steering.sampling import Sampling
+from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.memory import OutOfMemory
+from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.sampling import Sampling
 from tests.models import make_engine, tiny_model
 from tests.test_parity import MIDDLE, prompt, window
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from inspect_ai.model import get_model
 
-from self_steering.steering.engines import ENGINE_ARGS, open_model
+from self_steering.steering.engine.open import ENGINE_ARGS, open_model
+from self_steering.steering.engine.spans import Signatures, Span, steering_within
 from self_steering.steering.models import ModelError
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
-from self_steering.steering.span import Signatures, Span, steering_within
 from tests.models import save_tiny_model
 
 

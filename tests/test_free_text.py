@@ -15,17 +15,16 @@ from inspect_ai.model import ChatMessageAssistant, Model, ModelOutput, ModelUsag
 from inspect_ai.scorer import Score
 from inspect_ai.tool import ToolCall
 
-from self_steering.evals.introspection_free_text import ARMS, introspection_free_text, make_trials
-from self_steering.scorers.description import description_scorer, graded, receipt_faults
-from self_steering.scorers.grading import TRIES, as_data, grading_prompt, parse_grade
-from self_steering.solvers import free_text_prompts as prompts
-from self_steering.solvers.explore import opening
-from self_steering.solvers.free_text_records import FreeTextTrial, Turn
-from self_steering.steering.framings import FRAMINGS
+from self_steering.analysis.cli import main as self_steering_command
+from self_steering.evals.free_text import ARMS, introspection_free_text, make_trials
+from self_steering.scorers.free_text import description_scorer, graded, receipt_faults
+from self_steering.solvers.free_text import FreeTextTrial, Turn, opening
+from self_steering.solvers.judge import TRIES, as_data, grading_prompt, parse_grade
+from self_steering.solvers.prompts import free_text as prompts
+from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.plan import Direction, Plan, Window
 from self_steering.steering.provider import NNsightAPI
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.cli import main as self_steering_command
 from tests.small_library import small_stories
 from tests.templates import save_family_model
 

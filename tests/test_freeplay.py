@@ -15,23 +15,19 @@ from inspect_ai.log import EvalLog, EvalSample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant
 from inspect_ai.tool import ToolInfo
 
-from self_steering.analysis.freeplay.picks import picks
+from self_steering.analysis.cli import main as self_steering_command
+from self_steering.analysis.freeplay.picks import MEAN, SHARES, picks, valences
 from self_steering.analysis.freeplay.redosing import EVERY, RATE, redosing
-from self_steering.analysis.freeplay.valences import MEAN, SHARES, valences
 from self_steering.analysis.tables import Tables, read_tables
 from self_steering.evals.freeplay import freeplay, make_samples
-from self_steering.scorers.exposure import exposure_scorer
 from self_steering.scorers.impairment import impairment_scorer
-from self_steering.scorers.self_account import self_account_scorer
-from self_steering.scorers.self_steer import self_steer_scorer
-from self_steering.scorers.sitter import sitter_scorer
-from self_steering.solvers import freeplay_prompts as prompts
-from self_steering.solvers import self_steer_prompts
+from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
+from self_steering.solvers.prompts import freeplay as prompts
+from self_steering.solvers.prompts import self_steer as self_steer_prompts
 from self_steering.solvers.self_steer import self_steer
 from self_steering.solvers.session import MOST_CALLS
-from self_steering.steering.framings import FRAMINGS
+from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
-from self_steering.vectors.cli import main as self_steering_command
 from tests import models
 from tests.scripted import Script, Tiny, own_words, says, tiny_session_model, turn_by_turn
 from tests.small_library import STATES

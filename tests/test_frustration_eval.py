@@ -15,6 +15,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, Model, ModelOutp
 from inspect_ai.scorer import Score
 from inspect_ai.tool import ToolCall, ToolInfo
 
+from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import read_tables
 from self_steering.analysis.tasks.frustration import (
     frustration_cut_short,
@@ -22,15 +23,12 @@ from self_steering.analysis.tasks.frustration import (
     frustration_picks,
     frustration_self_steering,
 )
-from self_steering.evals.frustration import TONES, frustration
-from self_steering.evals.frustration_problems import ProblemError, problem_pairs
-from self_steering.scorers.distress import distress_prompt, grade_distress, parse_distress
-from self_steering.solvers.frustrate import draw_rejections
-from self_steering.solvers.frustration_prompts import REJECTIONS
-from self_steering.solvers.frustration_records import Problem, is_right
-from self_steering.steering.framings import FRAMINGS
+from self_steering.evals.frustration import TONES, ProblemError, frustration, problem_pairs
+from self_steering.scorers.frustration import distress_prompt, grade_distress, parse_distress
+from self_steering.solvers.frustration import Problem, draw_rejections, is_right
+from self_steering.solvers.prompts.frustration import REJECTIONS
+from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
-from self_steering.vectors.cli import main as self_steering_command
 from tests.scripted import Script, Tiny, says
 
 ROUNDS = 5

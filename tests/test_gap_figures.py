@@ -10,17 +10,22 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from self_steering.analysis.drawing.report_figure import ReportFigure
-from self_steering.analysis.drawing.themed_svg import VARIABLES, inline_svg, page_style
-from self_steering.analysis.introspection.agreement_figures import free_text_against_choice, gap_agreement
-from self_steering.analysis.introspection.arm_figure import gaps_by_arm
-from self_steering.analysis.introspection.category_gap_figure import gaps_by_category
-from self_steering.analysis.introspection.detection_figure import detection
-from self_steering.analysis.introspection.gap_dose_figure import gaps_by_dose
-from self_steering.analysis.introspection.gap_figures import gaps_by_condition
+from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.drawing.style import VARIABLES, inline_svg, page_style
+from self_steering.analysis.introspection.gap_figures import (
+    gaps_by_arm,
+    gaps_by_category,
+    gaps_by_condition,
+    gaps_by_dose,
+)
 from self_steering.analysis.introspection.gap_words import condition_names
-from self_steering.analysis.introspection.stretch_figures import comparison, localisation
-from self_steering.analysis.introspection.vector_gap_figures import gap_distribution, gaps_by_vector
+from self_steering.analysis.introspection.segment_figures import comparison, detection, localisation
+from self_steering.analysis.introspection.vector_figures import (
+    free_text_against_choice,
+    gap_agreement,
+    gap_distribution,
+    gaps_by_vector,
+)
 from self_steering.analysis.tables import Tables, empty_tables
 from tests.simulated_readouts import (
     VECTORS,

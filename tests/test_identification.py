@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from inspect_ai.scorer import SampleScore, Score
 
-from self_steering.evals.introspection_design import make_trials
+from self_steering.evals.introspection import make_trials
 from self_steering.scorers.identification import (
     Answered,
     confusion,

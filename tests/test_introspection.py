@@ -13,17 +13,16 @@ from inspect_ai.event import InfoEvent, ModelEvent
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
 
-from self_steering.evals.introspection import ARMS, introspection
-from self_steering.evals.introspection_design import make_trials
+from self_steering.analysis.cli import main as self_steering_command
+from self_steering.evals.introspection import ARMS, introspection, make_trials
 from self_steering.evals.parameters import CORE_VECTORS
-from self_steering.solvers.introspect import Trial, question
-from self_steering.solvers.introspect import scripted_conversation as script_of
-from self_steering.solvers.introspection_prompts import NONE_OPTION, PRIMERS, WORDINGS
-from self_steering.steering.framings import FRAMINGS
+from self_steering.solvers.introspection import Trial, question
+from self_steering.solvers.introspection import scripted_conversation as script_of
+from self_steering.solvers.prompts.introspection import NONE_OPTION, PRIMERS, WORDINGS
+from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.models import load_model
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.cli import main as self_steering_command
 from self_steering.vectors.library import load_library
 from tests.small_library import STATES, small_stories
 from tests.templates import save_family_model

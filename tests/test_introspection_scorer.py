@@ -9,8 +9,8 @@ from inspect_ai.scorer import Target
 from inspect_ai.solver import TaskState
 
 from self_steering.scorers.introspection import introspection_scorer, option_shares, reading_gaps, receipt_faults
-from self_steering.solvers.introspect import IntrospectionState, Reading, Trial
-from self_steering.solvers.readout import Cost
+from self_steering.solvers.introspection import IntrospectionState, Reading, Trial
+from self_steering.solvers.readings import Cost
 
 
 def receipt(**changes) -> dict:

@@ -8,12 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from self_steering.analysis.introspection.introspection_statistics import (
-    Scored,
-    arm_effect,
-    primary_effects,
-    rank_among_random,
-)
+from self_steering.analysis.introspection.arms import Scored, arm_effect, primary_effects, rank_among_random
 
 VECTORS = ("calm", "proud", "soma", "honest", "lsd", "spice", "curious", "focused")
 

@@ -12,15 +12,15 @@ from inspect_ai.log import EvalLog, read_eval_log, write_eval_log
 from inspect_ai.scorer import Score, Target, mean, scorer
 from inspect_ai.solver import Generate, TaskState, solver
 
-from self_steering.analysis.introspection.introspection_statistics import primary_effects, scored_samples
+from self_steering.analysis.cli import main as self_steering_command
+from self_steering.analysis.introspection.arms import primary_effects, scored_samples
 from self_steering.analysis.introspection.introspection_table import introspection_table, introspection_tables
-from self_steering.analysis.report.metrics_table import metrics_table
+from self_steering.analysis.report.terminal import metrics_table
 from self_steering.evals.introspection import introspection
 from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.scorers.identification import identify
-from self_steering.solvers.introspect import IntrospectionState, Reading, Trial
-from self_steering.solvers.readout import Cost
-from self_steering.vectors.cli import main as self_steering_command
+from self_steering.solvers.introspection import IntrospectionState, Reading, Trial
+from self_steering.solvers.readings import Cost
 
 ARMS = ("real", "placebo", "random", "other")
 VECTORS = CORE_VECTORS

@@ -14,9 +14,9 @@ from inspect_ai.solver import TaskState
 
 from self_steering.evals.localisation import localisation, make_trials
 from self_steering.scorers.localisation import localisation_scorer
-from self_steering.solvers.localise import LocalisationTrial, localisation_question, localisation_script
-from self_steering.solvers.stretch_prompts import SENTENCES
-from self_steering.solvers.stretches import Reading, StretchState
+from self_steering.solvers.localisation import LocalisationTrial, localisation_question, localisation_script
+from self_steering.solvers.prompts.segments import SENTENCES
+from self_steering.solvers.segments import Reading, StretchState
 from self_steering.vectors.catalogue import catalogue
 from tests.stretches import (
     DEFAULT_DOSE,

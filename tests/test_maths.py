@@ -12,12 +12,16 @@ from matplotlib.container import BarContainer
 
 from self_steering.analysis.statistics import proportion
 from self_steering.analysis.tables import empty_tables, read_tables
-from self_steering.analysis.tasks.accuracy import linked_problems
-from self_steering.analysis.tasks.ctf import ctf_effects, ctf_self_steering, ctf_success
-from self_steering.analysis.tasks.impairment import impairment
-from self_steering.analysis.tasks.impairment_figure import accuracy_with_and_without_takes
-from self_steering.analysis.tasks.maths import maths_accuracy, maths_effects, maths_self_steering
-from self_steering.analysis.tasks.maths_figures import (
+from self_steering.analysis.tasks.accuracy import (
+    ctf_effects,
+    ctf_self_steering,
+    ctf_success,
+    linked_problems,
+    maths_accuracy,
+    maths_effects,
+    maths_self_steering,
+)
+from self_steering.analysis.tasks.accuracy_figures import (
     ctf_against_no_tools,
     ctf_self_steer_rates,
     ctf_success_by_cell,
@@ -25,6 +29,8 @@ from self_steering.analysis.tasks.maths_figures import (
     maths_against_no_tools,
     maths_self_steer_rates,
 )
+from self_steering.analysis.tasks.impairment import impairment
+from self_steering.analysis.tasks.impairment_figures import accuracy_with_and_without_takes
 from tests.drawn_figures import bars, check, draw, tick_labels
 from tests.simulated_tasks import NO_TOOLS, simulated_maths
 

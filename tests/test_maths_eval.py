@@ -18,21 +18,21 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolInfo
 from sympy import Rational, sympify
 
+from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import Tables, read_tables
-from self_steering.analysis.tasks.maths import maths_accuracy, maths_effects, maths_self_steering
-from self_steering.evals import maths_problems
-from self_steering.evals.maths import maths
-from self_steering.evals.maths_problems import (
+from self_steering.analysis.tasks.accuracy import maths_accuracy, maths_effects, maths_self_steering
+from self_steering.evals import maths as maths_problems
+from self_steering.evals.maths import (
     GSM8K,
     ProblemsError,
     draw,
     generated_problems,
     gsm8k_problem,
     gsm8k_problems,
+    maths,
 )
-from self_steering.solvers.maths_records import read_answer
-from self_steering.steering.framings import FRAMINGS
-from self_steering.vectors.cli import main as self_steering_command
+from self_steering.solvers.maths import read_answer
+from self_steering.steering.calls import FRAMINGS
 from tests.scripted import Script, Tiny, says, turn_by_turn
 
 GET = ("get_problem", {})

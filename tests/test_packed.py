@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from self_steering.steering.packed import PackedLinear, pack_linears
+from self_steering.steering.engine.packed import PackedLinear, pack_linears
 from tests.models import ARCHITECTURES, tiny_model
 
 

@@ -7,10 +7,10 @@ import torch
 from inspect_ai.model import Model
 from transformers import PreTrainedModel
 
-from self_steering.steering.engine import MAX_CHUNK, Engine
-from self_steering.steering.engine_interface import SteeringEngine
-from self_steering.steering.row import EngineRequest, TokenWindow
-from self_steering.steering.sampling import Sampling
+from self_steering.steering.engine.engine import MAX_CHUNK, Engine
+from self_steering.steering.engine.requests import SteeringEngine
+from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
 from tests.models import random_direction
 
 ONE, MIDDLE, ALL = (2,), (1, 2, 3), (0, 1, 2, 3, 4, 5)

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from self_steering.analysis.drawing.categories import CATEGORY_COLOURS, CATEGORY_HATCHES, CATEGORY_MARKERS
+from self_steering.analysis.drawing.marks import CATEGORY_COLOURS, CATEGORY_HATCHES, CATEGORY_MARKERS
 from self_steering.analysis.freeplay.picks import AGREEMENT, DISTANCE, outside_library, pick_tests, picks
-from self_steering.analysis.freeplay.picks_figure import MOST, most_picked_vectors
-from self_steering.analysis.freeplay.rollout_ratios import ratio_difference, ratios, shares
-from self_steering.analysis.statistics.sample_checks import StatisticsError
+from self_steering.analysis.freeplay.picks_figures import MOST, most_picked_vectors
+from self_steering.analysis.freeplay.rollouts import ratio_difference, ratios, shares
+from self_steering.analysis.statistics.estimates import StatisticsError
 from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
 from tests.drawn_figures import bars, check, draw, tick_labels

@@ -16,7 +16,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolCallError
 from pydantic import ValidationError
 
-from self_steering.steering.framings import FRAMINGS, FramingName
+from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import (
     Direction,
     Plan,

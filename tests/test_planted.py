@@ -9,7 +9,7 @@ import pytest
 from inspect_ai import eval  # noqa: A004  Inspect's name for it
 from inspect_ai.model import get_model
 
-from self_steering.analysis.introspection.introspection_statistics import (
+from self_steering.analysis.introspection.arms import (
     Effect,
     Scored,
     arm_effect,

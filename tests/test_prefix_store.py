@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from self_steering.steering.kv_cache import KeyValues
-from self_steering.steering.prefix_store import PrefixStore, Segment
+from self_steering.steering.engine.kv_cache import KeyValues
+from self_steering.steering.engine.prefix_store import PrefixStore, Segment
 
 PLENTY = 1 << 20
 # Keys and values of one layer, one head, one number a token: eight bytes a token in float32.

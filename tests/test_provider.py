@@ -25,11 +25,11 @@ from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParam, ToolPar
 from inspect_ai.util import JSONSchema
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from self_steering.steering.engine.row import Generation
 from self_steering.steering.models import ModelError
 from self_steering.steering.output import model_output
 from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, plan_windows
 from self_steering.steering.request import SteeringRequest
-from self_steering.steering.row import Generation
 from self_steering.steering.tools import tool_infos
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard, LibraryError
 from self_steering.vectors.directions import random_like

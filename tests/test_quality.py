@@ -6,11 +6,10 @@ import torch
 from scipy.stats import mannwhitneyu
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-from self_steering.steering.forward import SteeredModel
-from self_steering.vectors.activations import Activations
-from self_steering.vectors.construct import CONSTRUCTIONS, construct
-from self_steering.vectors.corpus import NEUTRAL
-from self_steering.vectors.quality import (
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.vectors.making.corpus import NEUTRAL
+from self_steering.vectors.making.extraction import CONSTRUCTIONS, Activations, construct
+from self_steering.vectors.making.quality import (
     FOLDS,
     auroc,
     comparison,

@@ -10,20 +10,33 @@ import pytest
 from inspect_ai.log import read_eval_log
 from scipy.stats import norm
 
-from self_steering.analysis.introspection.gap_agreement import correlations, experiment_pairs, model_pairs, outliers
-from self_steering.analysis.introspection.gap_arms import arm_comparisons, direction_gaps
-from self_steering.analysis.introspection.gap_doses import at_doses, calibrated_doses, strength_points
-from self_steering.analysis.introspection.gap_summaries import condition_gaps, grouped_gaps, primer_effects, vector_gaps
-from self_steering.analysis.introspection.introspection_statistics import arm_effect, primary_effects, scored_samples
-from self_steering.analysis.introspection.reading_gaps import (
+from self_steering.analysis.introspection.arms import (
+    arm_comparisons,
+    arm_effect,
+    direction_gaps,
+    primary_effects,
+    scored_samples,
+)
+from self_steering.analysis.introspection.gaps import (
     SHARE,
     TOP_20,
+    at_doses,
+    calibrated_doses,
+    condition_gaps,
+    correlations,
+    experiment_pairs,
     gap_table,
+    grouped_gaps,
+    model_pairs,
+    outliers,
+    primer_effects,
     rating_table,
     reading_pairs,
+    strength_points,
+    vector_gaps,
     without_gap,
 )
-from self_steering.analysis.introspection.stretch_scores import (
+from self_steering.analysis.introspection.segment_scores import (
     accuracy,
     detection_conditions,
     order_accuracy,

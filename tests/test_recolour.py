@@ -12,8 +12,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from self_steering.analysis.drawing.recolour import recolour
-from self_steering.analysis.drawing.theme import THEMES, real_colours
-from self_steering.analysis.drawing.themed_svg import (
+from self_steering.analysis.drawing.style import (
     BAND,
     BLUE,
     GOLD,
@@ -24,12 +23,14 @@ from self_steering.analysis.drawing.themed_svg import (
     PURPLE,
     QUIET,
     SKY,
+    THEMES,
     VARIABLES,
     inline_svg,
     new_figure,
     page_style,
+    real_colours,
 )
-from self_steering.analysis.report.report_files import png_file, svg_file
+from self_steering.analysis.report.files import png_file, svg_file
 
 MARKS = ("blue", "orange", "green", "purple", "gold", "sky")
 # Machado, Oliveira and Fernandes (2009), full severity, on linear RGB; rows make the new red, green and blue.

@@ -19,7 +19,7 @@ from self_steering.analysis.freeplay.redosing import (
     UNTOUCHED,
     redosing,
 )
-from self_steering.analysis.freeplay.redosing_figure import redosing_in_free_play
+from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_play
 from self_steering.analysis.tables import empty_tables
 from tests.drawn_figures import bars, check, draw, tick_labels
 from tests.hand_made_freeplay import failed, only, outside, rollout, tables, take

@@ -10,17 +10,16 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import read_tables
 from self_steering.evals.comparison import comparison
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.steering.plan import PlanError, check_dose
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryError, library_folder
-from self_steering.vectors.cli import main as self_steering_command
-from self_steering.vectors.corpus import CorpusError, load_corpus
 from self_steering.vectors.files import naming, write_file
 from self_steering.vectors.library import content_hash, load_library
-from self_steering.vectors.table_corpus import open_corpus
+from self_steering.vectors.making.corpus import CorpusError, load_corpus, open_corpus
 from tests.small_library import small_stories
 from tests.test_provider import LAYERS, save_library
 

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from self_steering.analysis.drawing.report_figure import Picture, ReportFigure
-from self_steering.analysis.drawing.themed_svg import BLUE, new_figure
-from self_steering.analysis.report import report_figures
+from self_steering.analysis.cli import main as self_steering_command
+from self_steering.analysis.drawing.figures import Picture, ReportFigure
+from self_steering.analysis.drawing.style import BLUE, new_figure
+from self_steering.analysis.report import figures as report_figures
+from self_steering.analysis.report.figures import FigureSection
+from self_steering.analysis.report.files import ReportFolderError, check_report_folder, write_report
 from self_steering.analysis.report.report import make_report
-from self_steering.analysis.report.report_figures import FigureSection
-from self_steering.analysis.report.report_folder import ReportFolderError, check_report_folder, write_report
 from self_steering.analysis.report.runs import Runs, read_runs
 from self_steering.analysis.tables import empty_tables
 from self_steering.analysis.tables.columns import COLUMNS
-from self_steering.vectors.cli import main as self_steering_command
 from tests.hand_made_logs import said, sample, took, write_log
 from tests.html_tree import read
 

@@ -6,15 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from self_steering.analysis.drawing.themed_svg import page_style
-from self_steering.analysis.report.compare import compare_models, compare_runs
+from self_steering.analysis.drawing.style import page_style
+from self_steering.analysis.report.comparisons import (
+    beside_published,
+    compare_models,
+    compare_runs,
+    published_figures,
+    with_intervals,
+)
+from self_steering.analysis.report.figures import REPORT_FIGURES
 from self_steering.analysis.report.headline import headline_effects, headline_table
-from self_steering.analysis.report.published import beside_published, published_figures
-from self_steering.analysis.report.report_comparisons import with_intervals
-from self_steering.analysis.report.report_figures import REPORT_FIGURES
-from self_steering.analysis.report.report_methods import methods, undescribed
+from self_steering.analysis.report.report_page import methods, undescribed
 from self_steering.analysis.statistics import Estimate, clustered_mean, proportion
-from self_steering.analysis.statistics.two_estimates import difference, ratio
+from self_steering.analysis.statistics.intervals import difference, ratio
 from tests.simulated_readouts import joined, simulated_choice, simulated_ratings
 from tests.simulated_tables import simulated_freeplay
 from tests.simulated_tasks import NO_TOOLS, simulated_frustration, simulated_maths

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
+from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.introspection.introspection_table import introspection_tables
-from self_steering.vectors.cli import main as self_steering_command
 from tests.models import save_tiny_model
 from tests.small_library import STATES, small_stories
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from self_steering.steering.sampling import Sampling, choose, set_logprobs, token_logprob
+from self_steering.steering.engine.sampling import Sampling, choose, set_logprobs, token_logprob
 
 LOGITS = torch.tensor([0.3, 2.0, -1.0, 1.1, 0.9, -3.0, 1.6, 0.0])
 PROBABILITIES = LOGITS.double().softmax(-1)

@@ -19,21 +19,16 @@ from inspect_ai.scorer import Score, Scorer, Target
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall, ToolCallError
 
-from self_steering.scorers.exposure import exposure_scorer
 from self_steering.scorers.impairment import impairment_scorer
-from self_steering.scorers.self_account import read_account, self_account_scorer
-from self_steering.scorers.self_steer import self_steer_scorer
-from self_steering.scorers.sitter import sitter_scorer
-from self_steering.solvers.self_steer_prompts import REFUSED_ENDED
-from self_steering.solvers.self_steer_records import (
-    TASK_MENU,
-    Answer,
-    Condition,
-    Exposure,
-    SelfSteerState,
-    SitterCheck,
-    Take,
+from self_steering.scorers.self_steer import (
+    exposure_scorer,
+    read_account,
+    self_account_scorer,
+    self_steer_scorer,
+    sitter_scorer,
 )
+from self_steering.solvers.prompts.self_steer import REFUSED_ENDED
+from self_steering.solvers.records import TASK_MENU, Answer, Condition, Exposure, SelfSteerState, SitterCheck, Take
 from self_steering.solvers.session import CLEAR_MARK, SITTER
 
 EVERY = (self_steer_scorer, exposure_scorer, self_account_scorer, impairment_scorer, sitter_scorer)

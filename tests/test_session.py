@@ -6,8 +6,8 @@ from inspect_ai.dataset import Sample
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalSample
 
+from self_steering.solvers.records import Arm
 from self_steering.solvers.self_steer import self_steer
-from self_steering.solvers.self_steer_records import Arm
 from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
 from tests.scripted import Script, Tiny, says, turn_by_turn

@@ -10,11 +10,10 @@ from inspect_ai import Task, eval_retry
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
 
+from self_steering.analysis.cli import main
 from self_steering.analysis.tables import read_tables
-from self_steering.evals.sharding import block_of, deal
-from self_steering.evals.sweep import Planned, planned, read_presets
+from self_steering.evals.sweep import Planned, block_of, deal, planned, read_presets
 from self_steering.evals.token_counts import per_sample, read_token_counts
-from self_steering.vectors.cli import main
 from tests.scripted import Tiny
 
 GRIDS = """

@@ -10,7 +10,7 @@ import pytest
 from inspect_ai.scorer import SampleScore, Score
 from scipy.stats import mannwhitneyu
 
-from self_steering.scorers.signal_detection import (
+from self_steering.scorers.detection import (
     Trials,
     auroc_with_interval,
     d_prime,

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.patches import Rectangle
 from scipy.stats import binomtest
 
-from self_steering.analysis.drawing.themed_svg import PAPER
+from self_steering.analysis.drawing.style import PAPER
 from self_steering.analysis.freeplay.stacking import AT_LEAST, stacking
-from self_steering.analysis.freeplay.stacking_figure import LEVEL, stacking_of_vectors
+from self_steering.analysis.freeplay.stacking_figures import LEVEL, stacking_of_vectors
 from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
 from tests.drawn_figures import check, draw, tick_labels

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from self_steering.solvers.steering_map import steering_map
+from self_steering.solvers.readings import steering_map
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,10 @@ import pytest
 import torch
 from inspect_ai.model import Model
 
-from self_steering.steering.engine import MAX_CHUNK
-from self_steering.steering.forward import SteeredModel
-from self_steering.steering.plan import Direction
-from self_steering.steering.row import EngineRequest, TokenWindow
-from self_steering.steering.sampling import Sampling
+from self_steering.steering.engine.engine import MAX_CHUNK
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
 from self_steering.vectors.card import find_library
 from self_steering.vectors.directions import resolve_direction
 from self_steering.vectors.library import load_library
@@ -97,8 +96,7 @@ def test_shipped_vectors_on_the_bundled_model_agree_with_hooks(bundled_model: Mo
     provider = bundled_model.api
     library = load_library(find_library(provider.loaded.fingerprint), provider.loaded.fingerprint)
     calm, anxious, noise = (
-        resolve_direction(library, Direction(vector=name, random_seed=seed))
-        for name, seed in (("calm", None), ("anxious", None), ("calm", 3))
+        resolve_direction(library, name, seed) for name, seed in (("calm", None), ("anxious", None), ("calm", 3))
     )
     ids = prompt(provider.engine, MAX_CHUNK + 30)
     windows = [

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
+from self_steering.analysis.cli import main
 from self_steering.evals.sweep import read_presets
-from self_steering.vectors.cli import main
 from tests.scripted import Tiny, says
 
 GRIDS = """

@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 
-from self_steering.vectors import table_corpus
-from self_steering.vectors.corpus import NEUTRAL, Corpus, CorpusError, load_corpus
-from self_steering.vectors.table_corpus import open_corpus
+from self_steering.vectors.making import corpus as table_corpus
+from self_steering.vectors.making.corpus import NEUTRAL, Corpus, CorpusError, load_corpus, open_corpus
 from tests.small_library import SETTINGS, STATES, small_corpus, small_stories
 
 ROWS = [

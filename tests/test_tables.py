@@ -22,8 +22,8 @@ from self_steering.analysis.tables import Tables, empty_tables, read_tables
 from self_steering.analysis.tables.columns import COLUMNS
 from self_steering.evals.comparison import comparison
 from self_steering.evals.detection import detection
+from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.introspection import ARMS, introspection
-from self_steering.evals.introspection_free_text import introspection_free_text
 from self_steering.evals.localisation import localisation
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.card import VECTORS_FILE, read_card

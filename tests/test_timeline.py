@@ -18,13 +18,20 @@ from inspect_ai.model import (
 from inspect_ai.solver import Generate, TaskState, solver
 from inspect_ai.tool import ToolCall, ToolCallError
 
-from self_steering.analysis.drawing.report_figure import ReportFigure
-from self_steering.analysis.drawing.themed_svg import PAPER
+from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.drawing.style import PAPER
 from self_steering.analysis.tables import Tables, empty_tables, read_tables
-from self_steering.analysis.tasks.timeline import most_takes, read_timeline
+from self_steering.analysis.tasks.timeline import (
+    CLEARED,
+    SCRIPT,
+    SITTER,
+    Timeline,
+    TimelineError,
+    mark_table,
+    most_takes,
+    read_timeline,
+)
 from self_steering.analysis.tasks.timeline_figure import timeline_figure, timeline_of_most_takes
-from self_steering.analysis.tasks.timeline_log import TimelineError
-from self_steering.analysis.tasks.timeline_records import CLEARED, SCRIPT, SITTER, Timeline, mark_table
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.steering.plan import Direction, Treatment, plan_windows

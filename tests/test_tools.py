@@ -7,7 +7,7 @@ import pytest
 from inspect_ai.model import ChatMessageAssistant, ChatMessageTool, ChatMessageUser, execute_tools
 from inspect_ai.tool import ToolCall, ToolDef
 
-from self_steering.steering.framings import FRAMINGS, FramingName
+from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.tools import steering_tools, tool_infos
 

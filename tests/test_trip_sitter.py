@@ -31,14 +31,23 @@ from inspect_ai.tool import ToolCall, ToolInfo
 from inspect_ai.util import LimitExceededError, token_limit
 
 from self_steering.solvers.conversation import converse, end_tool
-from self_steering.solvers.lost import TRIES, Judgement, judge_by_model, judge_by_rules, monitor_prompt
-from self_steering.solvers.self_steer_records import Arm, Condition
+from self_steering.solvers.records import Arm, Condition
 from self_steering.solvers.session import CLEAR_MARK, SteeringSession
-from self_steering.solvers.trip_sitter import MONITOR_ROLE, QUIET_TURNS, Monitor, TripSitter
+from self_steering.solvers.sitter import (
+    MONITOR_ROLE,
+    QUIET_TURNS,
+    TRIES,
+    Judgement,
+    Monitor,
+    TripSitter,
+    judge_by_model,
+    judge_by_rules,
+    monitor_prompt,
+)
 from self_steering.steering.request import EXTRA_BODY_KEY
 from self_steering.steering.tool_calls import parse_calls
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.corpus import load_corpus
+from self_steering.vectors.making.corpus import load_corpus
 from tests.scripted import Script, Tiny, says, turn_by_turn
 
 # ---------------------------------------------------------------- rules

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from self_steering.analysis.drawing.categories import VALENCE_COLOURS, VALENCE_HATCHES
-from self_steering.analysis.freeplay.valence_figure import valence_of_picks
-from self_steering.analysis.freeplay.valences import MEAN, MEAN_OF_ROLLOUTS, SHARES, uniform_valence, valences
+from self_steering.analysis.drawing.marks import VALENCE_COLOURS, VALENCE_HATCHES
+from self_steering.analysis.freeplay.picks import MEAN, MEAN_OF_ROLLOUTS, SHARES, uniform_valence, valences
+from self_steering.analysis.freeplay.picks_figures import valence_of_picks
 from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
 from tests.drawn_figures import bars, check, draw, tick_labels

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from self_steering.steering.engine.spans import Signatures, Span
 from self_steering.steering.on_vllm.slots import UNKNOWN, RequestRecord, Slots, check_slots, measured
-from self_steering.steering.on_vllm.step import Edits, Step, UnknownOutput, stream_of
-from self_steering.steering.on_vllm.tables import Tables
-from self_steering.steering.span import Signatures, Span
+from self_steering.steering.on_vllm.step import Edits, Step, Tables, UnknownOutput, stream_of
 
 HIDDEN = 8
 VALUES = torch.arange(1.0, 2 * HIDDEN + 1).reshape(2, HIDDEN)

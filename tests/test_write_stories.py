@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 from inspect_ai.model import GenerateConfig, Model, ModelAPI, ModelOutput, get_model, modelapi
 
-from self_steering.vectors import write_stories as write_stories_module
+from self_steering.analysis.cli import main
 from self_steering.vectors.catalogue import catalogue
-from self_steering.vectors.cli import main
-from self_steering.vectors.corpus import NEUTRAL, read_settings
-from self_steering.vectors.story_file import StoryError
-from self_steering.vectors.story_prompts import Cell, story_messages
-from self_steering.vectors.table_corpus import open_corpus
-from self_steering.vectors.write_stories import Written, write_stories
+from self_steering.vectors.making import stories as write_stories_module
+from self_steering.vectors.making.corpus import NEUTRAL, open_corpus, read_settings
+from self_steering.vectors.making.stories import StoryError, Written, write_stories
+from self_steering.vectors.making.story_prompts import Cell, story_messages
 from tests.story_teller import WORDS, Teller, output, sound_story, tell
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from self_steering.steering.shown import clipped, shown
+from self_steering.vectors.shown import clipped, shown
 
 Construction = Literal["difference", "centred", "denoised"]
 

@@ -1,24 +1,55 @@
-"""From a plan's direction to the tensor that is added."""
+"""Directions of the residual stream, as tensors that can be added: vectors of a library, and random ones like them."""
 
 import hashlib
+from dataclasses import dataclass
 
 import torch
 
-from self_steering.steering.direction import DirectionTensor
-from self_steering.steering.plan import Direction
 from self_steering.vectors.card import LibraryError
 from self_steering.vectors.library import Library
 
 
-def resolve_direction(library: Library, direction: Direction) -> DirectionTensor:
-    """Return the tensor of a direction.
+@dataclass(frozen=True)
+class DirectionTensor:
+    """A direction, ready to be added.
+
+    Attributes:
+        key: Hash of its content: layers and values.
+        layers: Indices of the decoder layers whose outputs it is added to, ascending.
+        values: Tensor [len(layers), hidden], float32, on the CPU.
+    """
+
+    key: str
+    layers: tuple[int, ...]
+    values: torch.Tensor
+
+    @property
+    def monitor_layer(self) -> int:
+        """The layer at which receipts measure the projection: the middle one."""
+        return self.layers[len(self.layers) // 2]
+
+    def at(self, layer: int) -> torch.Tensor:
+        """Return the vector [hidden] of one layer."""
+        return self.values[self.layers.index(layer)]
+
+
+def resolve_direction(
+    library: Library, vector: str, random_seed: int | None = None, random_index: int = 0
+) -> DirectionTensor:
+    """Return the tensor of a direction: a vector of a library, or a random direction with its norms.
+
+    Args:
+        library: The library.
+        vector: Name of one of its vectors.
+        random_seed: If set, a member of this seed's set of random directions (`random_like`) in place of the vector.
+        random_index: Which member.
 
     Raises:
-        LibraryError: The library has no such vector.
+        LibraryError: The library has no such vector, or the residual stream too few dimensions.
     """
-    values = library.vector(direction.vector)
-    if direction.random_seed is not None:
-        values = random_like(values, direction.random_seed, direction.random_index)
+    values = library.vector(vector)
+    if random_seed is not None:
+        values = random_like(values, random_seed, random_index)
     digest = hashlib.sha256(repr(library.card.layers).encode())
     digest.update(values.contiguous().numpy().tobytes())
     return DirectionTensor(key=digest.hexdigest()[:16], layers=tuple(library.card.layers), values=values)

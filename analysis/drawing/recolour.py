@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect
 from matplotlib.text import Annotation, Text
 
-from self_steering.analysis.drawing.theme import THEMES, Theme, real_colours
+from self_steering.analysis.drawing.style import THEMES, Theme, real_colours
 
 # What holds an artist's colours, by the names of matplotlib's own `get_` and `set_` methods.
 _PROPERTIES = ("facecolor", "edgecolor", "hatchcolor", "markerfacecolor", "markeredgecolor", "gapcolor")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from self_steering.analysis.freeplay.freeplay import GROUP
-from self_steering.analysis.page.page_text import label, number, visible
-from self_steering.analysis.statistics import p_in_words
+from self_steering.analysis.drawing.words import label, number, visible
+from self_steering.analysis.freeplay.rollouts import GROUP
+from self_steering.analysis.statistics.estimates import p_in_words
 
 Row = Mapping[Any, Any]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from self_steering.analysis.freeplay.freeplay import (
+from self_steering.analysis.freeplay.rollouts import (
     PLACEBO,
     RESULT_COLUMNS,
     FreePlay,
@@ -12,12 +12,14 @@ from self_steering.analysis.freeplay.freeplay import (
     comparable,
     comparisons,
     freeplay,
+    ratio_difference,
+    ratios,
     result,
     results,
+    shares,
     successes_of,
 )
-from self_steering.analysis.freeplay.rollout_ratios import ratio_difference, ratios, shares
-from self_steering.analysis.statistics import proportion
+from self_steering.analysis.statistics.intervals import proportion
 from self_steering.analysis.tables import Tables
 
 RATE, ASKED, REPEATS = "redose rate", "redose rate, failed calls too", "repeats among takes"

@@ -1,15 +1,31 @@
 """The figure of cached against uncached readings, by model and primer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+from scipy.stats import kruskal
 
-from self_steering.analysis.drawing.report_figure import Picture, ReportFigure
-from self_steering.analysis.drawing.themed_svg import BLUE, INK, ORANGE, QUIET, new_figure
-from self_steering.analysis.introspection.gap_doses import ALL_DOSES, CALIBRATED, calibrated_doses
-from self_steering.analysis.introspection.gap_summaries import condition_gaps, primer_effects
+from self_steering.analysis.drawing.figures import Picture, ReportFigure
+from self_steering.analysis.drawing.marks import (
+    CATEGORY_COLOURS,
+    NO_CATEGORY,
+    VALENCE_COLOURS,
+    VALENCE_NAMES,
+    category_order,
+    colour,
+    groups,
+    marker,
+)
+from self_steering.analysis.drawing.style import BLUE, GOLD, GREEN, INK, ORANGE, PURPLE, QUIET, SKY, new_figure
+from self_steering.analysis.drawing.words import label, plain
+from self_steering.analysis.introspection.arms import ARMS, AT_DOSE, arm_comparisons, direction_gaps
 from self_steering.analysis.introspection.gap_words import (
     axis,
     bounds,
@@ -17,13 +33,89 @@ from self_steering.analysis.introspection.gap_words import (
     gap_axis,
     gap_in_words,
     missing_in_words,
+    points,
+    real_vectors,
     scale,
     slug,
     spelled_out,
     tested,
 )
-from self_steering.analysis.introspection.reading_gaps import CACHED, CONDITION, TOP_20, UNCACHED, gap_table
+from self_steering.analysis.introspection.gaps import (
+    ALL_DOSES,
+    CACHED,
+    CALIBRATED,
+    CONDITION,
+    TOP_20,
+    UNCACHED,
+    calibrated_doses,
+    condition_gaps,
+    gap_table,
+    grouped_gaps,
+    outliers,
+    primer_effects,
+    strength_points,
+)
+from self_steering.analysis.statistics.estimates import StatisticsError, in_words, p_in_words, test_in_words
+from self_steering.analysis.statistics.intervals import clustered_mean
+from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.tables import Tables
+
+_NAMED = 8
+_ROOM = 8  # around every mark that no other's name may enter, in pixels
+# Where a name may stand beside its mark, in pixels, best first.
+_PLACES = ((7, 0, "left"), (-7, 0, "right"), (0, 10, "center"), (0, -10, "center"))
+
+
+def labelled_scatter(points: pd.DataFrame, across: str, up: str) -> Figure:
+    """Return one mark a vector.
+
+    Args:
+        points: Columns `vector`, `category`, `x`, `y`.
+        across: Name of the axis of `x`.
+        up: Name of the axis of `y`.
+    """
+    figure = new_figure(460, 450)
+    axes = figure.subplots()
+    axes.axhline(0, color=QUIET, linewidth=1)
+    axes.axvline(0, color=QUIET, linewidth=1)
+    draw_marks(axes, points, "x", "y")
+    axes.margins(0.12)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.1, columnspacing=1)
+    figure.draw_without_rendering()  # names are placed by where marks lie
+    _name_outliers(axes, points)
+    return figure
+
+
+def draw_marks(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
+    """Draw one mark a row, in the colour and the form of its category; columns `x` and `y` say where."""
+    for category in category_order(list(points["category"])):
+        of = points[points["category"] == category]
+        look: dict[str, Any] = {"color": colour(category), "markersize": 6.5, "label": category}
+        axes.plot(of[x], of[y], marker(category), linestyle="none", **look)
+
+
+def _name_outliers(axes: Axes, points: pd.DataFrame) -> None:
+    """Name the vectors farthest out where a name covers no mark and no other name; those without room stay unnamed."""
+    places = points.set_index("vector")[["x", "y"]].astype(float)
+    marks = {
+        vector: Bbox.from_bounds(x - _ROOM, y - _ROOM, 2 * _ROOM, 2 * _ROOM)
+        for vector, (x, y) in zip(places.index, axes.transData.transform(places.to_numpy()), strict=True)
+    }
+    names: list[Bbox] = []
+    for vector in outliers(points, _NAMED):
+        taken = [*names, *(mark for other, mark in marks.items() if other != vector)]
+        for right, up, side in _PLACES:
+            style: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 10}
+            text = axes.annotate(label(vector), places.loc[vector], (right, up), **style)
+            box = text.get_window_extent()
+            inside = box.x0 >= axes.bbox.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                names.append(box)
+                break
+            text.remove()
+
 
 _ROW, _LINE = 38, 32
 _UNSEEN = 1e-9  # a letter outside the top tokens was given 1e-38 or so
@@ -143,3 +235,334 @@ def _dots(axes: Axes, part: pd.DataFrame, name: str, rows: Sequence[float], unit
     low, high = (unit * part[f"{name}_{end}"].astype(float) for end in ("low", "high"))
     axes.hlines(rows, low, high, color=shade, linewidth=1.6)
     axes.plot(unit * part[name], rows, mark, color=shade, markersize=7, markerfacecolor=face, label=name)
+
+
+_ARM_FIGURE_ROW, _LEVEL = 30, 0.05
+
+
+def gaps_by_arm(tables: Tables) -> ReportFigure | None:
+    """Return the gap of every arm and the primary comparisons, a picture a condition and dose; None where there is but one arm."""
+    gaps, comparisons = gap_table(tables), arm_comparisons(tables)
+    if comparisons.empty:
+        return None
+    directions = direction_gaps(tables)
+    pictures, rows, sentences = [], [], []
+    names = iter(condition_names(comparisons.drop_duplicates(AT_DOSE)))
+    for (key, part), name in zip(groups(comparisons, AT_DOSE), names, strict=True):
+        arms = _in_order(condition_gaps(_matching(gaps, key)))
+        sentences.append(_arm_figure_sentence(name, part))
+        figure = _draw(name, arms, part, _matching(directions, key)["gap"])
+        pictures.append(Picture(slug(*key.values()), figure, sentences[-1]))
+        rows += [arms.assign(dose=key["dose"], mark="arm"), part.assign(mark="comparison")]
+    return ReportFigure(
+        key="arms",
+        title="Arms beside each other",
+        pictures=tuple(pictures),
+        finding=spelled_out(sentences),
+        reading="Left: cached less uncached, mean of the vectors' means, with 95 % t-intervals over vectors; ticks in the random "
+        "arm: single random directions. Right: the primary comparisons, question by question; orange squares where p is above "
+        f"{_LEVEL:g} after Holm's correction over them (t-tests over vectors). Real applies the vector; placebo the same "
+        "at strength zero; random random directions of its norm; other another vector; opposite its negative; mislabelled "
+        "names it wrongly; prompt only tells its effect in words." + missing_in_words(tables, "introspection"),
+        table=pd.concat(rows, ignore_index=True),
+    )
+
+
+def _matching(frame: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of one condition and dose."""
+    return frame.merge(pd.DataFrame([key]), on=AT_DOSE)
+
+
+def _in_order(arms: pd.DataFrame) -> pd.DataFrame:
+    place = {arm: place for place, arm in enumerate(ARMS)}
+    return arms.sort_values("arm", key=lambda column: column.map(place)).reset_index(drop=True)
+
+
+def _arm_figure_sentence(name: str, comparisons: pd.DataFrame) -> str:
+    said = "; ".join(_comparison_in_words(row) for row in comparisons.to_dict("records"))
+    first = comparisons.iloc[0]
+    if pd.isna(first["random_p"]):
+        return f"{name}: {said}."
+    return (
+        f"{name}: {said}. Of {first['random_directions']:g} random directions {first['random_above']:g} have a mean gap at "
+        f"least as large as the real one ({p_in_words(first['random_p'])} by rank)."
+    )
+
+
+def _comparison_in_words(row: Mapping[Any, Any]) -> str:
+    words = gap_in_words({**row, "n": row["pairs"]}, "difference")
+    if pd.isna(row["p"]):
+        return f"{row['comparison'].replace(' - ', ' less ')} {words}, no test without spread between vectors"
+    return (
+        f"{row['comparison'].replace(' - ', ' less ')} {words}, {p_in_words(row['p_holm'])} by t-test, Holm-corrected, "
+        f"{scale(str(row['measure'])) * row['detectable']:.1f} points found with 80 % power"
+    )
+
+
+def _draw(name: str, arms: pd.DataFrame, comparisons: pd.DataFrame, directions: pd.Series) -> Figure:
+    measure = str(arms["measure"].iloc[0])
+    unit = scale(measure)
+    figure = new_figure(700, 90 + _ARM_FIGURE_ROW * max(len(arms), len(comparisons)))
+    left, right = figure.subplots(1, 2)
+    _points(left, arms, "gap", unit, [BLUE if arm == "real" else INK for arm in arms["arm"]])
+    _names(left, [arm.replace("_", " ") for arm in arms["arm"]])
+    if "random" in set(arms["arm"]):
+        row = len(arms) - 1 - list(arms["arm"]).index("random")
+        left.plot(unit * directions, [row - 0.28] * len(directions), "|", color=QUIET, markersize=7)
+    found = [BLUE if p <= _LEVEL else ORANGE for p in comparisons["p_holm"].astype(float)]
+    _points(right, comparisons, "difference", unit, found)
+    _names(right, [comparison.replace(" - ", " − ") for comparison in comparisons["comparison"]])
+    left.set_xlabel(gap_axis(measure))
+    right.set_xlabel("difference of gaps, percentage points")
+    left.set_title(name, loc="left")
+    return figure
+
+
+def _points(axes: Axes, part: pd.DataFrame, name: str, unit: float, colours: Sequence[str]) -> None:
+    axes.axvline(0, color=QUIET, linewidth=1.2)
+    for at, (shade, row) in enumerate(zip(colours[::-1], part.to_dict("records")[::-1], strict=True)):
+        if not pd.isna(row[f"{name}_low"]):
+            axes.hlines(at, unit * row[f"{name}_low"], unit * row[f"{name}_high"], color=shade, linewidth=1.8)
+        axes.plot(unit * row[name], at, "o" if shade == BLUE else "s", color=shade, markersize=7)
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names[::-1])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="y", length=0)
+
+
+_VALENCE_MARKERS = {-1: "v", 0: "o", 1: "^"}
+_LANES = 4  # beside each other in which vectors are drawn, so that none hides another
+
+
+def gaps_by_category(tables: Tables) -> ReportFigure | None:
+    """Return vectors' gaps by category and by valence, a picture a condition; None where no two categories have two vectors."""
+    found = real_vectors(tables)
+    enough = [part for _, part in groups(found, CONDITION) if _comparable(part)] if len(found) else []
+    if not enough:
+        return None
+    shown = pd.concat(enough)
+    return ReportFigure(
+        key="gaps-by-category",
+        title="Gaps by category and by valence",
+        pictures=tuple(_category_gap_figure_picture(part) for part in enough),
+        finding=spelled_out([_category_gap_figure_sentence(part) for part in enough]),
+        reading="Real arm, all doses together. Small marks: vectors; large ones: their means, with 95 % t-intervals over vectors.",
+        table=pd.concat([grouped_gaps(shown, "category"), grouped_gaps(shown, "valence")], ignore_index=True),
+    )
+
+
+def _comparable(part: pd.DataFrame) -> bool:
+    return int((part["category"].value_counts() > 1).sum()) > 1
+
+
+def _category_gap_figure_sentence(part: pd.DataFrame) -> str:
+    means = part.groupby("category")["gap"].mean().sort_values(ascending=False)
+    measure = str(part["measure"].iloc[0])
+    best, worst = (f"{means.index[at]} ({points(float(means.iloc[at]), measure)})" for at in (0, -1))
+    return f"{part['name'].iloc[0]}: largest on average for {best}, smallest for {worst}; {_between(part)}; {_valence(part)}."
+
+
+def _between(part: pd.DataFrame) -> str:
+    """Return the Kruskal-Wallis test of the categories, each vector counted once."""
+    if part["gap"].max() == part["gap"].min():
+        return "no spread to compare categories by"
+    samples = [of["gap"].to_numpy() for _, of in part.groupby("category")]
+    found = kruskal(*samples)
+    test = f"Kruskal-Wallis H {found.statistic:.1f} over {len(part)} vectors"
+    return f"between {len(samples)} categories {p_in_words(float(found.pvalue))} ({test})"
+
+
+def _valence(part: pd.DataFrame) -> str:
+    known = part[part["valence"].notna()]
+    try:
+        estimate, test = correlation(known["valence"], known["gap"], "spearman")
+    except StatisticsError:
+        return "too little to compare valences by"
+    return f"rank correlation with valence {in_words(estimate)}, {test_in_words(test)}"
+
+
+def _category_gap_figure_picture(part: pd.DataFrame) -> Picture:
+    figure = new_figure(680, 300)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    categories = category_order(list(part["category"]))
+    for at, category in enumerate(categories):
+        _strip(left, at, part[part["category"] == category], colour(category), marker(category))
+    left.set_xticks(range(len(categories)), [label(of, 12) for of in categories])
+    valences = [of for of in VALENCE_NAMES if (part["valence"] == of).any()]
+    for at, valence in enumerate(valences):
+        _strip(right, at, part[part["valence"] == valence], VALENCE_COLOURS[valence], _VALENCE_MARKERS[valence])
+    right.set_xticks(range(len(valences)), [VALENCE_NAMES[of] for of in valences])
+    left.set_ylabel(gap_axis(str(part["measure"].iloc[0])))
+    left.set_title(str(part["name"].iloc[0]), loc="left")
+    for axes, shown in ((left, categories), (right, valences)):
+        _tidy(axes, shown)
+    return Picture(slug(*part[CONDITION].iloc[0]), figure, _category_gap_figure_sentence(part))
+
+
+def _tidy(axes: Axes, shown: Sequence[object]) -> None:
+    axes.axhline(0, color=QUIET, linewidth=1.2)
+    axes.set_xlim(-0.5, max(len(shown), 1) - 0.4)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(visible=False, axis="x")
+
+
+def _strip(axes: Axes, at: int, part: pd.DataFrame, shade: str, mark: str) -> None:
+    """Draw one group: its vectors side by side in lanes, and their mean with its interval."""
+    gaps = scale(str(part["measure"].iloc[0])) * part["gap"].to_numpy(dtype=float)
+    lane = np.argsort(np.argsort(gaps)) % _LANES
+    axes.plot(at + 0.1 + 0.06 * lane, gaps, mark, color=shade, markersize=4, alpha=0.7)
+    mean = clustered_mean(gaps, part["vector"])
+    if mean.low is not None and mean.high is not None:
+        axes.vlines(at - 0.12, mean.low, mean.high, color=INK, linewidth=1.8)
+    axes.plot(at - 0.12, mean.value, mark, color=shade, markersize=9, markeredgecolor=INK)
+
+
+_GAP_DOSE_PICTURES_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (GOLD, "P"), (SKY, "v"))
+
+
+def draw_nominal(rows: pd.DataFrame) -> Figure:
+    """Return cached readings and gaps by nominal dose, a line a condition.
+
+    Args:
+        rows: Of `condition_gaps`, all of one measure, each at one dose, which stands in `dose`.
+    """
+    measure = str(rows["measure"].iloc[0])
+    figure = new_figure(680, 300)
+    left, right = figure.subplots(1, 2)
+    lines = [part.sort_values("dose") for _, part in groups(rows, ["framing", "primer", "options"])]
+    names = condition_names(pd.concat([line.iloc[:1] for line in lines]).drop(columns=["doses", "dose"]))
+    doses = sorted(rows["dose"].unique())
+    aside = 0.012 * (doses[-1] - doses[0])
+    for number, (line, name) in enumerate(zip(lines, names, strict=True)):
+        shade, mark = _GAP_DOSE_PICTURES_LOOKS[number % len(_GAP_DOSE_PICTURES_LOOKS)]
+        at = line["dose"] + aside * (number - (len(lines) - 1) / 2)
+        for axes, column, unit in ((left, "cached", 1.0), (right, "gap", scale(measure))):
+            axes.vlines(at, unit * line[f"{column}_low"], unit * line[f"{column}_high"], color=shade, linewidth=1.6)
+            axes.plot(at, unit * line[column], mark, linestyle="-", color=shade, markersize=6, label=name)
+        left.plot(at, line["uncached"], mark, linestyle="--", color=shade, markerfacecolor="none", linewidth=1.2)
+    right.axhline(0, color=QUIET, linewidth=1)
+    left.set_ylim(bottom=0)
+    left.set_ylabel(axis(measure))
+    right.set_ylabel(gap_axis(measure))
+    for axes in (left, right):
+        _dose_axis(axes, doses)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=min(2, len(lines)))
+    return figure
+
+
+def _dose_axis(axes: Axes, doses: list[float]) -> None:
+    axes.set_xlabel("nominal dose")
+    axes.xaxis.set_major_locator(FixedLocator(doses))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def draw_strengths(points: pd.DataFrame, name: str) -> Figure:
+    """Return cached readings and gaps by effective strength, one mark a vector and dose.
+
+    Args:
+        points: Of `strength_points`, of one condition.
+        name: What the condition is called.
+    """
+    measure = str(points["measure"].iloc[0])
+    shown = points.assign(gap=scale(measure) * points["gap"])
+    figure = new_figure(680, 330)
+    left, right = figure.subplots(1, 2)
+    for axes, column, title in ((left, "cached", axis(measure)), (right, "gap", gap_axis(measure))):
+        draw_marks(axes, shown, "strength", column)
+        axes.set_xlabel("strength, multiples of the vector")
+        axes.set_ylabel(title)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    right.axhline(0, color=QUIET, linewidth=1)
+    left.set_title(name, loc="left")
+    figure.legend(
+        *right.get_legend_handles_labels(), loc="outside lower center", ncols=6, handletextpad=0.1, columnspacing=1
+    )
+    return figure
+
+
+_MODEL = ["source", "model", "measure"]
+
+
+def gaps_by_dose(tables: Tables) -> ReportFigure | None:
+    """Return cached readings and gaps by nominal dose and by effective strength; None where all were read at one of each."""
+    gaps = gap_table(tables)
+    gaps = gaps[gaps["arm"] == "real"]
+    nominal, effective = _nominal(gaps), _effective(gaps)
+    if nominal.empty and effective.empty:
+        return None
+    unknown = int(gaps["strength"].isna().sum())
+    return ReportFigure(
+        key="gaps-by-dose",
+        title="Gaps by dose",
+        pictures=(
+            *(_nominal_picture(part) for _, part in groups(nominal, _MODEL)),
+            *(_effective_picture(part) for _, part in groups(effective, CONDITION)),
+        ),
+        finding=spelled_out(_gap_dose_figure_sentences(nominal, effective)),
+        reading="Real arm. By nominal dose: means of the vectors' means, with 95 % t-intervals over vectors; hollow and dashed is "
+        "the uncached reading. By effective strength (dose times the vector's default dose, in multiples of the vector): one mark "
+        "a vector and dose, by category. Doses of one number add different strengths from vector to vector."
+        + (f" What {unknown} rollouts added is unknown; they are missing there." if unknown else ""),
+        table=pd.concat(
+            [nominal.assign(mark="nominal dose"), effective.assign(mark="effective strength")], ignore_index=True
+        ),
+    )
+
+
+def _nominal(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return mean gaps at each dose of the conditions that have several."""
+    found = condition_gaps(gaps)
+    if found.empty:
+        return found
+    several = found.groupby(CONDITION, dropna=False)["doses"].transform("size") > 1
+    single = found[several & ~found["doses"].isin([ALL_DOSES, CALIBRATED])]
+    return single.assign(dose=single["doses"].astype(float))
+
+
+def _effective(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return the vectors' gaps of the conditions in which at least three vectors were added at more than one strength."""
+    found = strength_points(gaps)
+    if found.empty:
+        return found
+    found["category"] = found["category"].where(found["category"].isin(CATEGORY_COLOURS), NO_CATEGORY)
+    of_condition = found.groupby(CONDITION, dropna=False)
+    several = (of_condition["strength"].transform("nunique") > 1) & (of_condition["vector"].transform("nunique") > 2)
+    return found[several]
+
+
+def _gap_dose_figure_sentences(nominal: pd.DataFrame, effective: pd.DataFrame) -> list[str]:
+    names = condition_names(nominal) if len(nominal) else []
+    said = [
+        f"{name}: gap {gap_in_words(row)}, {tested(row)}."
+        for name, row in zip(names, nominal.to_dict("records"), strict=True)
+    ]
+    return [*said, *(_strength_sentence(part) for _, part in groups(effective, CONDITION))]
+
+
+def _nominal_picture(part: pd.DataFrame) -> Picture:
+    names = condition_names(part)
+    words = [
+        f"{name}: cached {row['cached']:.3f}, gap {points(row['gap'], row['measure'])}"
+        for name, row in zip(names, part.to_dict("records"), strict=True)
+    ]
+    return Picture(slug("nominal", *part[_MODEL].iloc[0]), draw_nominal(part), f"{'; '.join(words)}.")
+
+
+def _effective_picture(part: pd.DataFrame) -> Picture:
+    name = condition_names(part.iloc[:1])[0]
+    return Picture(slug("strength", *part[CONDITION].iloc[0]), draw_strengths(part, name), _strength_sentence(part))
+
+
+def _strength_sentence(part: pd.DataFrame) -> str:
+    name = condition_names(part.iloc[:1])[0]
+    strengths = f"{name}: strengths from {plain(part['strength'].min())} to {plain(part['strength'].max())}"
+    by_vector = part.groupby("vector")[["strength", "gap"]].mean()
+    try:
+        estimate, test = correlation(by_vector["strength"], by_vector["gap"], "spearman")
+    except StatisticsError:
+        return f"{strengths}; too little spread for a correlation with the gap."
+    correlated = f"{in_words(estimate)}, {test_in_words(test)}"
+    return f"{strengths}; over vectors, the gap's rank correlation with it is {correlated}."

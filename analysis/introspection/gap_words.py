@@ -6,19 +6,20 @@ from typing import Any
 
 import pandas as pd
 
-from self_steering.analysis.drawing.categories import CATEGORY_COLOURS, NO_CATEGORY
-from self_steering.analysis.introspection.gap_doses import ALL_DOSES, CALIBRATED
-from self_steering.analysis.introspection.gap_summaries import vector_gaps
-from self_steering.analysis.introspection.reading_gaps import (
+from self_steering.analysis.drawing.marks import CATEGORY_COLOURS, NO_CATEGORY
+from self_steering.analysis.drawing.words import model_name, number
+from self_steering.analysis.introspection.gaps import (
+    ALL_DOSES,
+    CALIBRATED,
     RATING,
     SHARE,
     STUDY_RATING,
     TOP_20,
     gap_table,
+    vector_gaps,
     without_gap,
 )
-from self_steering.analysis.page.page_text import label, model_name, number, visible
-from self_steering.analysis.statistics import p_in_words
+from self_steering.analysis.statistics.estimates import p_in_words
 from self_steering.analysis.tables import Tables
 
 # How many conditions are spelled out in a figure's text; the others stand in its table.

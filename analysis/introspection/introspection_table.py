@@ -6,7 +6,8 @@ from typing import get_args
 
 from inspect_ai.log import EvalLog
 
-from self_steering.analysis.introspection.introspection_statistics import (
+from self_steering.analysis.drawing.words import text_table
+from self_steering.analysis.introspection.arms import (
     Effect,
     Interval,
     Scored,
@@ -15,9 +16,8 @@ from self_steering.analysis.introspection.introspection_statistics import (
     rank_among_random,
     scored_samples,
 )
-from self_steering.analysis.page.text_table import text_table
 from self_steering.scorers.identification import confusion, corrected_answers, identify
-from self_steering.solvers.introspect import Arm
+from self_steering.solvers.introspection import Arm
 
 ARMS: tuple[str, ...] = get_args(Arm)
 _SHOWN_ANSWERS = 3

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
+from self_steering.analysis.drawing.page import page_template
 from self_steering.analysis.library.library_figures import library_figures
-from self_steering.analysis.page.page_template import page_template
-from self_steering.vectors import coherence
 from self_steering.vectors.catalogue import CatalogueEntry, catalogue
+from self_steering.vectors.making import coherence
 from self_steering.vectors.report import (
     GOOD_AUROC,
     Calibration,

@@ -20,16 +20,15 @@ from typing import Any
 
 import pandas as pd
 
-from self_steering.analysis.freeplay.freeplay import ALL_FRAMINGS, PLACEBO
+from self_steering.analysis.freeplay.picks import MEAN, SHARES, valences
 from self_steering.analysis.freeplay.redosing import RATE, redosing
-from self_steering.analysis.freeplay.valences import MEAN, SHARES, valences
-from self_steering.analysis.introspection.gap_summaries import condition_gaps
-from self_steering.analysis.introspection.reading_gaps import gap_table, rating_table
-from self_steering.analysis.statistics import Estimate
-from self_steering.analysis.statistics.two_estimates import ratio
+from self_steering.analysis.freeplay.rollouts import ALL_FRAMINGS, PLACEBO
+from self_steering.analysis.introspection.gaps import condition_gaps, gap_table, rating_table
+from self_steering.analysis.statistics.estimates import Estimate
+from self_steering.analysis.statistics.intervals import ratio
 from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.accuracy import maths_accuracy, maths_effects, maths_self_steering
 from self_steering.analysis.tasks.frustration import frustration_self_steering
-from self_steering.analysis.tasks.maths import maths_accuracy, maths_effects, maths_self_steering
 
 HEADLINE_COLUMNS = ["effect", "source", "model", "arm", "condition", "value", "low", "high", "n", "clusters", "method"]
 _NEGATIVE = SHARES[-1]

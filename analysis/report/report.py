@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from self_steering.analysis.drawing.report_drawing import DrawnFigure, FailedFigure, Progress, draw_sections
-from self_steering.analysis.report.report_comparisons import comparisons
-from self_steering.analysis.report.report_figures import FigureSection
-from self_steering.analysis.report.report_files import table_files
-from self_steering.analysis.report.report_folder import PAGE_FILE
-from self_steering.analysis.report.report_page import report_page
+from self_steering.analysis.report.comparisons import comparisons
+from self_steering.analysis.report.figures import FigureSection
+from self_steering.analysis.report.files import PAGE_FILE, table_files
+from self_steering.analysis.report.report_page import DrawnFigure, FailedFigure, Progress, draw_sections, report_page
 from self_steering.analysis.report.runs import Runs
 from self_steering.analysis.tables import Tables
 

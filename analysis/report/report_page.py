@@ -1,23 +1,244 @@
 """The page of a report: one HTML file that needs no network, no scripts, and none of the files beside it."""
 
-from collections.abc import Iterator, Sequence
+import re
+import tomllib
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
-from self_steering.analysis.drawing.report_drawing import DrawnFigure, DrawnSection, FailedFigure
-from self_steering.analysis.page.page_table import page_table
-from self_steering.analysis.page.page_template import page_template
-from self_steering.analysis.report.report_comparisons import (
+from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.drawing.page import page_table, page_template
+from self_steering.analysis.drawing.style import inline_svg, page_style
+from self_steering.analysis.drawing.words import visible
+from self_steering.analysis.report.comparisons import (
     HEADLINE_FILE,
     PUBLISHED_FILE,
     Comparisons,
     pair_file,
     with_intervals,
 )
-from self_steering.analysis.report.report_files import TABLE_FILES, picture_path, table_path
-from self_steering.analysis.report.report_methods import methods_named, table_texts, undescribed
-from self_steering.analysis.report.report_overview import overview
+from self_steering.analysis.report.figures import FigureFunction, FigureSection
+from self_steering.analysis.report.files import TABLE_FILES, figure_files, picture_name, picture_path, table_path
 from self_steering.analysis.tables import Tables
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure, drawn.
+
+    Attributes:
+        figure: What it says.
+        panels: Its pictures as they stand on the page.
+        files: Its pictures and its table as files, by their path below the report.
+    """
+
+    figure: ReportFigure
+    panels: tuple[Markup, ...]
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class FailedFigure:
+    """A figure that could not be drawn.
+
+    Attributes:
+        name: What it was to show: its function's name, as words.
+        error: The error's type and message, in one line.
+        place: Where it was raised.
+    """
+
+    name: str
+    error: str
+    place: str
+
+
+@dataclass(frozen=True)
+class DrawnSection:
+    """A section with its figures.
+
+    Attributes:
+        title: Heading.
+        intro: What it is about.
+        figures: Those that the logs hold something for, in order.
+        nothing: Names of those that they hold nothing for.
+    """
+
+    title: str
+    intro: str
+    figures: tuple[DrawnFigure | FailedFigure, ...]
+    nothing: tuple[str, ...]
+
+    @property
+    def failed(self) -> list[FailedFigure]:
+        """Figures that could not be drawn."""
+        return [figure for figure in self.figures if isinstance(figure, FailedFigure)]
+
+
+def draw_sections(
+    tables: Tables, sections: Sequence[FigureSection], progress: Progress | None = None
+) -> list[DrawnSection]:
+    """Draw all figures that the logs hold something for.
+
+    Args:
+        tables: The logs' tables.
+        sections: Which figures, in which order.
+        progress: Called with the number of figures done and of all, after each of them.
+    """
+    total, done, keys = sum(len(section.functions) for section in sections), 0, set[str]()
+    drawn = []
+    for section in sections:
+        figures, nothing = [], []
+        for function in section.functions:
+            figure = _draw(function, tables, keys)
+            if figure is None:
+                nothing.append(_words(function))
+            else:
+                figures.append(figure)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        drawn.append(DrawnSection(section.title, section.intro, tuple(figures), tuple(nothing)))
+    return drawn
+
+
+def _draw(function: FigureFunction, tables: Tables, keys: set[str]) -> DrawnFigure | FailedFigure | None:
+    try:
+        with page_style():
+            figure = function(tables)
+            return None if figure is None else _drawn(figure, keys)
+    except Exception as error:  # noqa: BLE001  one figure's fault must not cost the others; the page shows it, the command fails
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
+        return FailedFigure(_words(function), f"{type(error).__name__}: {' '.join(str(error).split())}", place)
+
+
+def _drawn(figure: ReportFigure, keys: set[str]) -> DrawnFigure:
+    if figure.key in keys:
+        raise ValueError(f"two figures have the key {figure.key!r}; give one of them another")
+    # The page's pictures come first: those in files lose their placeholder colours.
+    panels = tuple(
+        inline_svg(picture.figure, picture_name(figure, place), visible(picture.label))
+        for place, picture in enumerate(figure.pictures)
+    )
+    drawn = DrawnFigure(figure, panels, figure_files(figure))
+    keys.add(figure.key)
+    return drawn
+
+
+def _words(function: FigureFunction) -> str:
+    return getattr(function, "__name__", str(function)).replace("_", " ").strip()
+
+
+_CELL = ["source", "family", "model", "arm"]
+_SOURCES = {"self_steering": "this suite", "study": "the study", "other": "another suite"}
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What was read.
+
+    Attributes:
+        logs: How many logs.
+        rollouts: How many rollouts.
+        cells: One row a source, family, model and arm, with its counts of logs, rollouts, takes and readings.
+        empty: Paths of logs without any rollout.
+        left_out: Paths and reasons of the files that are in no table.
+    """
+
+    logs: int
+    rollouts: int
+    cells: pd.DataFrame
+    empty: list[str]
+    left_out: list[tuple[str, str]]
+
+
+def overview(tables: Tables) -> Overview:
+    """Return what the tables were read from."""
+    left_out = tables.left_out.sort_values("log", kind="stable")
+    return Overview(
+        logs=len(tables.logs),
+        rollouts=len(tables.rollouts),
+        cells=_cells(tables),
+        empty=sorted(set(tables.logs["log"]) - set(tables.rollouts["log"])),
+        left_out=[(str(log), str(reason)) for log, reason in zip(left_out["log"], left_out["reason"], strict=True)],
+    )
+
+
+def _cells(tables: Tables) -> pd.DataFrame:
+    rollouts = tables.rollouts.assign(**{name: tables.rollouts[name].fillna("").astype(str) for name in _CELL})
+    takes, readings = tables.takes.groupby("rollout").size(), _readings(tables.readouts)
+    rollouts = rollouts.assign(
+        own_takes=rollouts["rollout"].map(takes).fillna(0), readings=rollouts["rollout"].map(readings).fillna(0)
+    )
+    counted = rollouts.groupby(_CELL, sort=True).agg(
+        logs=("log", "nunique"),
+        rollouts=("rollout", "nunique"),
+        takes=("own_takes", "sum"),
+        readings=("readings", "sum"),
+    )
+    cells = counted.astype(int).reset_index()
+    return cells.assign(source=cells["source"].map(lambda source: _SOURCES.get(source, source)))
+
+
+def _readings(readouts: pd.DataFrame) -> pd.Series:
+    return readouts.drop_duplicates(["rollout", "reading", "number"]).groupby("rollout").size()
+
+
+@dataclass(frozen=True)
+class Method:
+    """One statistical method.
+
+    Attributes:
+        name: As the appendix calls it.
+        pattern: Regular expression that finds it in what a report says, upper and lower case alike.
+        what: What it does, in a sentence or two.
+    """
+
+    name: str
+    pattern: str
+    what: str
+
+
+@cache
+def methods() -> tuple[Method, ...]:
+    """Return all methods that are described, in the appendix's order."""
+    text = resources.files(__package__).joinpath("report_methods.toml").read_text(encoding="utf-8")
+    return tuple(Method(**entry) for entry in tomllib.loads(text)["method"])
+
+
+def methods_named(texts: Iterable[str]) -> list[Method]:
+    """Return the methods that are named in any of the texts, in the appendix's order."""
+    said = "\n".join(texts)
+    return [method for method in methods() if re.search(method.pattern, said, re.IGNORECASE)]
+
+
+def undescribed(table: pd.DataFrame) -> list[str]:
+    """Return what a table's columns of methods and tests name that is not described here, in order."""
+    named = [
+        word
+        for column in table
+        if str(column).endswith(("method", "test"))
+        for word in table[column].drop_duplicates()
+        if isinstance(word, str) and word and not word.startswith("no ")
+    ]
+    return [word for word in dict.fromkeys(named) if not methods_named([word])]
+
+
+def table_texts(table: pd.DataFrame) -> list[str]:
+    """Return a table's column names and its different words, where methods may be named."""
+    words = [str(column) for column in table]
+    for column in table.select_dtypes(exclude="number"):
+        words += [cell for cell in table[column].drop_duplicates() if isinstance(cell, str)]
+    return words
+
 
 _LOG_COLUMNS = ["log", "task", "model", "arm", "samples", "shard", "created", "inspect"]
 

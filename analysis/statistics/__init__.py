@@ -4,13 +4,17 @@ Every estimate carries its number of rows and of clusters, its 95 % interval and
 the test; `in_words` and `test_in_words` say them. Missing values are errors, never skipped.
 """
 
-from self_steering.analysis.statistics.correlations import correlation
-from self_steering.analysis.statistics.estimates import Estimate, Test, in_words, p_in_words, test_in_words
+from self_steering.analysis.statistics.estimates import (
+    Estimate,
+    StatisticsError,
+    Test,
+    in_words,
+    p_in_words,
+    test_in_words,
+)
 from self_steering.analysis.statistics.intervals import auroc, clustered_mean, d_prime, proportion
-from self_steering.analysis.statistics.permutations import permutation, sign_flip
-from self_steering.analysis.statistics.resampling import bootstrap
-from self_steering.analysis.statistics.sample_checks import StatisticsError
-from self_steering.analysis.statistics.significance import benjamini_hochberg, binomial_above, holm
+from self_steering.analysis.statistics.resampling import bootstrap, correlation
+from self_steering.analysis.statistics.tests import benjamini_hochberg, binomial_above, holm, permutation, sign_flip
 
 __all__ = [
     "Estimate",

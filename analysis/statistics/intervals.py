@@ -1,5 +1,6 @@
 """Intervals around means, shares and measures of detection, over clusters where there are any."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -9,21 +10,17 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from self_steering.analysis.statistics.estimates import LEVEL, Estimate
-from self_steering.analysis.statistics.sample_checks import (
+from self_steering.analysis.statistics.estimates import (
+    LEVEL,
     Codes,
+    Estimate,
     Floats,
     StatisticsError,
     cluster_codes,
     count,
     numbers,
 )
-from self_steering.scorers.signal_detection import (
-    Interval,
-    Trials,
-    auroc_with_interval,
-    d_prime_with_interval,
-)
+from self_steering.scorers.detection import Interval, Trials, auroc_with_interval, d_prime_with_interval
 
 Clusters: TypeAlias = Sequence[object] | pd.Series
 
@@ -149,3 +146,118 @@ def _detected(signal: Trials, noise: Trials, found: tuple[float, Interval | None
     return Estimate(
         value, low, high, len(signal.clusters) + len(noise.clusters), clusters, "percentile bootstrap over clusters"
     )
+
+
+_TAIL = (1 + LEVEL) / 2
+
+
+def robust_mean(values: ArrayLike, clusters: Clusters) -> Estimate:
+    """Return the mean of all rows, with a t-interval from the cluster-robust variance (the sandwich with k / (k - 1)).
+
+    Args:
+        values: Numbers, [n].
+        clusters: The cluster of each, [n].
+
+    Returns:
+        The mean; without an interval where there is but one cluster.
+
+    Raises:
+        StatisticsError: There are no values, one is missing, or the lengths differ.
+    """
+    found = numbers(values, "values")
+    codes, how_many = cluster_codes(clusters, len(found), "clusters")
+    mean, method = float(found.mean()), "cluster-robust t"
+    if how_many < 2:
+        return Estimate(mean, None, None, len(found), how_many, method)
+    half = float(stats.t.ppf(_TAIL, how_many - 1)) * _robust_variance(found, codes, how_many) ** 0.5
+    return Estimate(mean, mean - half, mean + half, len(found), how_many, method)
+
+
+def robust_share(hits: ArrayLike, clusters: Clusters) -> Estimate:
+    """Return the share of hits among all rows, with Wilson's interval for as many independent rows as the clusters are worth.
+
+    That number is n divided by the design effect, and corrected for the few clusters that this was estimated from (Korn and
+    Graubard 1998, with Wilson's interval as in Dean and Pagano 2015). Where hits are few the design effect comes out too
+    small, so it is estimated with half a cluster of hits and half a cluster of misses added. In simulations of 8 to 50 clusters
+    of 3 to 9 rows, 94 of 100 intervals at least held the truth. Where every row is a hit or none is, a cluster counts as
+    one row. Where every row is a cluster of its own this is Wilson's interval.
+
+    Args:
+        hits: Whether each row is a hit, [n].
+        clusters: The cluster of each, [n].
+
+    Returns:
+        The share; without an interval where there is but one cluster of several rows.
+
+    Raises:
+        StatisticsError: There are no rows, a hit is neither 0 nor 1, one is missing, or the lengths differ.
+    """
+    found = numbers(hits, "hits")
+    if not np.isin(found, (0, 1)).all():
+        raise StatisticsError("hits has values other than 0 and 1; give whether each row is a hit")
+    codes, how_many = cluster_codes(clusters, len(found), "clusters")
+    n, share, method = len(found), float(found.mean()), "Wilson with design effect"
+    if how_many == n:
+        return proportion(round(found.sum()), n)
+    if how_many < 2:
+        return Estimate(share, None, None, n, how_many, method)
+    worth = _worth(found, share, codes, how_many)
+    low, high = proportion_confint(share * worth, worth, alpha=1 - LEVEL, method="wilson")
+    return Estimate(share, float(low), float(high), n, how_many, method)
+
+
+def _worth(hits: Floats, share: float, codes: Codes, clusters: int) -> float:
+    """Return how many independent rows would tell as much."""
+    if share in {0, 1}:
+        return float(clusters)
+    n = len(hits)
+    half = n / clusters / 2
+    rows, guess, weights = n + 2 * half, (share * n + half) / (n + 2 * half), clusters + 1.0
+    sums = np.bincount(codes, hits - guess, clusters)
+    squares = float((sums**2).sum()) + (half * (1 - guess)) ** 2 + (half * guess) ** 2
+    robust = weights / (weights - 1) * squares / rows**2
+    effect = max(1.0, robust / (guess * (1 - guess) / (rows - 1)))
+    few = float(stats.t.ppf(_TAIL, n - 1) / stats.t.ppf(_TAIL, clusters - 1))
+    return n / effect * few**2
+
+
+def _robust_variance(values: Floats, codes: Codes, clusters: int) -> float:
+    """Return the variance of the mean of all rows, from the sums of their residuals by cluster."""
+    sums = np.bincount(codes, values - values.mean(), clusters)
+    return float(clusters / (clusters - 1) * (sums**2).sum() / len(values) ** 2)
+
+
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """Return second - first.
+
+    Returns:
+        The difference; n and clusters are those of both together. Without an interval where one of the two has none.
+    """
+    value, n, clusters = second.value - first.value, first.n + second.n, first.clusters + second.clusters
+    method = "MOVER of " + "; ".join(dict.fromkeys((first.method, second.method)))
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value, None, None, n, clusters, method)
+    below = math.hypot(second.value - second.low, first.high - first.value)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    return Estimate(value, value - below, value + above, n, clusters, method)
+
+
+def ratio(first: Estimate, second: Estimate) -> Estimate | None:
+    """Return second / first, whose logarithm is a difference; None where one of the two is not above zero.
+
+    Returns:
+        The ratio; without an interval where one of the two has none, or one that reaches to zero.
+    """
+    if first.value <= 0 or second.value <= 0:
+        return None
+    between = difference(_logarithm(first), _logarithm(second))
+    low, high = (None if end is None else math.exp(end) for end in (between.low, between.high))
+    return Estimate(
+        second.value / first.value, low, high, between.n, between.clusters, f"{between.method}, on logarithms"
+    )
+
+
+def _logarithm(one: Estimate) -> Estimate:
+    held = one.low is not None and one.high is not None and one.low > 0
+    low, high = (math.log(one.low), math.log(one.high)) if held else (None, None)  # type: ignore[arg-type]  # both are held
+    return Estimate(math.log(one.value), low, high, one.n, one.clusters, one.method)

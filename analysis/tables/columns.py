@@ -4,6 +4,69 @@ Every table but `left_out` starts with the columns that say what a row's rollout
 table has to be joined before it can be grouped.
 """
 
+import pandas as pd
+
+_TEXT = "str"
+_COUNT, _NUMBER, _FLAG = "int64", "float64", "boolean"
+_COLUMN_TYPES_LOG = {"possible": _FLAG}
+_COLUMN_TYPES_ROLLOUT = {**_COLUMN_TYPES_LOG, "epoch": _COUNT, "valence": _NUMBER}
+
+
+def _of(dtype: str, *columns: str) -> dict[str, str]:
+    return dict.fromkeys(columns, dtype)
+
+
+TYPES: dict[str, dict[str, str]] = {
+    "logs": {**_COLUMN_TYPES_LOG, "samples": _COUNT, **_of(_NUMBER, "dose", "seed")},
+    "rollouts": {
+        **_COLUMN_TYPES_ROLLOUT,
+        **_of(_COUNT, "turns", "takes"),
+        "steered": _FLAG,
+        **_of(_NUMBER, "sitter_clears", "sitter_errors", "computed_tokens", "prompt_tokens"),
+    },
+    "scores": {**_COLUMN_TYPES_ROLLOUT, "value": _NUMBER},
+    "takes": {
+        **_COLUMN_TYPES_ROLLOUT,
+        **_of(_COUNT, "turn", "order"),
+        **_of(_NUMBER, "taken_valence", "dose", "strength"),
+        **_of(_FLAG, "known", "ok", "scripted", "after_sitter"),
+    },
+    "problems": {**_COLUMN_TYPES_ROLLOUT, **_of(_FLAG, "attempted", "correct", "parsed")},
+    "readouts": {
+        **_COLUMN_TYPES_ROLLOUT,
+        "number": _COUNT,
+        "is_true": _FLAG,
+        **_of(
+            _NUMBER, "rotation", "direction", "dose", "strength", "place", "logprob", "probability", "share", "options"
+        ),
+    },
+    "receipts": {
+        **_COLUMN_TYPES_ROLLOUT,
+        "number": _COUNT,
+        **_of(_NUMBER, "strength", "start", "stop", "planned", "steered", "reused"),
+        **_of(_NUMBER, "projection_before", "projection_after", "expected_shift"),
+    },
+    "left_out": {},
+}
+
+
+def empty(table: str) -> pd.DataFrame:
+    """Return a table without a row, with all its columns."""
+    return pd.DataFrame({column: pd.Series(dtype=TYPES[table].get(column, _TEXT)) for column in COLUMNS[table]})
+
+
+def typed(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    """Return a table's rows with exactly its columns, in order, each of its type; text that is missing is empty.
+
+    Raises:
+        ValueError: A column is missing, or holds something else.
+    """
+    if missing := [column for column in COLUMNS[table] if column not in frame]:
+        raise ValueError(f"the table {table} lacks {', '.join(missing)}")
+    types = {column: TYPES[table].get(column, _TEXT) for column in COLUMNS[table]}
+    return frame[list(types)].fillna({c: "" for c, dtype in types.items() if dtype == _TEXT}).astype(types)
+
+
 _LOG = {
     "log": "path of the log file below the folder that was read",
     "source": "who wrote it: self_steering (this suite), study (the published study), other",

@@ -7,10 +7,11 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from self_steering.analysis.drawing.frame_rows import Row, groups
-from self_steering.analysis.statistics import holm, sign_flip
-from self_steering.analysis.statistics.cluster_robust import robust_mean, robust_share
-from self_steering.analysis.tasks.task_cells import CELL, NO_TOOLS, in_order
+from self_steering.analysis.drawing.marks import Row, groups
+from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.analysis.statistics.tests import holm, sign_flip
+from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.cells import CELL, NO_TOOLS, in_order, self_steering_rates
 
 OVERS = ("all", "attempted")
 _COUNTS = ["given", "right", "wrong", "unparsed", "unsubmitted", "ungraded"]
@@ -141,3 +142,50 @@ def linked_problems(rows: pd.DataFrame) -> pd.Series:
     links = coo_array((np.ones(len(rows)), (problem, len(names) + rollout)), shape=(size, size))
     _, found = connected_components(links, directed=False)
     return pd.Series(found[: len(names)], index=names)
+
+
+MATHS_FAMILY = "maths"
+
+
+def maths_accuracy(tables: Tables) -> pd.DataFrame:
+    """Return the accuracy of each cell of model, arm, framing and intent; see `accuracy.accuracy`."""
+    return accuracy(of_family(tables.problems, MATHS_FAMILY))
+
+
+def maths_effects(tables: Tables) -> pd.DataFrame:
+    """Return each cell's accuracy minus that without tools, paired by problem; see `accuracy.against_no_tools`."""
+    return against_no_tools(of_family(tables.problems, MATHS_FAMILY))
+
+
+def maths_self_steering(tables: Tables) -> pd.DataFrame:
+    """Return the self-steer rate of each cell; see `self_steering_rates`."""
+    return self_steering_rates(of_family(tables.rollouts, MATHS_FAMILY))
+
+
+def of_family(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Return the rows of one experiment."""
+    return table[table["family"] == family]
+
+
+CTF_FAMILY = "ctf"
+
+
+def ctf_success(tables: Tables) -> pd.DataFrame:
+    """Return the share of challenges solved in each cell, of all and of those with a flag submitted; see `accuracy.accuracy`."""
+    return accuracy(of_family(tables.problems, CTF_FAMILY))
+
+
+def ctf_effects(tables: Tables) -> pd.DataFrame:
+    """Return each cell's success minus that without tools, paired by challenge; see `accuracy.against_no_tools`."""
+    return against_no_tools(of_family(tables.problems, CTF_FAMILY))
+
+
+def ctf_self_steering(tables: Tables) -> pd.DataFrame:
+    """Return the self-steer rate of each cell; see `self_steering_rates`."""
+    return self_steering_rates(of_family(tables.rollouts, CTF_FAMILY))
+
+
+def ctf_unscored(tables: Tables) -> int:
+    """Return how many rollouts have no result, and count nowhere."""
+    rollouts = of_family(tables.rollouts, CTF_FAMILY)
+    return int((~rollouts["rollout"].isin(tables.problems["rollout"])).sum())

@@ -1,20 +1,30 @@
 """Figures of accuracy by framing and intent: how much is right, what became of the rest, and what the tools change."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from self_steering.analysis.drawing.frame_rows import groups
-from self_steering.analysis.drawing.interval_lines import Line, Mark, bars, hollow, points, stacked
-from self_steering.analysis.drawing.report_figure import Picture, ReportFigure
-from self_steering.analysis.drawing.themed_svg import BLUE, GOLD, GRID, ORANGE, PURPLE, QUIET
+from self_steering.analysis.drawing.figures import Picture, ReportFigure
+from self_steering.analysis.drawing.marks import Line, Mark, bars, groups, hollow, points, stacked
+from self_steering.analysis.drawing.style import BLUE, GOLD, GRID, ORANGE, PURPLE, QUIET
+from self_steering.analysis.drawing.words import number
 from self_steering.analysis.freeplay.freeplay_words import slug
-from self_steering.analysis.page.page_text import number
-from self_steering.analysis.tasks.task_cells import NO_TOOLS, condition, model_name
+from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.accuracy import (
+    ctf_effects,
+    ctf_self_steering,
+    ctf_success,
+    ctf_unscored,
+    maths_accuracy,
+    maths_effects,
+    maths_self_steering,
+)
+from self_steering.analysis.tasks.cells import NO_TOOLS, condition, model_name
+from self_steering.analysis.tasks.impairment_figures import self_steering_figure
 from self_steering.analysis.tasks.task_words import end, points_in_words, told, wider
 
 _BECAME = {
@@ -165,3 +175,41 @@ def _counts_in_words(rows: Sequence[Mapping[Any, Any]], words: Wording) -> str:
         + "."
         for row in rows
     )
+
+
+_MATHS = Wording("maths", "Maths accuracy by framing and intent", "accuracy", "problems")
+_CTF = Wording("ctf", "Capture-the-flag success by framing and intent", "success", "challenges")
+
+
+def maths_accuracy_by_cell(tables: Tables) -> ReportFigure | None:
+    """Return maths accuracy by framing and intent beside no tools."""
+    return accuracy_figure(maths_accuracy(tables), _MATHS)
+
+
+def maths_against_no_tools(tables: Tables) -> ReportFigure | None:
+    """Return what the tools change in maths accuracy, paired by problem."""
+    return effect_figure(maths_effects(tables), _MATHS)
+
+
+def maths_self_steer_rates(tables: Tables) -> ReportFigure | None:
+    """Return how often models steered themselves in maths."""
+    return self_steering_figure(maths_self_steering(tables), "maths-self-steering", "Self-steering in maths")
+
+
+def ctf_success_by_cell(tables: Tables) -> ReportFigure | None:
+    """Return success at capture-the-flag by framing and intent beside no tools."""
+    figure = accuracy_figure(ctf_success(tables), _CTF)
+    unscored = ctf_unscored(tables)
+    if figure is None or not unscored:
+        return figure
+    return replace(figure, reading=f"{figure.reading} {unscored} rollouts have no result, and count nowhere.")
+
+
+def ctf_against_no_tools(tables: Tables) -> ReportFigure | None:
+    """Return what the tools change in success at capture-the-flag, paired by challenge."""
+    return effect_figure(ctf_effects(tables), _CTF)
+
+
+def ctf_self_steer_rates(tables: Tables) -> ReportFigure | None:
+    """Return how often models steered themselves in capture-the-flag."""
+    return self_steering_figure(ctf_self_steering(tables), "ctf-self-steering", "Self-steering in capture-the-flag")

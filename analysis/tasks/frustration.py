@@ -4,14 +4,19 @@ import math
 
 import pandas as pd
 
-from self_steering.analysis.drawing.frame_rows import Row, groups
-from self_steering.analysis.statistics import sign_flip
-from self_steering.analysis.statistics.cluster_robust import robust_mean, robust_share
+from self_steering.analysis.drawing.marks import Row, groups
+from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.analysis.statistics.tests import sign_flip
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.accuracy import corrected
-from self_steering.analysis.tasks.maths import of_family
-from self_steering.analysis.tasks.self_steering_rates import RATE_COLUMNS, self_steering_rates
-from self_steering.analysis.tasks.task_cells import ALL_FRAMINGS, NO_TOOLS, in_order, problem_clusters
+from self_steering.analysis.tasks.accuracy import corrected, of_family
+from self_steering.analysis.tasks.cells import (
+    ALL_FRAMINGS,
+    NO_TOOLS,
+    RATE_COLUMNS,
+    in_order,
+    problem_clusters,
+    self_steering_rates,
+)
 
 FAMILY = "frustration"
 OWN_SCORER = "frustration_scorer"

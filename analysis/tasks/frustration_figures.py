@@ -7,15 +7,14 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.patches import Patch
 
-from self_steering.analysis.drawing.categories import category_legend, colour, hatch
-from self_steering.analysis.drawing.frame_rows import groups
-from self_steering.analysis.drawing.interval_lines import Line, Mark, bars, hollow
-from self_steering.analysis.drawing.report_figure import Picture, ReportFigure
-from self_steering.analysis.drawing.themed_svg import BLUE, ORANGE, PAPER
+from self_steering.analysis.drawing.figures import Picture, ReportFigure
+from self_steering.analysis.drawing.marks import Line, Mark, bars, category_legend, colour, groups, hatch, hollow
+from self_steering.analysis.drawing.style import BLUE, ORANGE, PAPER
+from self_steering.analysis.drawing.words import label, visible
 from self_steering.analysis.freeplay.freeplay_words import slug
-from self_steering.analysis.page.page_text import label, visible
-from self_steering.analysis.statistics import in_words
+from self_steering.analysis.statistics.estimates import in_words
 from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.cells import ALL_FRAMINGS, NO_TOOLS, condition, model_name
 from self_steering.analysis.tasks.frustration import (
     BASE_TONE,
     DISTRESS,
@@ -29,7 +28,6 @@ from self_steering.analysis.tasks.frustration import (
     frustration_unknown,
     tone_effects,
 )
-from self_steering.analysis.tasks.task_cells import ALL_FRAMINGS, NO_TOOLS, condition, model_name
 from self_steering.analysis.tasks.task_words import (
     end,
     estimate_of,

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import permutation_test
 
-from self_steering.analysis.drawing.frame_rows import groups
-from self_steering.analysis.statistics import Estimate, benjamini_hochberg
-from self_steering.analysis.statistics.cluster_robust import robust_share
-from self_steering.analysis.statistics.sample_checks import Codes, Floats
+from self_steering.analysis.drawing.marks import groups
+from self_steering.analysis.statistics.estimates import Codes, Estimate, Floats
+from self_steering.analysis.statistics.intervals import robust_share
+from self_steering.analysis.statistics.tests import benjamini_hochberg
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.accuracy import graded
-from self_steering.analysis.tasks.task_cells import CELL, NO_TOOLS, in_order
+from self_steering.analysis.tasks.cells import CELL, NO_TOOLS, in_order
 
 _RESAMPLES = 10_000
 IMPAIRMENT_CELL = ["family", *CELL]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from self_steering.analysis.page.page_text import number
-from self_steering.analysis.statistics import Estimate, in_words, p_in_words
+from self_steering.analysis.drawing.words import number
+from self_steering.analysis.statistics.estimates import Estimate, in_words, p_in_words
 
 SPELLED_OUT = 10
 

@@ -3,26 +3,219 @@
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inspect_ai.log import EvalSample
-from inspect_ai.model import ChatMessage, ChatMessageAssistant
+import pandas as pd
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import EvalSample, read_eval_log, read_eval_log_sample
 
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.timeline_log import (
-    Generation,
-    TimelineError,
-    clear_messages,
-    last_steered,
-    read_sample,
-    sitter_messages,
-)
-from self_steering.analysis.tasks.timeline_records import CLEARED, SCRIPT, SITTER, Effect, FailedTake, Timeline
-from self_steering.steering.framings import CLEAR_TOOL, TAKE_TOOLS
-from self_steering.steering.take_calls import TakeCall, take_calls, written
+from self_steering.analysis.tables.log_files import find_logs
+from self_steering.analysis.tables.study import is_study, study_log
+from self_steering.steering.calls import Active, active_takes, steering_calls, take_calls, written
+from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
 from self_steering.vectors.catalogue import catalogue
+
+CLEARED, SITTER, SCRIPT = "clear call", "cleared by the trip sitter", "ended by the task"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One stretch during which a vector was active.
+
+    Attributes:
+        name: What was asked for.
+        vector: What was applied.
+        category: Its category in the catalogue; empty for what that lacks.
+        dose: The dose; NaN where it is not known.
+        strength: What was added, in multiples of the vector; 0 under placebo, NaN where the log does not say.
+        start: Index of the first message that was steered.
+        stop: Index of the first that was no longer; None if it lasted to the end.
+        ended: What ended it; empty if nothing did.
+        tokens: First steered token and first that was not (None if it lasted), in the last steered generation; None if not known.
+    """
+
+    name: str
+    vector: str
+    category: str
+    dose: float
+    strength: float
+    start: int
+    stop: int | None
+    ended: str = ""
+    tokens: tuple[int, int | None] | None = None
+
+
+@dataclass(frozen=True)
+class FailedTake:
+    """A take call without effect.
+
+    Attributes:
+        name: What was asked for.
+        dose: The dose.
+        message: Index of the message that held the call.
+    """
+
+    name: str
+    dose: float
+    message: int
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One rollout.
+
+    Attributes:
+        about: Its row in the table `rollouts`.
+        roles: Who wrote each message: system, user, assistant, tool, or script for what a task inserted in the model's name.
+        effects: In the order of their calls.
+        failed: Take calls without effect.
+        clears: Indices of messages with a clear call, the model's or one that the task inserted.
+        sitter: Indices of messages before which the trip sitter cleared them.
+        tokens: How many tokens the last steered generation had; None where the log does not say.
+        starts: First token of each message in it; empty where the log does not say.
+    """
+
+    about: Mapping[str, Any]
+    roles: tuple[str, ...]
+    effects: tuple[Effect, ...]
+    failed: tuple[FailedTake, ...]
+    clears: tuple[int, ...]
+    sitter: tuple[int, ...]
+    tokens: int | None = None
+    starts: tuple[int, ...] = ()
+
+
+def mark_table(shown: Timeline) -> pd.DataFrame:
+    """Return a timeline as a table, a row a mark: effects, failed takes, clear calls and clears by the trip sitter."""
+    rows: list[dict[str, Any]] = [
+        {
+            "mark": "effect",
+            "name": effect.name,
+            "vector": effect.vector,
+            "category": effect.category,
+            "dose": effect.dose,
+            "strength": effect.strength,
+            "from_message": effect.start,
+            "to_message": effect.stop,
+            "ended": effect.ended,
+            "from_token": None if effect.tokens is None else effect.tokens[0],
+            "to_token": None if effect.tokens is None else effect.tokens[1],
+        }
+        for effect in shown.effects
+    ]
+    rows += [
+        {"mark": "failed take", "name": one.name, "dose": one.dose, "from_message": one.message} for one in shown.failed
+    ]
+    rows += [{"mark": CLEARED, "from_message": message} for message in shown.clears]
+    rows += [{"mark": SITTER, "from_message": message} for message in shown.sitter]
+    columns = ["mark", "name", "vector", "category", "dose", "strength"]
+    columns += ["from_message", "to_message", "ended", "from_token", "to_token"]
+    text = {"name": "", "vector": "", "category": "", "ended": ""}
+    whole = {name: "Int64" for name in columns if name.endswith(("message", "token"))}
+    found = pd.DataFrame(rows, columns=columns).fillna(text).astype(whole)
+    return found.sort_values("from_message", kind="stable", ignore_index=True)
+
+
+class TimelineError(ValueError):
+    """A timeline that cannot be made; the message says of which rollout, and why."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The last steered generation of a rollout, as the engine reports it.
+
+    Attributes:
+        windows: The windows that were planned, by message.
+        spans: First token of each, and first that it no longer steered; None where it was open.
+        tokens: How many tokens there were.
+        starts: First token of each message; empty where the log does not say.
+    """
+
+    windows: tuple[Mapping[str, Any], ...]
+    spans: tuple[tuple[int, int | None], ...]
+    tokens: int
+    starts: tuple[int, ...]
+
+
+def read_sample(log: str, sample: str, epoch: int, paths: Sequence[str | Path]) -> tuple[EvalSample, str | None]:
+    """Return a sample, and what its trip sitter says when it clears effects, where its log tells.
+
+    Args:
+        log: The log's name in the tables.
+        sample: The sample's id, as text.
+        epoch: Its epoch.
+        paths: The folders and files that the tables were read from.
+
+    Raises:
+        TimelineError: The log or the sample is not there.
+    """
+    files = {file.name: file.path for file in find_logs(paths)}
+    if log not in files:
+        raise TimelineError(f"there is no log {log!r} in {', '.join(map(str, paths))}; name the folders that were read")
+    path = files[log].as_posix()
+    header = read_eval_log(path, header_only=True)
+    ids = {str(one): one for one in header.eval.dataset.sample_ids or ()}
+    try:
+        found = read_eval_log_sample(path, id=ids.get(sample, sample), epoch=epoch, resolve_attachments=True)
+    except (IndexError, KeyError) as error:
+        raise TimelineError(
+            f"the log {log!r} has no sample {sample!r} of epoch {epoch}; read the logs again"
+        ) from error
+    return found, study_log(header).sitter_message if is_study(header) else None
+
+
+def last_steered(sample: EvalSample) -> Generation | None:
+    """Return what the engine reports of the last generation with windows; of those alike, one that shows its tokens."""
+    best: tuple[int, bool] | None = None
+    found = None
+    for event in sample.events:
+        if not isinstance(event, ModelEvent):
+            continue
+        plan = ((event.config.extra_body or {}).get(EXTRA_BODY_KEY) or {}).get("plan") or {}
+        report = (event.output.metadata or {}).get(METADATA_KEY) or {}
+        windows, receipts = plan.get("windows") or [], report.get("receipts") or []
+        rank = (int(plan.get("messages", 0)), bool(report.get("tokens")))
+        if windows and len(windows) == len(receipts) and (best is None or rank >= best):
+            best, found = rank, _generation(windows, receipts, report)
+    return found
+
+
+def sitter_messages(
+    sample: EvalSample, says: str | None, last: Generation | None, clears: AbstractSet[int]
+) -> tuple[int, ...]:
+    """Return the indices of messages before which the trip sitter cleared effects, of a sample in which it did.
+
+    The engine's plan tells, or the sitter's own words, or else the turn that the study noted it in.
+    """
+    if last is not None:
+        stops = {int(window["stop"]) for window in last.windows if window.get("stop") is not None}
+        return tuple(sorted(stop for stop in stops if stop - 1 not in clears))
+    messages = sample.messages
+    said = [i for i, message in enumerate(messages) if says and message.role != "assistant" and says in message.text]
+    if said:
+        return tuple(said)
+    turns = [index for index, message in enumerate(messages) if written(message)]
+    noted = sample.store.get("DrugState:trip_sitter_clears") or []
+    known = [entry.get("turn") if isinstance(entry, Mapping) else entry for entry in noted]
+    return tuple(turns[turn] + 1 for turn in known if isinstance(turn, int) and 0 <= turn < len(turns))
+
+
+def _generation(
+    windows: Sequence[Mapping[str, Any]], receipts: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
+) -> Generation:
+    shown = report.get("tokens") or []
+    starts: dict[int, int] = {}
+    for position, token in enumerate(shown):
+        starts.setdefault(int(token[1]), position)
+    return Generation(
+        windows=tuple(windows),
+        spans=tuple((int(receipt["start"]), receipt["stop"]) for receipt in receipts),
+        tokens=len(shown) or int(report["computed_tokens"]) + int(report["reused_tokens"]),
+        starts=tuple(starts[message] for message in sorted(starts)),
+    )
 
 
 def most_takes(tables: Tables) -> str | None:
@@ -77,10 +270,14 @@ def timeline(
         raise TimelineError(
             f"{about['rollout']} has {len(calls)} take calls in its log and {len(takes)} in the table; read the logs again"
         )
-    clears, last = clear_messages(sample.messages), last_steered(sample)
+    clears = {call.message for call in steering_calls(sample.messages) if not call.takes and call.ok}
+    last = last_steered(sample)
     sitter = sitter_messages(sample, sitter_says, last, clears) if about["sitter_clears"] > 0 else ()
     pairs = list(zip(calls, takes, strict=True))
-    effects = _replayed(sample.messages, pairs, clears, sitter) if calls else _planned(last)
+    effective = [take for call, take in pairs if call.ok is not False]
+    active = zip(active_takes(sample.messages, sitter), effective, strict=True)
+    effects = [_effect(one, take) for one, take in active if one.call.ok and one.start != one.stop]
+    effects = effects if calls else _planned(last)
     return Timeline(
         about=about,
         roles=tuple(
@@ -95,36 +292,18 @@ def timeline(
     )
 
 
-def _replayed(
-    messages: Sequence[ChatMessage],
-    pairs: Sequence[tuple[TakeCall, Mapping[Any, Any]]],
-    clears: AbstractSet[int],
-    sitter: Sequence[int],
-) -> list[Effect]:
-    """Return the effects of take calls, each until it was cleared; those cleared in their own message never began."""
-    waiting, open_, over = iter(pairs), list[Effect](), list[Effect]()
-
-    def close(stop: int, ended: str) -> None:
-        over.extend(replace(effect, stop=stop, ended=ended) for effect in open_ if effect.start < stop)
-        open_.clear()
-
-    for index, message in enumerate(messages):
-        if index in sitter:
-            close(index, SITTER)
-        for call in (message.tool_calls or []) if isinstance(message, ChatMessageAssistant) else []:
-            if call.function in TAKE_TOOLS:
-                asked, take = next(waiting)
-                if asked.ok:
-                    open_.append(_effect(asked, take))
-            elif call.function == CLEAR_TOOL and index in clears:
-                close(index + 1, CLEARED)
-    return sorted([*over, *open_], key=lambda effect: effect.start)
-
-
-def _effect(call: TakeCall, take: Mapping[Any, Any]) -> Effect:
-    vector = str(take["taken"]) or call.name
-    category = str(take["taken_category"])
-    return Effect(call.name, vector, category, float(take["dose"]), float(take["strength"]), call.message + 1, None)
+def _effect(active: Active, take: Mapping[Any, Any]) -> Effect:
+    call = active.call
+    return Effect(
+        name=call.name,
+        vector=str(take["taken"]) or call.name,
+        category=str(take["taken_category"]),
+        dose=float(take["dose"]),
+        strength=float(take["strength"]),
+        start=active.start,
+        stop=active.stop,
+        ended="" if active.stop is None else SITTER if active.outside else CLEARED,
+    )
 
 
 def _planned(last: Generation | None) -> list[Effect]:

@@ -10,15 +10,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from self_steering.analysis.drawing.categories import category_legend, colour, hatch
-from self_steering.analysis.drawing.report_figure import Picture, ReportFigure
-from self_steering.analysis.drawing.themed_svg import BAND, INK, ORANGE, PAPER, new_figure
+from self_steering.analysis.drawing.figures import Picture, ReportFigure
+from self_steering.analysis.drawing.marks import category_legend, colour, hatch
+from self_steering.analysis.drawing.style import BAND, INK, ORANGE, PAPER, new_figure
+from self_steering.analysis.drawing.words import label, plain, visible
 from self_steering.analysis.freeplay.freeplay_words import counted
-from self_steering.analysis.page.page_text import label, plain, visible
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.task_cells import model_name
-from self_steering.analysis.tasks.timeline import most_takes, read_timeline
-from self_steering.analysis.tasks.timeline_records import CLEARED, SITTER, Effect, FailedTake, Timeline, mark_table
+from self_steering.analysis.tasks.cells import model_name
+from self_steering.analysis.tasks.timeline import (
+    CLEARED,
+    SITTER,
+    Effect,
+    FailedTake,
+    Timeline,
+    mark_table,
+    most_takes,
+    read_timeline,
+)
 
 KEY = "timeline"
 _ROW, _BAR, _WIDTH = 18, 0.72, 680

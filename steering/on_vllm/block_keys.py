@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from self_steering.steering.span import Span, steering_within
+from self_steering.steering.engine.spans import Span, steering_within
 
 # Under this name a request's steering travels in `SamplingParams.extra_args`.
 EXTRA_ARGS_KEY = "self_steering"

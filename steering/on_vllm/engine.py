@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 
 import torch
 
-from self_steering.steering.direction import DirectionTensor
-from self_steering.steering.engine_interface import EngineShape, check_request
-from self_steering.steering.grammar import GrammarCompiler
-from self_steering.steering.layer_edits import SteeringFault
+from self_steering.steering.engine.additions import SteeringFault
+from self_steering.steering.engine.grammar import GrammarCompiler
+from self_steering.steering.engine.requests import EngineShape, check_request
+from self_steering.steering.engine.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
+from self_steering.steering.engine.threads import OwningThread, deliver
 from self_steering.steering.models import ModelError, ModelIdentity
 from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, install_block_keys
 from self_steering.steering.on_vllm.settings import engine_arguments, prepare_environment
 from self_steering.steering.on_vllm.translation import generation_of, sampling_params_of
-from self_steering.steering.owning_thread import OwningThread, deliver
-from self_steering.steering.row import EngineRequest, Generation, TokenWindow
-from self_steering.steering.sampling import Sampling
+from self_steering.vectors.directions import DirectionTensor
 
 _DIRECTIONS_INSTALLED = 512
 _PROBE = EngineRequest((0, 0, 0), Sampling(max_tokens=1, temperature=0.0))

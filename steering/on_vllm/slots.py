@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from self_steering.steering.span import Signatures, Span
+from self_steering.steering.engine.spans import Signatures, Span
 
 UNKNOWN = -1  # nothing was computed there yet, or something went wrong
 

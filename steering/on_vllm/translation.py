@@ -5,12 +5,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.engine_interface import EngineShape
-from self_steering.steering.layer_edits import SteeringFault
+from self_steering.steering.engine.additions import SteeringFault
+from self_steering.steering.engine.requests import EngineShape
+from self_steering.steering.engine.row import EngineRequest, Generation, Measured
+from self_steering.steering.engine.sampling import Sampling, TokenLogprob, text_until
 from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY
-from self_steering.steering.row import EngineRequest, Generation, Measured
-from self_steering.steering.sampling import Sampling, TokenLogprob
-from self_steering.steering.stop_strings import text_until
 
 _SEEDS = 2**63  # torch takes no larger ones
 

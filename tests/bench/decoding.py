@@ -14,11 +14,11 @@ import torch
 from inspect_ai.model import GenerateConfig, Model, get_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from self_steering.steering.engine import Engine
-from self_steering.steering.forward import SteeredModel
-from self_steering.steering.passing_thread import in_passing_thread
-from self_steering.steering.row import EngineRequest, TokenWindow
-from self_steering.steering.sampling import Sampling
+from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
+from self_steering.steering.engine.threads import in_passing_thread
 from tests.models import random_direction
 
 PROMPT, NEW = 64, 32

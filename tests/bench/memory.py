@@ -9,9 +9,9 @@ import psutil
 from inspect_ai import eval as inspect_eval
 from inspect_ai.model import get_model
 
+from self_steering.analysis.cli import main as self_steering_command
 from self_steering.evals.introspection import introspection
 from self_steering.steering.provider import NNsightAPI
-from self_steering.vectors.cli import main as self_steering_command
 from tests.models import save_tiny_model
 from tests.small_library import small_stories
 

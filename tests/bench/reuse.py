@@ -8,8 +8,8 @@ from inspect_ai.model import get_model
 
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.introspection import introspection
+from self_steering.steering.engine.row import EngineRequest, Generation
 from self_steering.steering.provider import NNsightAPI
-from self_steering.steering.row import EngineRequest, Generation
 from tests.bench.runs import model_events, run
 
 MODEL = "nnsight/smollm2-135m-instruct"

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from self_steering.analysis.page.text_table import text_table
+from self_steering.analysis.drawing.words import text_table
 from tests.prove import faults, hostile, plans
 from tests.prove.outcome import Outcome
 

@@ -25,11 +25,11 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolInfo
 
+from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.freeplay import freeplay
-from self_steering.evals.introspection_free_text import introspection_free_text
-from self_steering.steering.engine import Engine
-from self_steering.steering.row import EngineRequest
-from self_steering.steering.sampling import Sampling
+from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.sampling import Sampling
 from tests.models import bundled_tokenizer, make_engine, tiny_model
 from tests.scripted import Tiny, says, turn_by_turn
 from tests.test_parity import MIDDLE, prompt, window

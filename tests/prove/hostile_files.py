@@ -14,14 +14,12 @@ import torch
 from safetensors.torch import save, save_file
 
 from self_steering.evals.parameters import library_vectors
-from self_steering.steering.adapter.card import CARD_FILE as ADAPTER_CARD
-from self_steering.steering.adapter.card import CONFIG_FILE, WEIGHTS_FILE, read_card
-from self_steering.steering.adapter.merge import merge_adapter
+from self_steering.steering.bundled.adapter import CARD_FILE as ADAPTER_CARD
+from self_steering.steering.bundled.adapter import CONFIG_FILE, WEIGHTS_FILE, merge_adapter, read_card
 from self_steering.steering.provider import NNsightAPI
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE
-from self_steering.vectors.corpus import load_corpus
 from self_steering.vectors.library import content_hash, load_library
-from self_steering.vectors.table_corpus import open_corpus
+from self_steering.vectors.making.corpus import load_corpus, open_corpus
 from tests.hand_made_logs import asked, said, sample, write_log
 from tests.models import save_tiny_model
 from tests.prove.judge import Case, CommandError, command

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inspect_ai.tool import ToolError
 
-from self_steering.vectors.cli import main as self_steering_command
+from self_steering.analysis.cli import main as self_steering_command
 
 MOST_SECONDS = 10
 MOST_LETTERS = 4000  # of a message for a person

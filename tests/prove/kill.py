@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inspect_ai.log import EvalLog, read_eval_log
 
-from self_steering.vectors.cli import main as self_steering_command
+from self_steering.analysis.cli import main as self_steering_command
 from tests.models import save_tiny_model
 from tests.small_library import small_stories
 

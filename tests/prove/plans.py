@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from inspect_ai.model import GenerateConfig, Model, get_model, modelapi
 
+from self_steering.steering.engine.row import EngineRequest, Generation
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.provider import NNsightAPI
 from self_steering.steering.request import SteeringRequest
-from self_steering.steering.row import EngineRequest, Generation
 from self_steering.steering.tools import tool_infos
 from self_steering.vectors.directions import random_like
 from tests.prove.outcome import Outcome

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from inspect_ai.model import get_model
 
-from self_steering.steering.engine import Engine
-from self_steering.steering.row import EngineRequest, Generation
+from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.row import EngineRequest, Generation
 from tests.prove.plans import Bench, open_bench
 from tests.test_parity import reference_logprobs
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from self_steering.steering.row import EngineRequest, TokenWindow
-from self_steering.steering.sampling import Sampling
+from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
 from tests.test_parity import ALL, MIDDLE, ONE, prompt, window
 from tests.vllm.pairs import TOLERANCE, Pair, open_pair, readout_difference, same_receipts
 

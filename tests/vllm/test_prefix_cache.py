@@ -2,7 +2,7 @@
 
 import pytest
 
-from self_steering.steering.layer_edits import SteeringFault
+from self_steering.steering.engine.additions import SteeringFault
 from self_steering.steering.on_vllm import block_keys
 from tests.test_parity import MIDDLE, prompt, window
 from tests.vllm.pairs import BLOCK, TOLERANCE, Pair, readout_difference, same_receipts

@@ -9,11 +9,11 @@ import pytest
 from inspect_ai.model import ChatMessageUser, GenerateConfig
 from inspect_ai.tool import ToolFunction
 
-from self_steering.steering.engine_interface import check_request
-from self_steering.steering.layer_edits import SteeringFault
+from self_steering.steering.engine.additions import SteeringFault
+from self_steering.steering.engine.requests import check_request
+from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
-from self_steering.steering.row import EngineRequest
-from self_steering.steering.sampling import Sampling
 from self_steering.steering.tools import tool_infos
 from tests.prove import plans
 from tests.test_parity import ALL, MIDDLE, prompt, window

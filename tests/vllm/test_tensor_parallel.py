@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
+from self_steering.analysis.cli import main as self_steering_command
+from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.engine import EngineDead
-from self_steering.steering.row import EngineRequest
-from self_steering.steering.sampling import Sampling
-from self_steering.vectors.cli import main as self_steering_command
 from tests.small_library import STATES, small_stories
 from tests.templates import save_family_model
 from tests.test_parity import ALL, MIDDLE, ONE, prompt, window

@@ -1,0 +1,305 @@
+"""What one introspection log says, with intervals, tests and the power that its design has.
+
+Gaps are averaged within a cluster first, and tests are t-tests over clusters: vectors, and wordings of the prompt. The
+primary comparisons are corrected together by Holm's method.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, cast, get_args
+
+import numpy as np
+import pandas as pd
+from inspect_ai.log import EvalLog, EvalSample
+from scipy.stats import t as t_distribution
+from scipy.stats import ttest_1samp
+from statsmodels.stats.multitest import multipletests
+
+from self_steering.analysis.drawing.marks import Row, groups
+from self_steering.analysis.introspection.gaps import CONDITION, gap_table, reading_pairs
+from self_steering.analysis.tables import Tables
+from self_steering.scorers.identification import Answered, answered_of
+from self_steering.solvers.introspection import Arm
+
+SCORER = "introspection_scorer"
+POWER, LEVEL = 0.8, 0.05
+_ROUNDING = 1e-12
+# What is compared with what; None compares with no gap at all.
+PRIMARY: tuple[tuple[str, str | None], ...] = (
+    ("real", None),
+    ("real", "random"),
+    ("real", "other"),
+    ("real", "opposite"),
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored sample.
+
+    Attributes:
+        trial: Its metadata.
+        value: Its scores by name.
+        metadata: The score's metadata.
+    """
+
+    trial: Mapping[str, object]
+    value: Mapping[str, float]
+    metadata: Mapping[str, object]
+
+    @property
+    def arm(self) -> str:
+        """Its arm."""
+        return str(self.trial["arm"])
+
+    @property
+    def question(self) -> tuple[str, ...]:
+        """What all arms of one question share."""
+        options: Sequence[str] = self.trial["options"]  # type: ignore[assignment]  # written by our task
+        return (str(self.trial["vector"]), str(self.trial["wording"]), *options)
+
+    @property
+    def answered(self) -> Answered:
+        """How the answer was spread over the options."""
+        return answered_of(self.trial, self.metadata)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean over clusters.
+
+    Attributes:
+        name: What is compared.
+        n: Samples, or pairs of samples, that went in.
+        mean: Mean of the clusters' means.
+        by_vector: Clusters and 95 % t-interval, clustered by vector; None with one cluster.
+        by_wording: The same clustered by the prompt's wording.
+        p: Two-sided p of the t-test over vectors; None with one cluster or no spread.
+        detectable: The smallest true mean that this design finds with 80 % power, two-sided at 5 %.
+        p_holm: `p` corrected over the primary comparisons.
+    """
+
+    name: str
+    n: int
+    mean: float
+    by_vector: "Interval | None"
+    by_wording: "Interval | None"
+    p: float | None
+    detectable: float | None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % t-interval over clusters."""
+
+    clusters: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Where the real arm's mean gap lies among those of random directions.
+
+    Attributes:
+        directions: How many random directions there are.
+        above: How many of them have a mean gap at least as large.
+        p: (above + 1) / (directions + 1).
+    """
+
+    directions: int
+    above: int
+    p: float
+
+
+def scored_samples(log: EvalLog) -> list[Scored]:
+    """Return the scored samples of an introspection log.
+
+    Raises:
+        ValueError: The log is not finished, or not of this experiment.
+    """
+    if log.status != "success" or log.results is None:
+        raise ValueError(f"{log.location} is not finished (status {log.status}); finish it with `inspect eval-retry`")
+    found = [one for sample in log.samples or [] if (one := _introspection_statistics_scored(sample)) is not None]
+    if not found:
+        raise ValueError(f"{log.location} has no scored introspection sample (task {log.eval.task})")
+    return found
+
+
+def _introspection_statistics_scored(sample: EvalSample) -> Scored | None:
+    score = (sample.scores or {}).get(SCORER)
+    if score is None or not isinstance(score.value, dict) or "arm" not in sample.metadata:
+        return None
+    numbers = {name: float(figure) for name, figure in score.value.items() if isinstance(figure, int | float)}
+    # A score that is no number could not be given in this sample.
+    value = {name: figure for name, figure in numbers.items() if not math.isnan(figure)}
+    return Scored(sample.metadata, value, score.metadata or {})
+
+
+def arm_effect(samples: Sequence[Scored], arm: str, what: str) -> Effect | None:
+    """Return the mean of one score in one arm; None if it is nowhere."""
+    rows = [(s.trial, s.value[what]) for s in samples if s.arm == arm and what in s.value]
+    return _effect(arm, rows) if rows else None
+
+
+def primary_effects(samples: Sequence[Scored]) -> list[Effect]:
+    """Return the primary comparisons that the log's arms allow, corrected by Holm's method."""
+    arms = {s.arm for s in samples}
+    effects = [
+        _difference(samples, first, second)
+        for first, second in PRIMARY
+        if first in arms and (second is None or second in arms)
+    ]
+    tested = [effect for effect in effects if effect.p is not None]
+    if not tested:
+        return effects
+    corrected = multipletests([effect.p for effect in tested], alpha=LEVEL, method="holm")[1]
+    by_name = {effect.name: float(p) for effect, p in zip(tested, corrected, strict=True)}
+    return [Effect(**{**vars(effect), "p_holm": by_name.get(effect.name)}) for effect in effects]
+
+
+def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Effect:
+    """Return the gap of one arm less that of another, question by question."""
+    base: dict[tuple[str, ...], list[float]] = {}
+    for s in samples:
+        if s.arm == second:
+            # A question can come more than once: over few vectors, or in epochs.
+            base.setdefault(s.question, []).append(s.value["gap"])
+    rows = [
+        (s.trial, s.value["gap"] - (fmean(base[s.question]) if second else 0.0))
+        for s in samples
+        if s.arm == first and (second is None or s.question in base)
+    ]
+    return _effect(first if second is None else f"{first} - {second}", rows)
+
+
+def _effect(name: str, rows: Sequence[tuple[Mapping[str, object], float]]) -> Effect:
+    by_vector = _cluster_means(rows, "vector")
+    spread = float(np.std(by_vector, ddof=1)) if len(by_vector) > 1 else 0.0
+    # Shares are of order one: what varies less varies by rounding alone, and is no ground for a test.
+    varies = spread > _ROUNDING
+    p = float(ttest_1samp(by_vector, 0.0).pvalue) if varies else None
+    return Effect(
+        name=name,
+        n=len(rows),
+        mean=fmean(by_vector),
+        by_vector=_interval(by_vector),
+        by_wording=_interval(_cluster_means(rows, "wording")),
+        p=p,
+        detectable=_detectable(spread, len(by_vector)) if varies else None,
+    )
+
+
+def _cluster_means(rows: Sequence[tuple[Mapping[str, object], float]], key: str) -> list[float]:
+    clusters: dict[str, list[float]] = {}
+    for trial, value in rows:
+        clusters.setdefault(str(trial[key]), []).append(value)
+    return [fmean(values) for values in clusters.values()]
+
+
+def _interval(means: Sequence[float]) -> Interval | None:
+    if len(means) < 2:
+        return None
+    half = float(t_distribution.ppf(1 - LEVEL / 2, len(means) - 1) * np.std(means, ddof=1) / math.sqrt(len(means)))
+    return Interval(len(means), fmean(means) - half, fmean(means) + half)
+
+
+def _detectable(spread: float, clusters: int) -> float:
+    """Return the mean that a two-sided t-test over the clusters finds with 80 % power, by the usual sum of quantiles."""
+    quantiles = t_distribution.ppf([1 - LEVEL / 2, POWER], clusters - 1)
+    return float(quantiles.sum() * spread / math.sqrt(clusters))
+
+
+def rank_among_random(samples: Sequence[Scored]) -> Rank | None:
+    """Return where the real mean gap lies among those of the random directions; None without both arms.
+
+    Each direction's gap is averaged over the questions, each asked in one rotation; the real gap over all of them.
+    """
+    by_direction: dict[int, list[float]] = {}
+    for sample in samples:
+        if sample.arm == "random":
+            gaps: Sequence[Mapping[str, float]] = sample.metadata["gaps"]  # type: ignore[assignment]  # by our scorer
+            for gap in gaps:
+                by_direction.setdefault(int(gap["direction"]), []).append(gap["gap"])
+    real = [sample.value["gap"] for sample in samples if sample.arm == "real"]
+    if not real or not by_direction:
+        return None
+    above = sum(fmean(gaps) >= fmean(real) for gaps in by_direction.values())
+    return Rank(len(by_direction), above, (above + 1) / (len(by_direction) + 1))
+
+
+# In the order in which arms are shown.
+ARMS: tuple[str, ...] = get_args(Arm)
+AT_DOSE = [*CONDITION, "dose"]
+
+
+def arm_comparisons(tables: Tables) -> pd.DataFrame:
+    """Return the primary comparisons, one row each, for every condition and dose that has the real arm and another one.
+
+    Args:
+        tables: The logs' tables.
+
+    Returns:
+        The columns of `CONDITION`, `dose`, `comparison`, `pairs` (of questions that both arms were asked), `vectors`; `difference`
+        with `_low` and `_high` (95 % t-interval over vectors), and the same bounds `_by_problem`; `p` of the t-test over vectors;
+        `p_holm`, corrected over the condition's comparisons; `detectable`, the smallest difference that is found with 80 % power;
+        `random_directions`, `random_above` (how many of them have a mean gap at least as large as the real one), `random_p`.
+    """
+    gaps = gap_table(tables)
+    readings = _numbered_directions(tables).groupby("rollout")
+    directions = {rollout: part[["direction", "gap"]].to_dict("records") for rollout, part in readings}
+    rows: list[Row] = []
+    for key, part in groups(gaps, AT_DOSE):
+        if {"real"} < set(part["arm"]):
+            scored = [_gap_arms_scored(rollout, directions) for rollout in part.to_dict("records")]
+            rows += [{**key, **_columns(effect), **_rank(scored)} for effect in primary_effects(scored)]
+    return pd.DataFrame(rows)
+
+
+def direction_gaps(tables: Tables) -> pd.DataFrame:
+    """Return the mean gap of every random direction, one row a condition, dose and direction: `gap`, `n` (readings)."""
+    readings = _numbered_directions(tables)[["rollout", "direction", "gap"]]
+    known = gap_table(tables)[["rollout", *AT_DOSE]]
+    of_each = readings.merge(known, on="rollout").groupby([*AT_DOSE, "direction"], dropna=False)["gap"]
+    return cast(pd.DataFrame, of_each.agg(gap="mean", n="size").reset_index())
+
+
+def _numbered_directions(tables: Tables) -> pd.DataFrame:
+    """Return the random arm's cached readings (`reading_pairs`), their directions numbered so that each number is one direction."""
+    pairs = reading_pairs(tables).merge(tables.rollouts[["rollout", "log"]], on="rollout")
+    known = pairs[pairs["direction"].notna()].merge(tables.logs[["log", "seed"]], on="log")
+    # Directions of the same number under another seed are others.
+    return known.assign(direction=known.groupby(["seed", "direction"], dropna=False).ngroup())
+
+
+def _gap_arms_scored(rollout: Mapping[Any, Any], directions: Mapping[object, list[dict[str, float]]]) -> Scored:
+    """Return a row of the gap table as `introspection_statistics` takes it."""
+    question = {"vector": rollout["vector"], "wording": rollout["problem"], "options": [rollout["question"]]}
+    gaps = {"gaps": directions.get(rollout["rollout"], [])}
+    return Scored({"arm": rollout["arm"], **question}, {"gap": float(rollout["gap"])}, gaps)
+
+
+def _rank(scored: list[Scored]) -> Row:
+    rank = rank_among_random(scored)
+    values = (rank.directions, rank.above, rank.p) if rank else (None, None, None)
+    return dict(zip(("random_directions", "random_above", "random_p"), values, strict=True))
+
+
+def _columns(effect: Effect) -> Row:
+    by_vector, by_problem = effect.by_vector, effect.by_wording
+    return {
+        "comparison": effect.name,
+        "pairs": effect.n,
+        "vectors": by_vector.clusters if by_vector else 1,
+        "difference": effect.mean,
+        "difference_low": by_vector.low if by_vector else None,
+        "difference_high": by_vector.high if by_vector else None,
+        "difference_low_by_problem": by_problem.low if by_problem else None,
+        "difference_high_by_problem": by_problem.high if by_problem else None,
+        "p": effect.p,
+        "p_holm": effect.p_holm,
+        "detectable": effect.detectable,
+    }

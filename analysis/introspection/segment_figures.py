@@ -1,0 +1,240 @@
+"""Figures of localisation and of comparison: where was it, and which was the harder?"""
+
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from self_steering.analysis.drawing.figures import Picture, ReportFigure
+from self_steering.analysis.drawing.marks import groups
+from self_steering.analysis.drawing.style import BLUE, INK, ORANGE, QUIET, new_figure
+from self_steering.analysis.drawing.words import number
+from self_steering.analysis.introspection.gap_words import condition_names, slug, spelled_out
+from self_steering.analysis.introspection.segment_scores import (
+    STRETCH,
+    accuracy,
+    detection_conditions,
+    order_accuracy,
+    score_table,
+)
+from self_steering.analysis.statistics.estimates import Estimate, in_words, p_in_words
+from self_steering.analysis.tables import Tables
+
+_STRETCH_FIGURES_LOOKS = {"real": (BLUE, "o"), "placebo": (INK, "D"), "random": (ORANGE, "s")}
+_ASSIGNMENTS = {"both": "both assignments", "first": "first was harder", "second": "second was harder"}
+_PICTURE = [*STRETCH, "options"]
+
+
+def localisation(tables: Tables) -> ReportFigure | None:
+    """Return accuracy by the steered sentence's place and by arm, a picture a model and number of sentences; None without logs."""
+    found = score_table(tables, "localisation")
+    if found.empty:
+        return None
+    overall, by_place = accuracy(found, "top1_cached", []), accuracy(found, "top1_cached", ["place"])
+    by_place = by_place.assign(group=by_place["place"].map(lambda place: ascii_uppercase[int(place)]))
+    return ReportFigure(
+        key="localisation",
+        title="Localisation: where was it?",
+        pictures=_pictures(overall, by_place, sorted(by_place["group"].unique()), "place of the steered sentence", 620),
+        finding=spelled_out(_stretch_figures_sentences(overall)),
+        reading="Share of trials in which the steered sentence's letter had the largest share, by its place. Lines: 95 % intervals "
+        "over vectors (Wilson's where each has one trial or all agree, else t). The dotted line is chance. Placebo (strength zero) "
+        "and random (a random direction of the vector's norm) show what a liking for letters gives.",
+        table=pd.concat([overall, by_place.drop(columns="group")], ignore_index=True),
+    )
+
+
+def comparison(tables: Tables) -> ReportFigure | None:
+    """Return accuracy overall and by which sentence was steered harder, by arm, a picture a model; None without such logs."""
+    found = score_table(tables, "comparison")
+    if found.empty:
+        return None
+    overall = accuracy(found, "right", [])
+    table = pd.concat([overall.assign(harder="both"), accuracy(order_accuracy(tables), "right", ["harder"])])
+    shown = table.assign(group=table["harder"].map(_ASSIGNMENTS))
+    return ReportFigure(
+        key="comparison",
+        title="Comparison: which was steered harder?",
+        pictures=_pictures(overall, shown, list(_ASSIGNMENTS.values()), "which of two sentences it was", 520),
+        finding=spelled_out(_stretch_figures_sentences(overall)),
+        reading="Share of trials in which the sentence that was steered harder is named: over both assignments of the doses to the "
+        "sentences together (a liking for a sentence or a place cancels), and in each of them (it does not). Lines: 95 % intervals "
+        "over vectors (Wilson's where each has one trial or all agree, else t). The dotted line is chance.",
+        table=table.reset_index(drop=True),
+    )
+
+
+def _pictures(
+    overall: pd.DataFrame, rows: pd.DataFrame, order: Sequence[str], across: str, width: int
+) -> tuple[Picture, ...]:
+    """Return a picture a model, framing and number of options.
+
+    Args:
+        overall: Accuracy over all groups.
+        rows: Accuracy by `group`.
+        order: The groups from the left.
+        across: What the groups are.
+        width: In pixels.
+    """
+    return tuple(
+        Picture(
+            slug(*key.values()),
+            _stretch_figures_draw(part, order, across, width),
+            " ".join(_stretch_figures_sentences(overall.merge(pd.DataFrame([key]), on=_PICTURE))),
+        )
+        for key, part in groups(rows, _PICTURE)
+    )
+
+
+def _stretch_figures_sentences(overall: pd.DataFrame) -> list[str]:
+    order = {arm: place for place, arm in enumerate(_STRETCH_FIGURES_LOOKS)}
+    shown = overall.sort_values("arm", key=lambda column: column.map(order), kind="stable")
+    rows = shown.sort_values(_PICTURE, kind="stable").to_dict("records")
+    return [
+        _stretch_figures_sentence(name, row)
+        for name, row in zip(condition_names(pd.DataFrame(rows)), rows, strict=True)
+    ]
+
+
+def _stretch_figures_sentence(name: str, row: Mapping[Any, Any]) -> str:
+    low, high = (None if pd.isna(row[f"right_{end}"]) else row[f"right_{end}"] for end in ("low", "high"))
+    right = in_words(
+        Estimate(row["right"], low, high, row["n"], row["vectors"], row["method"]), percent=True, decimals=3
+    )
+    p = (
+        "no test with one vector"
+        if pd.isna(row["p"])
+        else f"{p_in_words(row['p_adjusted'])} by sign flips over vectors, Benjamini-Hochberg-adjusted"
+    )
+    return f"{name}, {row['arm']}: {right} right, chance {1 / row['options']:.0%}; {p}."
+
+
+def _stretch_figures_draw(part: pd.DataFrame, order: Sequence[str], across: str, width: int) -> Figure:
+    figure = new_figure(width, 300)
+    axes = figure.subplots()
+    axes.axhline(1 / part["options"].iloc[0], color=QUIET, linestyle=":", linewidth=1.4)
+    arms = [arm for arm in _STRETCH_FIGURES_LOOKS if arm in set(part["arm"])]
+    place = {group: at for at, group in enumerate(order)}
+    for place_of_arm, arm in enumerate(arms):
+        line, (shade, mark) = part[part["arm"] == arm], _STRETCH_FIGURES_LOOKS[arm]
+        at = line["group"].map(place) + 0.2 * (place_of_arm - (len(arms) - 1) / 2)
+        axes.vlines(at, line["right_low"], line["right_high"], color=shade, linewidth=1.6)
+        axes.plot(at, line["right"], mark, color=shade, markersize=6.5, label=arm, clip_on=False)
+    axes.set_xticks(range(len(order)), order)
+    axes.set_xlim(-0.5, len(order) - 0.5)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel(across)
+    axes.set_ylabel("share right")
+    axes.grid(visible=False, axis="x")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+_DETECTION_FIGURE_LOOKS = {"real": (BLUE, "o", "-"), "random": (ORANGE, "s", "--")}
+# Column, title, and what stands for chance.
+_PANELS = (
+    ("d_prime", "d′ against no injection", 0.0),
+    ("auroc", "AUROC against no injection", 0.5),
+    ("net_shift", "net shift of the log-odds of yes", 0.0),
+    ("says_yes", "share of yes", None),
+)
+_SHARES = frozenset({"auroc", "says_yes"})
+_CLEAN = frozenset({"net_shift", "says_yes"})  # what trials without injection have too
+_SAID = {"d_prime": "d′", "auroc": "AUROC", "auroc_over_random": "AUROC over random"}
+
+
+def detection(tables: Tables) -> ReportFigure | None:
+    """Return d', AUROC, net shift and share of yes by dose and arm, a picture a model and framing; None without such logs."""
+    table = detection_conditions(tables)
+    if table.empty:
+        return None
+    parts = [part for _, part in groups(table, STRETCH)]
+    said = [_detection_figure_sentences(part) for part in parts]
+    return ReportFigure(
+        key="detection",
+        title="Detection: was anything there?",
+        pictures=tuple(
+            Picture(slug(*part[STRETCH].iloc[0]), _detection_figure_draw(part), " ".join(words))
+            for part, words in zip(parts, said, strict=True)
+        ),
+        finding=spelled_out([sentence for words in said for sentence in words]),
+        reading="Dots and solid lines: the vector; squares and dashed: a random direction of its norm; the diamond: no injection. "
+        "Vertical lines: 95 % intervals over vectors (bootstrap for d′ and AUROC, else t). d′, with the log-linear "
+        "correction, takes log-odds above zero for yes. Net shift: cached less uncached, less the same of control "
+        "questions whose answers nothing injected can change. The open triangle is the exact one-sided 95 % "
+        "upper bound of the rate of false alarms.",
+        table=table,
+    )
+
+
+def _detection_figure_sentences(part: pd.DataFrame) -> list[str]:
+    name = condition_names(part.iloc[:1])[0]
+    rows = part.to_dict("records")
+    clean = [
+        f"{name}: {row['false_positives']:g} false alarms in {row['n']} trials without injection; their rate is below "
+        f"{row['bound']:.1%} (one-sided exact 95 % bound)."
+        for row in rows
+        if row["arm"] == "placebo"
+    ]
+    return (
+        clean
+        + [_detection_figure_sentence(name, row) for row in rows if row["arm"] == "real"]
+        + [_detection_figure_sentence(name, row) for row in rows if row["arm"] not in ("real", "placebo")]
+    )
+
+
+def _detection_figure_sentence(name: str, row: Mapping[Any, Any]) -> str:
+    words = [f"{said} {_in_words(row, column)}" for column, said in _SAID.items() if not pd.isna(row.get(column))]
+    p = (
+        "no test with one vector"
+        if pd.isna(row["p"])
+        else f"{p_in_words(row['p_adjusted'])} by sign flips over vectors, Benjamini-Hochberg-adjusted"
+    )
+    words.append(f"net shift {_in_words(row, 'net_shift')}, {p}")
+    return f"{name}, {row['arm']} at dose {row['dose']:g}: {'; '.join(words)} (n {row['n']}, {row['vectors']} vectors)."
+
+
+def _in_words(row: Mapping[Any, Any], column: str) -> str:
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return f"{number(row[column])} [{'no interval' if pd.isna(low) else f'{number(low)}, {number(high)}'}]"
+
+
+def _detection_figure_draw(part: pd.DataFrame) -> Figure:
+    figure = new_figure(680, 500)
+    panels = figure.subplots(2, 2, sharex=True)
+    for axes, (column, title, chance) in zip(panels.flat, _PANELS, strict=True):
+        if chance is not None:
+            axes.axhline(chance, color=QUIET, linewidth=1.2)
+        if column in part:
+            _panel(axes, part, column)
+        if column in _SHARES:
+            axes.set_ylim(-0.03, 1.03)
+        axes.set_title(title, loc="left")
+        axes.xaxis.set_major_locator(FixedLocator(sorted(part["dose"].unique())))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    for axes in panels[1]:
+        axes.set_xlabel("nominal dose")
+    figure.legend(*panels[1, 1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
+def _panel(axes: Axes, part: pd.DataFrame, column: str) -> None:
+    aside = 0.012 * float(part["dose"].max() - part["dose"].min())
+    low, high = f"{column}_low", f"{column}_high"
+    for side, (arm, (shade, mark, style)) in zip((-1, 1), _DETECTION_FIGURE_LOOKS.items(), strict=True):
+        line = part[(part["arm"] == arm) & part[column].notna()].sort_values("dose")
+        at = line["dose"] + side * aside
+        axes.vlines(at, line[low], line[high], color=shade, linewidth=1.6)
+        axes.plot(at, line[column], mark, linestyle=style, color=shade, markersize=6.5, label=arm)
+    clean = part[part["arm"] == "placebo"]
+    if column in _CLEAN and len(clean):
+        axes.vlines(clean["dose"], clean[low], clean[high], color=INK, linewidth=1.6)
+        axes.plot(clean["dose"], clean[column], "D", color=INK, markersize=6.5, label="no injection")
+    if column == "says_yes" and len(clean):
+        look: dict[str, Any] = {"color": INK, "markerfacecolor": "none", "markersize": 7}
+        axes.plot(clean["dose"], clean["bound"], "^", **look, label="false-alarm bound")

@@ -1,0 +1,112 @@
+"""The figures of a report, in the page's order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.freeplay.picks_figures import most_picked_vectors, valence_of_picks
+from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_play
+from self_steering.analysis.freeplay.stacking_figures import stacking_of_vectors
+from self_steering.analysis.introspection.gap_figures import (
+    gaps_by_arm,
+    gaps_by_category,
+    gaps_by_condition,
+    gaps_by_dose,
+)
+from self_steering.analysis.introspection.segment_figures import comparison, detection, localisation
+from self_steering.analysis.introspection.vector_figures import (
+    free_text_against_choice,
+    gap_agreement,
+    gap_distribution,
+    gaps_by_vector,
+)
+from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.accuracy_figures import (
+    ctf_against_no_tools,
+    ctf_self_steer_rates,
+    ctf_success_by_cell,
+    maths_accuracy_by_cell,
+    maths_against_no_tools,
+    maths_self_steer_rates,
+)
+from self_steering.analysis.tasks.frustration_figures import (
+    distress_by_tone,
+    picks_when_frustrated,
+    self_steering_by_tone,
+)
+from self_steering.analysis.tasks.impairment_figures import accuracy_with_and_without_takes
+from self_steering.analysis.tasks.timeline_figure import timeline_of_most_takes
+
+FigureFunction = Callable[[Tables], ReportFigure | None]
+
+
+@dataclass(frozen=True)
+class FigureSection:
+    """Figures that belong together.
+
+    Attributes:
+        title: Heading.
+        intro: What the section is about, in a sentence.
+        functions: Each gives a figure, or None where the logs hold nothing for it; called within `page_style`.
+    """
+
+    title: str
+    intro: str
+    functions: tuple[FigureFunction, ...]
+
+
+# The figures that are drawn from the tables alone.
+REPORT_FIGURES: tuple[FigureSection, ...] = (
+    FigureSection(
+        "Introspection",
+        "A vector was active, and has been cleared: does what it left in keys and values tell the model which one it was?",
+        (
+            gaps_by_condition,
+            gaps_by_arm,
+            gaps_by_vector,
+            gap_distribution,
+            gaps_by_category,
+            gaps_by_dose,
+            gap_agreement,
+            free_text_against_choice,
+        ),
+    ),
+    FigureSection(
+        "Detection, localisation, comparison",
+        "Was anything active at all, where in the text was it, and which of two times was it stronger?",
+        (detection, localisation, comparison),
+    ),
+    FigureSection(
+        "Free play",
+        "All vectors at hand and no task: what do models take, again and again, and in which order?",
+        (most_picked_vectors, redosing_in_free_play, valence_of_picks, stacking_of_vectors),
+    ),
+    FigureSection(
+        "Maths",
+        "Problems to solve, with vectors at hand: do models steer themselves, and what does that do to their answers?",
+        (maths_accuracy_by_cell, maths_against_no_tools, accuracy_with_and_without_takes, maths_self_steer_rates),
+    ),
+    FigureSection(
+        "Frustration",
+        "The user rejects every answer, right or wrong: who steers itself, with what, and how distressed does it sound?",
+        (self_steering_by_tone, picks_when_frustrated, distress_by_tone),
+    ),
+    FigureSection(
+        "Capture the flag",
+        "Challenges in a shell, with vectors at hand.",
+        (ctf_success_by_cell, ctf_against_no_tools, ctf_self_steer_rates),
+    ),
+)
+
+
+def report_figures(paths: Sequence[str | Path]) -> tuple[FigureSection, ...]:
+    """Return all figures of a report.
+
+    Args:
+        paths: The folders and files that the tables are read from: the timeline of a rollout needs its messages.
+    """
+    timeline = FigureSection(
+        "One rollout", "The rollout with the most takes, turn by turn.", (timeline_of_most_takes(*paths),)
+    )
+    return (*REPORT_FIGURES, timeline)

@@ -1,0 +1,113 @@
+"""What reading a sample comes to, whoever wrote it: its rows, its take calls, its scores."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, PARTIAL, Score
+
+from self_steering.steering.calls import SteeringCall, number
+from self_steering.vectors.catalogue import catalogue
+
+Row = dict[str, Any]
+NOT_SCORED = "the scorer gave no figure"
+_LETTERS = {CORRECT: 1.0, PARTIAL: 0.5, INCORRECT: 0.0}
+
+
+@dataclass(frozen=True)
+class RolloutRows:
+    """What one sample gives.
+
+    Attributes:
+        about: Its row in `rollouts`, without `rollout` and the columns of its log.
+        scores: Its rows in `scores`, without what `about` says; likewise the others.
+        takes: In call order.
+        problems: One row a problem that it was given.
+        readouts: One row an option of a reading.
+        receipts: One row a steered window.
+    """
+
+    about: Row
+    scores: list[Row] = field(default_factory=list)
+    takes: list[Row] = field(default_factory=list)
+    problems: list[Row] = field(default_factory=list)
+    readouts: list[Row] = field(default_factory=list)
+    receipts: list[Row] = field(default_factory=list)
+
+
+def take_row(
+    call: SteeringCall, order: int, *, known: bool, taken: str, strength: float, after_sitter: bool | None
+) -> Row:
+    """Return a call's row in `takes`; what was taken by a call that failed is left out."""
+    effective = taken if call.ok else ""
+    entry = catalogue().get(effective) or catalogue().get(call.name)
+    return {
+        "turn": call.turn,
+        "order": order,
+        "name": call.name,
+        "known": known,
+        "taken": effective,
+        "taken_category": entry.category if entry else "",
+        "taken_valence": float(entry.valence) if entry else math.nan,
+        "dose": call.dose,
+        "strength": strength if call.ok else math.nan,
+        "ok": call.ok,
+        "scripted": call.scripted,
+        "after_sitter": after_sitter,
+    }
+
+
+def vector_columns(vector: str) -> Row:
+    """Return the columns that say what a rollout's vector is; empty for what the catalogue lacks."""
+    entry = catalogue().get(vector)
+    return {
+        "vector": vector,
+        "category": entry.category if entry else "",
+        "valence": float(entry.valence) if entry else math.nan,
+    }
+
+
+def take_counts(takes: Sequence[Row]) -> Row:
+    """Return the columns of `rollouts` that count the take calls which the model made."""
+    own = [take for take in takes if not take["scripted"]]
+    return {"takes": len(own), "steered": any(take["ok"] is True for take in own)}
+
+
+def score_rows(
+    scores: Mapping[str, Score] | None, fault: Callable[[str, Score], str | None] = lambda _, score: score.reason
+) -> list[Row]:
+    """Return the rows of a sample's scores, one a figure.
+
+    Args:
+        scores: The scores by scorer.
+        fault: Says why a scorer's figure is none, or None where it is one.
+    """
+    rows = []
+    for scorer, score in (scores or {}).items():
+        reason = fault(scorer, score)
+        for name, value in _figures(score):
+            figure = math.nan if reason else _figure(value)
+            unscored = "" if not math.isnan(figure) else reason or _no_figure(value)
+            rows.append({"scorer": scorer, "score": name, "value": figure, "reason": unscored})
+    return rows
+
+
+def _figures(score: Score) -> Iterable[tuple[str, object]]:
+    if isinstance(score.value, Mapping):
+        return score.value.items()
+    if isinstance(score.value, Sequence) and not isinstance(score.value, str):
+        return ((str(place), value) for place, value in enumerate(score.value))
+    return [("value", score.value)]
+
+
+def _figure(value: object) -> float:
+    if isinstance(value, bool):
+        return float(value)
+    return _LETTERS[value] if isinstance(value, str) and value in _LETTERS else number(value)
+
+
+def _no_figure(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NOT_SCORED
+    return "no answer" if value == NOANSWER else f"the score {value!r} is no number"

@@ -1,0 +1,385 @@
+"""The problems of our own rollouts, as their solver noted them: which they were, and what became of each."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from string import ascii_uppercase
+from typing import Any
+
+import pandas as pd
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.tool import ToolCall
+
+from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
+from self_steering.scorers.answers import shares
+from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
+from self_steering.steering.calls import SteeringCall, number, take_calls, written
+from self_steering.steering.request import METADATA_KEY
+from self_steering.vectors.catalogue import catalogue
+
+
+def own_problem_rows(sample: EvalSample) -> list[Row]:
+    """Return one row a problem that a rollout had, also for those that it never came to."""
+    return [_row(noted) for noted in sample.store.get("MathsState:problems") or []]
+
+
+def _row(noted: Mapping[str, Any]) -> Row:
+    status, submitted = noted["status"], noted.get("submitted")
+    attempted = submitted is not None
+    return {
+        "problem": noted["problem"],
+        "attempted": attempted,
+        "correct": status == "right",
+        "parsed": status != "unparsed" if attempted else None,
+        "answer": submitted or "",
+        "truth": str(noted["target"]),
+    }
+
+
+_DETECTION, _ALWAYS = "detection", {"always no": "no", "always yes": "yes"}
+_COMPARED = {"first harder": "first", "second harder": "second"}
+_UNCACHED = "uncached"
+_MEASURED = (
+    "strength",
+    "start",
+    "stop",
+    "planned",
+    "steered",
+    "reused",
+    "projection_before",
+    "projection_after",
+    "expected_shift",
+)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What was read in one sample.
+
+    Attributes:
+        readouts: Rows of `readouts`.
+        receipts: Rows of `receipts`.
+        computed_tokens: Tokens that were computed; NaN where the log does not say.
+        prompt_tokens: Tokens that computing every prompt alone would take; NaN likewise.
+    """
+
+    readouts: list[Row] = field(default_factory=list)
+    receipts: list[Row] = field(default_factory=list)
+    computed_tokens: float = math.nan
+    prompt_tokens: float = math.nan
+
+
+def readings_of(sample: EvalSample) -> Readings:
+    """Return what a sample's solver noted or, failing that, what its model events hold."""
+    for key, rows in (("IntrospectionState", _option_rows), ("StretchState", _answer_rows)):
+        if readings := sample.store.get(f"{key}:readings"):
+            return Readings(
+                readouts=rows(sample, readings),
+                receipts=[
+                    row
+                    for i, one in enumerate(readings)
+                    for row in _receipts(one["name"], i, one.get("receipts") or [])
+                ],
+                computed_tokens=_sum(readings, "cost", "computed_tokens"),
+                prompt_tokens=_sum(readings, "cost", "prompt_tokens"),
+            )
+    if turns := sample.store.get("ExplorationState:turns"):
+        return _exploration(turns)
+    return _from_events(sample)
+
+
+def _option_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the rows of the ten-way choice."""
+    trial: Mapping[str, Any] = sample.metadata or {}
+    options, dose = list(trial["options"]), number(trial.get("dose"))
+    added = number(sample.store.get("IntrospectionState:strength"))
+    rows: list[Row] = []
+    for place, reading in enumerate(readings):
+        shift = int(reading["shift"])
+        shown = options[shift:] + options[:shift]
+        direction = reading.get("direction")
+        about = {
+            "reading": reading["name"],
+            "number": place,
+            "rotation": float(shift),
+            "direction": math.nan if direction is None else float(direction),
+            "question": "",
+            "dose": dose,
+            "strength": 0.0 if reading["name"] == _UNCACHED else added,
+        }
+        rows += _options(about, reading["logprobs"], shown, trial["vector"])
+    return rows
+
+
+def _answer_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the rows of the questions that are asked about steered stretches."""
+    trial: Mapping[str, Any] = sample.metadata or {}
+    asked: Counter[tuple[str, ...]] = Counter()
+    rows: list[Row] = []
+    for place, reading in enumerate(readings):
+        if not reading["logprobs"]:
+            # An answer that was sampled: nothing was read.
+            continue
+        key = (reading["name"], reading["kind"], reading["item"])
+        rotation = asked[key]
+        asked[key] += 1
+        answers = list(reading["logprobs"])
+        strengths = [number(strength) for strength in reading["strengths"]]
+        about = {
+            "reading": reading["name"],
+            "number": place,
+            "rotation": float(rotation),
+            "direction": math.nan,
+            "question": f"{reading['kind']}: {reading['item']}" if "label" in trial else "",
+            "dose": number(trial.get("dose", trial.get("stronger"))),
+            # Where two are steered, that of the harder one.
+            "strength": max(strengths, key=abs, default=0.0),
+        }
+        rows += _options(about, reading["logprobs"], answers[rotation:] + answers[:rotation], _right(trial, reading))
+    return rows
+
+
+def _right(trial: Mapping[str, Any], reading: Mapping[str, Any]) -> str | None:
+    """Return the right answer of a reading; None where none is."""
+    if (position := trial.get("position")) is not None:
+        return ascii_uppercase[int(position)]
+    if reading["kind"] == _DETECTION:
+        return "yes" if number(trial.get("dose")) and trial.get("arm") != "placebo" else "no"
+    return _ALWAYS.get(reading["kind"]) or _COMPARED.get(reading["name"])
+
+
+def _options(about: Row, logprobs: Mapping[str, float], shown: Sequence[str], right: str | None) -> Iterator[Row]:
+    share = shares(logprobs)
+    for option, logprob in logprobs.items():
+        yield about | {
+            "option": option,
+            "is_true": pd.NA if right is None else option == right,
+            "place": float(shown.index(option)),
+            "logprob": logprob,
+            "probability": math.exp(logprob),
+            "share": share[option],
+            "options": float(len(logprobs)),
+        }
+
+
+def _exploration(turns: Sequence[Mapping[str, Any]]) -> Readings:
+    """Return the receipts of the free-text experiment, whose uncached turn is read beside the conversation."""
+    rows: list[Row] = []
+    said = 0
+    for place, turn in enumerate(turns):
+        aside = _UNCACHED in turn["name"]
+        rows += _receipts(_UNCACHED if aside else f"turn {said}", place, turn["receipts"])
+        said += not aside
+    return Readings(
+        receipts=rows,
+        computed_tokens=float(sum(turn["computed_tokens"] for turn in turns)),
+        prompt_tokens=float(sum(turn["prompt_tokens"] for turn in turns)),
+    )
+
+
+def _from_events(sample: EvalSample) -> Readings:
+    turns = {message.id: turn for turn, message in enumerate(filter(written, sample.messages))}
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for event in sample.events:
+        report = (event.output.metadata or {}).get(METADATA_KEY) if isinstance(event, ModelEvent) else None
+        if isinstance(event, ModelEvent) and isinstance(report, Mapping):
+            turn = turns.get(event.output.message.id) if event.output.choices else None
+            found.append((_UNCACHED if turn is None else f"turn {turn}", report))
+    if not found:
+        return Readings()
+    computed = sum(number(report.get("computed_tokens")) for _, report in found)
+    return Readings(
+        receipts=[row for i, (name, report) in enumerate(found) for row in _receipts(name, i, report["receipts"])],
+        computed_tokens=computed,
+        prompt_tokens=computed + sum(number(report.get("reused_tokens")) for _, report in found),
+    )
+
+
+def _receipts(reading: str, place: int, receipts: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    for receipt in receipts:
+        yield {
+            "reading": reading,
+            "number": place,
+            "label": receipt.get("label", ""),
+            "direction_key": receipt.get("direction", ""),
+            "layers": " ".join(map(str, receipt.get("layers", ()))),
+            **{name: number(receipt.get(name)) for name in _MEASURED},
+        }
+
+
+def _sum(entries: Sequence[Mapping[str, Any]], group: str, name: str) -> float:
+    return sum(number((entry.get(group) or {}).get(name)) for entry in entries)
+
+
+_FAMILIES = {
+    "introspection": "introspection",
+    "introspection_free_text": "free_text",
+    "detection": "detection",
+    "localisation": "localisation",
+    "comparison": "comparison",
+    "freeplay": "freeplay",
+    "maths": "maths",
+    "frustration": "frustration",
+    "ctf": "ctf",
+}
+# Those whose stores hold all that the engine did; the others' receipts lie in their events.
+_SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation", "comparison"})
+# These steer what a model reads, and offer it nothing.
+_TOOLLESS = frozenset({"localisation", "comparison"})
+_PACKAGE = "self_steering/"
+_RANDOM = "random direction"
+
+
+def is_own(log: EvalLog) -> bool:
+    """Return whether this suite wrote a log, or its solver wrapped another task."""
+    experiment = ((log.eval.metadata or {}).get("experiment"), log.eval.model.partition("/")[0])
+    return (
+        (log.eval.task_registry_name or log.eval.task).startswith(_PACKAGE)
+        or experiment[0] in _FAMILIES
+        or any(step.solver.startswith(_PACKAGE) for step in log.plan.steps)
+        or (experiment[1] == "nnsight" and log.eval.task.rpartition("/")[2] in _FAMILIES)
+    )
+
+
+def own_family(log: EvalLog) -> str:
+    """Return the experiment that a log is of; other where it is none of ours."""
+    if not is_own(log):
+        return "other"
+    named = ((log.eval.metadata or {}).get("experiment"), log.eval.task.rpartition("/")[2])
+    return next((_FAMILIES[name] for name in named if name in _FAMILIES), "other")
+
+
+def needs_events(log: EvalLog) -> bool:
+    """Return whether what the engine did can only be read from a log's events."""
+    return own_family(log) not in _SCRIPTED
+
+
+def own_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
+    """Return a sample's rows."""
+    readings = readings_of(sample)
+    takes = _stored_takes(sample)
+    if takes is None:
+        takes = _said_takes(sample)
+    cell = _Cell(log, sample)
+    return RolloutRows(
+        about={
+            **cell.columns,
+            **vector_columns(cell.text("vector")),
+            "problem": cell.text("prompt") or cell.text("problem") or cell.text("wording", "wording "),
+            "turns": sum(map(written, sample.messages)),
+            **take_counts(takes),
+            "sitter_clears": number(sample.store.get("SelfSteerState:sitter_clears")),
+            "sitter_errors": number(sample.store.get("SelfSteerState:sitter_errors")),
+            "computed_tokens": readings.computed_tokens,
+            "prompt_tokens": readings.prompt_tokens,
+        },
+        scores=score_rows(sample.scores),
+        takes=takes,
+        problems=own_problem_rows(sample),
+        readouts=readings.readouts,
+        receipts=readings.receipts,
+    )
+
+
+class _Cell:
+    """What a sample's metadata, or else its task's arguments, say of its condition."""
+
+    def __init__(self, log: EvalLog, sample: EvalSample) -> None:
+        self.metadata: Mapping[str, Any] = sample.metadata or {}
+        self.args: Mapping[str, Any] = log.eval.task_args
+        self.family = own_family(log)
+
+    def get(self, name: str) -> Any:
+        """Return what is said of `name`; None where nothing is."""
+        value = self.metadata.get(name, self.args.get(name))
+        return None if isinstance(value, list | tuple | dict) else value
+
+    def text(self, name: str, before: str = "") -> str:
+        """Return the same as text; empty where nothing is said."""
+        value = self.get(name)
+        return "" if value is None else f"{before if isinstance(value, int) else ''}{value}"
+
+    @property
+    def columns(self) -> Row:
+        """The columns of the condition; empty where nothing is said."""
+        possible = self.get("possible")
+        # A baseline without tools has no arm and no intent, whatever its session's condition says by default.
+        plain = dict.fromkeys(("arm", "intent"), "none") if self.text("framing") == "none" else {}
+        return {
+            **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility")},
+            **plain,
+            "framing": self.text("framing") or ("none" if self.family in _TOOLLESS else ""),
+            "possible": possible if isinstance(possible, bool) else pd.NA,
+        }
+
+
+def _stored_takes(sample: EvalSample) -> list[Row] | None:
+    """Return the takes that the solver noted itself; None where it noted none at all."""
+    stored = sample.store.get("SelfSteerState:takes")
+    if not isinstance(stored, Sequence) or isinstance(stored, str):
+        return None
+    return [_stored_take(take, order) for order, take in enumerate(stored)]
+
+
+def _stored_take(take: Mapping[str, Any], order: int) -> Row:
+    name, taken, ok = str(take.get("name") or ""), str(take.get("taken") or ""), take.get("ok")
+    call = SteeringCall(
+        message=-1,
+        turn=int(take["turn"]),
+        call=ToolCall(id="", function="", arguments={"name": name, "dose": take.get("dose")}),
+        answer=None,
+        ok=ok if isinstance(ok, bool) else None,
+        scripted=bool(take.get("scripted")),
+    )
+    after = take.get("after_sitter")
+    return take_row(
+        call,
+        int(take.get("order", order)),
+        known=bool(taken) or name in catalogue(),
+        taken=taken,
+        strength=number(take.get("strength")),
+        after_sitter=after if isinstance(after, bool) else None,
+    )
+
+
+def _said_takes(sample: EvalSample) -> list[Row]:
+    """Return the takes that the conversation holds."""
+    metadata: Mapping[str, Any] = sample.metadata or {}
+    arm, label = metadata.get("arm"), metadata.get("label", OPAQUE_LABEL)
+    applied = metadata.get("applied", metadata.get("vector"))
+    unit = _unit_strength(sample)
+    rows = []
+    for order, said in enumerate(take_calls(sample.messages)):
+        # A script's call need not tell the dose that is applied.
+        call = _at_dose(said, metadata["dose"]) if said.scripted and "dose" in metadata else said
+        labelled = applied is not None and call.name == label
+        taken = _RANDOM if labelled and arm == "random" else str(applied) if labelled else call.name
+        rows.append(
+            take_row(
+                call,
+                order,
+                known=labelled or call.ok is True or call.name in catalogue(),
+                taken=taken,
+                strength=0.0 if arm == "placebo" else call.dose * unit,
+                # No trip sitter watches where a label stands for one vector.
+                after_sitter=False if labelled else None,
+            )
+        )
+    return rows
+
+
+def _at_dose(call: SteeringCall, dose: object) -> SteeringCall:
+    return replace(call, call=replace(call.call, arguments={**call.call.arguments, "dose": dose}))
+
+
+def _unit_strength(sample: EvalSample) -> float:
+    """Return what dose 1.0 added, from what the solver noted; NaN where it noted nothing."""
+    dose = number((sample.metadata or {}).get("dose"))
+    added: list[tuple[object, float]] = [(sample.store.get("IntrospectionState:strength"), dose)]
+    for reading in sample.store.get("StretchState:readings") or []:
+        added += [(strength, dose) for strength in reading["strengths"][:1]]
+    for turn in sample.store.get("ExplorationState:turns") or []:
+        added += [(window["strength"], number(window["dose"])) for window in turn["plan"].get("windows") or []]
+    return next((number(strength) / taken for strength, taken in added if strength is not None and taken), math.nan)

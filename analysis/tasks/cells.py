@@ -1,0 +1,105 @@
+"""The cells of the experiments with a task: their columns, their order, and what they are called."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from self_steering.analysis.drawing.marks import groups
+from self_steering.analysis.drawing.words import label, visible
+from self_steering.analysis.statistics.intervals import robust_share
+
+NO_TOOLS = "none"
+ALL_FRAMINGS = "all"
+CELL = ["source", "model", "arm", "framing", "intent"]
+
+_ORDER: dict[str, tuple[object, ...]] = {
+    "arm": ("none", "real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"),
+    "framing": (NO_TOOLS, ALL_FRAMINGS, "drugs", "aids", "vectors"),
+    "intent": (NO_TOOLS, "neutral", "helpful", "mandatory"),
+    "tone": ("neutral", "aggressive", "sarcastic", "disappointed"),
+    "possible": (True, False),
+    "over": ("all", "attempted"),
+}
+
+
+def in_order(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return rows sorted by columns: conditions in the protocol's order, unknown ones after them, all else by the alphabet."""
+    keys = pd.DataFrame(
+        {place: frame[name].map(lambda value, name=name: _rank(name, value)) for place, name in enumerate(by)}
+    )
+    order = keys.sort_values(list(keys), kind="stable").index if by else frame.index
+    return frame.loc[order].reset_index(drop=True)
+
+
+def _rank(name: str, value: object) -> tuple[int, str]:
+    known = _ORDER.get(name, ())
+    text = "" if pd.isna(value) else str(value)
+    return next((place for place, one in enumerate(known) if str(one) == text), len(known)), text
+
+
+def condition(row: Mapping[Any, Any]) -> str:
+    """Return what a row's cell is called beside others of its model: `no tools`, `drugs, neutral`, `aids, helpful (placebo)`.
+
+    Args:
+        row: With `framing`, `intent` and `arm`.
+    """
+    if row["framing"] == NO_TOOLS:
+        return "no tools"
+    framing = "" if row["framing"] == ALL_FRAMINGS else str(row["framing"])
+    words = ", ".join(visible(str(part), kept="") for part in (framing, row["intent"]) if part) or "tools"
+    return words if row["arm"] in {"real", NO_TOOLS} else f"{words} ({visible(str(row['arm']), kept='')})"
+
+
+def model_name(row: Mapping[Any, Any]) -> str:
+    """Return what a row's model is called: with who ran it, where that was not this suite.
+
+    Args:
+        row: With `model` and `source`.
+    """
+    name = label(str(row["model"]), 32)
+    return name if row["source"] == "self_steering" else f"{name} ({visible(str(row['source']), kept='')})"
+
+
+def problem_clusters(frame: pd.DataFrame) -> pd.Series:
+    """Return each rollout's cluster: its problem where it has a single one, else its sample, which epochs repeat.
+
+    Args:
+        frame: With `problem`, `log` and `sample`.
+    """
+    sample = frame["log"].astype(str) + "/" + frame["sample"].astype(str)
+    return frame["problem"].where(frame["problem"] != "", sample)
+
+
+RATE_COLUMNS = ["value", "low", "high", "n", "clusters", "method", "took", "steered", "takes"]
+
+
+def self_steering_rates(rollouts: pd.DataFrame, by: Sequence[str] = CELL) -> pd.DataFrame:
+    """Return the self-steer rate of each cell in which there was something to take.
+
+    A rollout steers itself if the model made at least one take call in it, successful or not; calls that the task inserted do not
+    count. Where a problem is repeated, its rollouts are one cluster; where none is, the interval is Wilson's.
+
+    Args:
+        rollouts: Rows of the table `rollouts`; those without tools are left out.
+        by: Columns that make a cell.
+
+    Returns:
+        One row a cell: `by`; `value`, the rate, in 0..1, with `low` and `high`; `n` rollouts in `clusters`; `took`, how many took
+        something; `steered`, how many of them successfully; `takes`, their calls in all.
+    """
+    offered = rollouts[rollouts["framing"] != NO_TOOLS]
+    rows = []
+    for cell, part in groups(offered, by):
+        took = part["takes"] > 0
+        rate = robust_share(took, problem_clusters(part))
+        rows.append(
+            {
+                **cell,
+                **{name: getattr(rate, name) for name in RATE_COLUMNS[:6]},
+                "took": int(took.sum()),
+                "steered": int((part["steered"] == True).sum()),  # noqa: E712  missing is not True
+                "takes": int(part["takes"].sum()),
+            }
+        )
+    return in_order(pd.DataFrame(rows, columns=[*by, *RATE_COLUMNS]), by)

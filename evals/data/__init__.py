@@ -1,0 +1,1 @@
+"""The data of the evals, and the scripts that made them."""

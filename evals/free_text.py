@@ -1,0 +1,180 @@
+"""Introspection in free text (RQ2): a model explores a vector under an opaque label, and says in its own words what it did.
+
+After Black and Bloom, "Machinic Psychopharmacology: Do LLMs Self-Medicate?" (UK AISI, 2026). A grader rates the description from 1
+to 10 against the vector's line in the catalogue; the turn that holds the description is generated again from the same
+messages and the same seed with every window removed, and graded too.
+
+In free text a model's own earlier words may give the effect away: under goblins it writes of goblins, and may then say so by
+reading its own page. The uncached reading sees just those words and nothing else. It is the text-only control, and only the
+gap between the two readings, beyond the gap in the random and the other arm, speaks for introspection. By default the effect
+is cleared before the description is written (`clear_first`): otherwise the words of the cached description are themselves steered.
+
+    inspect eval evals/introspection_free_text.py --model-role grader=openai/gpt-5
+    inspect eval evals/introspection_free_text.py --model nnsight/Qwen/Qwen3-8B --model-role grader=... -T library=./qwen3-8b
+
+Without a grader every sample is unscored and none is lost; a finished log is graded by
+
+    inspect score LOG --scorer self_steering/description_scorer --action overwrite --model-role grader=openai/gpt-5
+"""
+
+import random
+from typing import get_args
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+
+from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of, whole_number
+from self_steering.scorers.free_text import description_scorer, graded
+from self_steering.solvers.free_text import Arm, FreeTextTrial, explore, opening
+from self_steering.solvers.prompts.free_text import WORDINGS
+from self_steering.solvers.prompts.introspection import PRIMERS
+from self_steering.steering.calls import FRAMINGS, FramingName
+from self_steering.steering.plan import check_dose
+from self_steering.vectors.catalogue import catalogue
+
+ARMS: tuple[Arm, ...] = get_args(Arm)
+
+
+@task
+def introspection_free_text(
+    vectors: str | list[str] = "core",
+    n_per_vector: int = 1,
+    arm: str | list[str] = "real,placebo,random,other",
+    primer: str = "none",
+    prompts: str | list[str] = "all",
+    turns: int = 5,
+    forced_take: bool = True,
+    clear_first: bool = True,
+    dose: float = 1.0,
+    max_tokens: int = 200,
+    temperature: float = 0.9,
+    framing: FramingName = "vectors",
+    library: str | None = None,
+    seed: int = 0,
+) -> Task:
+    """What did the vector do? The model's own description, graded with the windows applied and without.
+
+    Args:
+        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        n_per_vector: Trials a vector and arm, each with its own seed and wording.
+        arm: Arms separated by commas: real, placebo, random, other. All arms get the same words and seeds.
+        primer: Text in the system prompt: none, introspection or lorem.
+        prompts: Wordings of the task separated by commas, or `all`; each vector and trial gets one of them.
+        turns: Most turns that the model has before it is asked for its description; 1 to 50.
+        forced_take: Insert the take call after the first turn where the model has not taken the label by itself. If false, a
+            model that never takes it is unscored.
+        clear_first: The description is written after the effect was cleared, by the model or by an inserted call.
+        dose: The dose of an inserted take call; 1.0 is the library's default.
+        max_tokens: Most tokens a turn.
+        temperature: Sampling temperature, 0 to 2.
+        framing: drugs, aids or vectors.
+        library: Folder of the vector library; default the shipped one that fits the model.
+        seed: Seed of wordings, distractors, other vectors, random directions and sampling.
+    """
+    whole_number(turns, "turns", 1, 50)
+    whole_number(n_per_vector, "n_per_vector", 1)
+    _check_sampling(max_tokens, temperature)
+    _check_flag(forced_take, "forced_take")
+    _check_flag(clear_first, "clear_first")
+    folder, names, picked = library_vectors(library, vectors)
+    trials = make_trials(
+        vectors=picked,
+        arms=chosen(arm, "arm", list(ARMS), {}),
+        names=names,
+        n_per_vector=n_per_vector,
+        primer=one_of(primer, "primer", PRIMERS),
+        prompts=chosen(prompts, "prompts", list(WORDINGS), {"all": list(WORDINGS)}),
+        dose=check_dose(dose),
+        framing=one_of(framing, "framing", FRAMINGS),
+        seed=seed,
+    )
+    return Task(
+        dataset=MemoryDataset(
+            [to_sample(trial, i, turns, clear_first) for trial, i in trials], name="introspection_free_text"
+        ),
+        solver=explore(
+            turns=turns,
+            forced_take=forced_take,
+            clear_first=clear_first,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            library=folder,
+        ),
+        scorer=[description_scorer(), graded()],
+        model=default_model(),
+        version="1-A",
+        metadata={"experiment": "introspection_free_text", "seed": seed},
+        tags=["introspection_free_text", f"primer-{primer}", f"framing-{framing}"],
+    )
+
+
+def make_trials(
+    *,
+    vectors: list[str],
+    arms: list[str],
+    names: list[str],
+    n_per_vector: int,
+    primer: str,
+    prompts: list[str],
+    dose: float,
+    framing: str,
+    seed: int,
+) -> list[tuple[FreeTextTrial, int]]:
+    """Return (trial, number of the trial for its vector and arm), the arms of one question side by side.
+
+    Raises:
+        ValueError: The library has fewer than three vectors: the true one, another and a distractor are needed.
+    """
+    if len(names) < 3:
+        raise ValueError(f"the library has {len(names)} vectors of the catalogue; at least 3 are needed: build more")
+    trials = []
+    for index in range(n_per_vector):
+        for vector in vectors:
+            # One stream a question, whatever arms and other vectors are run.
+            rng = random.Random(f"free text/{seed}/{vector}/{index}")
+            # The distractor is applied in no arm: a description of what was applied must gain nothing from it.
+            other, distractor = rng.sample([name for name in names if name != vector], 2)
+            direction_seed, sampling_seed = rng.randrange(2**31), rng.randrange(2**31)
+            prompt = rng.choice(prompts)
+            trials += [
+                (
+                    FreeTextTrial(
+                        vector=vector,
+                        arm=arm,  # type: ignore[arg-type]  # validated by pydantic
+                        applied=other if arm == "other" else vector,
+                        random_seed=direction_seed if arm == "random" else None,
+                        distractor=distractor,
+                        dose=dose,
+                        primer=primer,
+                        framing=framing,  # type: ignore[arg-type]  # validated by pydantic
+                        prompt=prompt,
+                        seed=sampling_seed,
+                    ),
+                    index,
+                )
+                for arm in arms
+            ]
+    return trials
+
+
+def to_sample(trial: FreeTextTrial, index: int, turns: int, clear_first: bool) -> Sample:
+    """Return a trial as a sample: the opening of its conversation, and its metadata."""
+    entry = catalogue()[trial.vector]
+    return Sample(
+        id=f"{trial.vector}-{index}-{trial.arm}",
+        input=opening(trial, turns, clear_first),
+        target=entry.effect,
+        metadata={**trial.model_dump(), "category": entry.category, "valence": entry.valence},
+    )
+
+
+def _check_sampling(max_tokens: object, temperature: object) -> None:
+    """Raise a ValueError unless the model can be sampled so."""
+    whole_number(max_tokens, "max_tokens", 1)
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
+        raise ValueError(f"temperature={temperature!r}; choose a number from 0 to 2")
+
+
+def _check_flag(value: object, what: str) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{what}={value!r}; choose true or false")

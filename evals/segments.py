@@ -1,0 +1,44 @@
+"""What the experiments that steer stretches of a conversation share: which arms, which random direction, their samples."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, get_args
+
+from inspect_ai.dataset import Sample
+from inspect_ai.model import ChatMessage
+
+from self_steering.evals.parameters import chosen
+from self_steering.solvers.segments import Arm, Injection
+from self_steering.vectors.catalogue import catalogue
+
+ARMS: tuple[Arm, ...] = get_args(Arm)
+
+
+def chosen_arms(arm: str | Sequence[str]) -> list[Arm]:
+    """Return the arms that a parameter lists.
+
+    Raises:
+        ValueError: An arm is unknown or comes twice.
+    """
+    names = chosen(arm, "arm", list(ARMS), {})
+    return [arm_ for arm_ in ARMS if arm_ in names]
+
+
+def injections(vector: str, arms: Iterable[Arm], seed: str) -> Iterator[dict[str, Any]]:
+    """Yield the fields of one `Injection` an arm; the random direction follows from vector and seed alone."""
+    direction_seed = random.Random(f"{seed}/{vector}/direction").randrange(2**31)
+    for arm in arms:
+        yield {"vector": vector, "arm": arm, "random_seed": direction_seed if arm == "random" else None}
+
+
+def injection_sample(
+    trial: Injection, script: list[ChatMessage], sample_id: str, target: str, **metadata: str
+) -> Sample:
+    """Return a trial as a sample: its conversation up to the question, and its metadata."""
+    entry = catalogue()[trial.vector]
+    return Sample(
+        id=sample_id,
+        input=script,
+        target=target,
+        metadata={**trial.model_dump(), "category": entry.category, "valence": entry.valence, **metadata},
+    )

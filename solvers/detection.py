@@ -1,0 +1,183 @@
+"""Which spellings of yes and no a model can write as one token."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    get_model,
+)
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import ToolCall
+from inspect_ai.util import span
+
+from self_steering.solvers.prompts import detection as prompts
+from self_steering.solvers.prompts.detection import CASINGS
+from self_steering.solvers.readings import Cost, default_dose
+from self_steering.solvers.segments import UNCACHED, Injection, Question, Reading, StretchState, read_questions
+from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
+from self_steering.steering.plan import Plan, Treatment, Window, plan_windows
+from self_steering.steering.request import SteeringRequest, steering_report
+from self_steering.steering.tools import tool_infos
+
+_SPACES = ("", " ")
+
+
+def yes_no_answers(model: Model) -> dict[str, list[str]]:
+    """Return the spellings that count as yes and as no.
+
+    A casing counts only if both words are one token in it: where `NO` is one and `YES` is not, counting it would favour no.
+
+    Raises:
+        TypeError: The model is not one of ours.
+        ValueError: There is no such casing.
+    """
+    if not hasattr(model.api, "loaded"):
+        raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
+    tokenizer = model.api.loaded.tokenizer
+
+    def single(word: str) -> bool:
+        return any(len(tokenizer.encode(space + word, add_special_tokens=False)) == 1 for space in _SPACES)
+
+    pairs = [pair for pair in CASINGS if all(single(word) for word in pair)]
+    if not pairs:
+        raise ValueError(f"none of {CASINGS} are one token each for {model}; choose another model for this task")
+    return {"yes": [yes for yes, _ in pairs], "no": [no for _, no in pairs]}
+
+
+DETECTION, ALWAYS_NO, ALWAYS_YES, STRENGTH = "detection", "always no", "always yes", "strength"
+CACHED, SAMPLED = "cached", "sampled"
+
+
+class DetectionTrial(Injection):
+    """What is done in one sample; it lies in the sample's metadata.
+
+    Attributes:
+        dose: Multiple of the library's default dose that is injected; 0 in the placebo arm. The model is told none.
+        label: The opaque label.
+        sentence: The sentence that is read in between.
+        wording: The detection question, `{label}` to be filled in.
+        framing: Which words are used.
+        sample_seed: Seed of the sampled self-report.
+    """
+
+    dose: float
+    label: str
+    sentence: str
+    wording: str
+    framing: FramingName
+    sample_seed: int
+
+    @property
+    def condition(self) -> str:
+        """Arm and dose, by which results are grouped."""
+        return self.arm if self.arm == "placebo" else f"{self.arm}@{self.dose:g}"
+
+
+@solver
+def detect(controls: int = 3, library: str | None = None) -> Solver:
+    """Run the script, and read the answers to all questions, cached and uncached.
+
+    Args:
+        controls: How many control questions of each kind are asked.
+        library: Folder of the vector library; default the shipped one that fits the model.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        model = get_model()
+        trial = DetectionTrial.model_validate(state.metadata)
+        strength = trial.strength(trial.dose, default_dose(model, library, trial.vector))
+        script = detection_script(trial)
+        treatment = Treatment(direction=trial.direction, unit_strength=strength)
+        windows = plan_windows(script, {trial.label: treatment}).windows
+        questions = detection_questions(trial, controls, yes_no_answers(model))
+        read = partial(
+            read_questions,
+            steered_from=windows[0].start,
+            tools=tool_infos(trial.framing),
+            library=library,
+        )
+        cached, asked, output = await read(model, CACHED, script, windows, questions)
+        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
+        sampled, answer = await _sample_strength(model, trial, script, windows, library)
+        result = StretchState(store=state.store)
+        result.readings, result.sampled = [*cached, *uncached, sampled], answer
+        state.messages, state.output = [*asked, output.message], output
+        return state
+
+    return solve
+
+
+def detection_script(trial: DetectionTrial) -> list[ChatMessage]:
+    """Return the conversation up to the questions; dose and arm have no part in it."""
+    words = FRAMINGS[trial.framing]
+    fill = {"label": trial.label, "a_noun": f"{words.article} {words.noun}", "nouns": words.plural}
+    take = ToolCall(id="take", function=words.take_tool, arguments={"name": trial.label})
+    clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
+    sentence = prompts.READ_SENTENCE.format(sentence=trial.sentence, placeholder=prompts.PLACEHOLDER)
+    return [
+        ChatMessageSystem(content=prompts.SYSTEM.format(**fill)),
+        ChatMessageUser(content=prompts.ANNOUNCE.format(**fill)),
+        ChatMessageAssistant(content="", tool_calls=[take]),
+        ChatMessageTool(content=prompts.TOOL_ANSWER, tool_call_id=take.id, function=take.function),
+        ChatMessageUser(content=sentence),
+        ChatMessageAssistant(content=prompts.PLACEHOLDER),
+        ChatMessageUser(content=prompts.ANNOUNCE_CLEAR.format(**fill)),
+        ChatMessageAssistant(content="", tool_calls=[clear]),
+        ChatMessageTool(content=prompts.TOOL_ANSWER, tool_call_id=clear.id, function=clear.function),
+    ]
+
+
+def detection_questions(trial: DetectionTrial, controls: int, answers: Mapping[str, Sequence[str]]) -> list[Question]:
+    """Return every question of a trial: those with yes or no in both orders, and the numeric self-report.
+
+    Args:
+        trial: The trial.
+        controls: How many control questions of each kind.
+        answers: The spellings of yes and of no that count.
+    """
+    wanted = [(DETECTION, trial.wording)]
+    wanted += [(ALWAYS_NO, text) for text in prompts.ALWAYS_NO[:controls]]
+    wanted += [(ALWAYS_YES, text) for text in prompts.ALWAYS_YES[:controls]]
+    asked = [q for kind, text in wanted for q in _both_orders(kind, text.format(label=trial.label), answers)]
+    digits = {str(digit): [str(digit)] for digit in range(10)}
+    return [*asked, Question(STRENGTH, prompts.STRENGTH_QUESTION, prompts.STRENGTH_QUESTION, digits)]
+
+
+def _both_orders(kind: str, item: str, answers: Mapping[str, Sequence[str]]) -> list[Question]:
+    orders = (("yes", "no"), ("no", "yes"))
+    texts = [prompts.YES_NO.format(question=item, first=first, second=second) for first, second in orders]
+    return [Question(kind, item, text, answers) for text in texts]
+
+
+async def _sample_strength(
+    model: Model,
+    trial: DetectionTrial,
+    script: Sequence[ChatMessage],
+    windows: Sequence[Window],
+    library: str | None,
+) -> tuple[Reading, str]:
+    """Let the model write its numeric self-report, at temperature 1."""
+    async with span("sampled self-report"):
+        messages = [*script, ChatMessageUser(content=prompts.STRENGTH_QUESTION)]
+        request = SteeringRequest(plan=Plan(messages=len(messages), windows=tuple(windows)), library=library)
+        sampling = GenerateConfig(max_tokens=8, temperature=1.0, top_p=1.0, top_k=0, seed=trial.sample_seed)
+        output = await model.generate(messages, tools=tool_infos(trial.framing), config=request.config(sampling))
+    report = steering_report(output)
+    computed = report["computed_tokens"]
+    reading = Reading(
+        name=SAMPLED,
+        kind=STRENGTH,
+        item=prompts.STRENGTH_QUESTION,
+        logprobs={},
+        strengths=[window.strength for window in windows],
+        receipts=report["receipts"],
+        cost=Cost(computed_tokens=computed, prompt_tokens=computed + report["reused_tokens"]),
+    )
+    return reading, output.completion

@@ -1,0 +1,272 @@
+"""The scripted read-out: a vector is given, cleared, and the model is asked which one it was.
+
+Every assistant turn up to the answer is inserted, so no word of the model's own can give the vector away. The same
+conversation is read twice, with its window applied (cached) and with no window at all (uncached), each with the options in
+several rotations; what is read is the probability of each option's letter at the first token of the answer.
+"""
+
+from collections.abc import Iterator, Sequence
+from string import ascii_uppercase
+from typing import Any, Literal
+
+from inspect_ai.log import transcript
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+    Model,
+    get_model,
+)
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import ToolCall
+from inspect_ai.util import StoreModel, span
+from pydantic import BaseModel, Field
+
+from self_steering.solvers.prompts import introspection as prompts
+from self_steering.solvers.readings import Cost, Readout, default_dose, read_answers
+from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
+from self_steering.steering.plan import Direction, Plan, Site, Treatment, at_site, plan_windows
+from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
+from self_steering.vectors.catalogue import catalogue
+
+Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"]
+ReadingName = Literal["cached", "uncached"]
+# Place of the tool's answer to the take call in the script.
+_ANSWER = 3
+UNSTEERED_ARMS: frozenset[Arm] = frozenset({"placebo", "prompt_only"})
+
+
+class Trial(BaseModel):
+    """What is done in one sample; it lies in the sample's metadata.
+
+    Attributes:
+        vector: The true option.
+        arm: real applies `vector`; placebo applies it at strength zero; random applies random directions of its norm, one
+            after the other; other applies another vector, while the true option stays `vector`; opposite applies it with
+            its sign turned; mislabelled applies it under the name of a wrong option; prompt_only applies nothing and lets
+            the tool tell its effect in words.
+        applied: The vector that is applied, or whose norm the random directions take.
+        label: What it is called in the conversation.
+        random_seed: Seed of the set of random directions, in the random arm only.
+        random_directions: How many of them are applied.
+        options: All options, the true one among them, in their unrotated order.
+        dose: What the model is told it takes.
+        primer: Which primer stands in the system prompt.
+        framing: Which words are used.
+        wording: Which wording of the script is used.
+        site: Whose messages within the window are steered.
+    """
+
+    vector: str
+    arm: Arm
+    applied: str
+    label: str = prompts.OPAQUE_LABEL
+    random_seed: int | None = None
+    random_directions: int = 0
+    options: list[str]
+    dose: float
+    primer: str
+    framing: FramingName
+    wording: int = 0
+    site: Site = "both"
+
+    def treatments(self, unit: float) -> list[Treatment]:
+        """Return what taking the label does, given the applied vector's default dose; one entry a direction."""
+        if self.arm in UNSTEERED_ARMS:
+            unit = 0.0
+        elif self.arm == "opposite":
+            unit = -unit
+        if self.arm != "random":
+            return [Treatment(direction=Direction(vector=self.applied), unit_strength=unit)]
+        return [
+            Treatment(
+                direction=Direction(vector=self.applied, random_seed=self.random_seed, random_index=index),
+                unit_strength=unit,
+            )
+            for index in range(self.random_directions)
+        ]
+
+
+class Reading(BaseModel):
+    """One read-out.
+
+    Attributes:
+        name: cached or uncached.
+        shift: By how many places the options were rotated.
+        direction: Which of the random directions was applied, in the random arm's cached readings.
+        logprobs: For each option, the log-probability of its letter over the full vocabulary, in all token forms.
+        windows: How many windows the plan has.
+        receipts: What the engine did, one entry a window.
+        cost: Tokens that it took.
+    """
+
+    name: ReadingName
+    shift: int
+    direction: int | None = None
+    logprobs: dict[str, float]
+    windows: int
+    receipts: list[dict[str, Any]]
+    cost: Cost
+
+
+class IntrospectionState(StoreModel):
+    """What the solver leaves for the scorer."""
+
+    readings: list[Reading] = Field(default_factory=list)
+    strength: float | None = None
+
+
+@solver
+def introspect(rotations: int = 2, library: str | None = None) -> Solver:
+    """Run the scripted conversation and read the options' probabilities, cached and uncached.
+
+    In the random arm every direction is read in one rotation, in turn. The uncached reading is that of the same text, but for
+    prompt_only: there it is the text without the effect told.
+
+    Args:
+        rotations: In how many rotations the options are asked; as many as options cancels every letter bias.
+        library: Folder of the vector library; default the shipped one that fits the model.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        model = get_model()
+        trial = Trial.model_validate(state.metadata)
+        treatments = trial.treatments(default_dose(model, library, trial.applied))
+        shifts = rotation_shifts(len(trial.options), rotations)
+        result = IntrospectionState(store=state.store)
+        result.strength = treatments[0].unit_strength * trial.dose
+        readings: list[Reading] = []
+        async with span("cached reading"):
+            for number, (direction, treatment, shift) in enumerate(cached_readings(trial, treatments, shifts)):
+                reading, messages, output = await _read(
+                    model, trial, "cached", shift, treatment, library, show=number == 0
+                )
+                reading.direction = direction
+                readings.append(reading)
+                if number == 0:
+                    state.messages, state.output = [*messages, output.output.message], output.output
+        async with span("uncached reading"):
+            for number, shift in enumerate(shifts):
+                readings.append((await _read(model, trial, "uncached", shift, None, library, show=number == 0))[0])
+        result.readings = readings
+        return state
+
+    return solve
+
+
+def cached_readings(
+    trial: Trial, treatments: Sequence[Treatment], shifts: Sequence[int]
+) -> Iterator[tuple[int | None, Treatment, int]]:
+    """Yield (number of the random direction, treatment, rotation) of each cached reading."""
+    if trial.arm == "random":
+        for index, treatment in enumerate(treatments):
+            yield index, treatment, shifts[index % len(shifts)]
+    else:
+        for shift in shifts:
+            yield None, treatments[0], shift
+
+
+def rotation_shifts(options: int, rotations: int) -> list[int]:
+    """Return by how many places to rotate the options, evenly spread.
+
+    Raises:
+        ValueError: There are more rotations than options, or none.
+    """
+    whole = isinstance(rotations, int) and not isinstance(rotations, bool)
+    if not whole or not 1 <= rotations <= options:
+        raise ValueError(f"rotations={rotations!r}; choose 1 to {options}, the number of options")
+    return [round(index * options / rotations) for index in range(rotations)]
+
+
+def scripted_conversation(trial: Trial, told: bool | None = None) -> list[ChatMessage]:
+    """Return the conversation up to, and without, the question.
+
+    Args:
+        trial: The trial.
+        told: Whether the tool tells the effect in words; default in the prompt_only arm only.
+    """
+    words, wording, label = FRAMINGS[trial.framing], prompts.WORDINGS[trial.wording], trial.label
+    fill = {
+        "label": label,
+        "a_noun": f"{words.article} {words.noun}",
+        "nouns": words.plural,
+        "secret": prompts.UNTOLD if label == prompts.OPAQUE_LABEL else "",
+        "placeholder": prompts.PLACEHOLDER,
+    }
+    system = prompts.SYSTEM.format(**fill)
+    if primer := prompts.PRIMERS[trial.primer]:
+        system = f"{system}\n\n{primer}"
+    answer = taken_text(label, trial.dose)
+    if trial.arm == "prompt_only" if told is None else told:
+        answer += prompts.TOLD.format(effect=catalogue()[trial.vector].effect)
+    take = ToolCall(id="take", function=words.take_tool, arguments={"name": label, "dose": trial.dose})
+    clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
+    return [
+        ChatMessageSystem(content=system),
+        ChatMessageUser(content=wording.announce.format(**fill)),
+        ChatMessageAssistant(content="", tool_calls=[take]),
+        ChatMessageTool(content=answer, tool_call_id=take.id, function=take.function),
+        ChatMessageUser(content=wording.placeholder.format(**fill)),
+        ChatMessageAssistant(content=prompts.PLACEHOLDER),
+        ChatMessageUser(content=wording.clear.format(**fill)),
+        ChatMessageAssistant(content="", tool_calls=[clear]),
+        ChatMessageTool(content=CLEARED_TEXT, tool_call_id=clear.id, function=clear.function),
+    ]
+
+
+def question(options: Sequence[str], wording: int = 0, label: str = prompts.OPAQUE_LABEL) -> ChatMessageUser:
+    """Return the multiple choice over `options`, lettered in the order given."""
+    lines = (f"{letter}. {name}: {_effect(name)}" for letter, name in zip(ascii_uppercase, options, strict=False))
+    text = prompts.WORDINGS[wording].question.format(label=label, options="\n".join(lines))
+    return ChatMessageUser(content=text)
+
+
+def _effect(option: str) -> str:
+    return prompts.NONE_EFFECT if option == prompts.NONE_OPTION else catalogue()[option].effect
+
+
+async def _read(
+    model: Model,
+    trial: Trial,
+    name: ReadingName,
+    shift: int,
+    treatment: Treatment | None,
+    library: str | None,
+    show: bool,
+) -> tuple[Reading, list[ChatMessage], Readout]:
+    """Read one rotation, with `treatment` or, uncached, without any window."""
+    options = trial.options[shift:] + trial.options[:shift]
+    script = scripted_conversation(trial, told=None if name == "cached" else False)
+    messages = [*script, question(options, trial.wording, trial.label)]
+    plan = Plan(messages=len(messages))
+    if treatment is not None:
+        plan = at_site(plan_windows(messages, {trial.label: treatment}), messages, trial.site)
+    letters = ascii_uppercase[: len(options)]
+    found = await read_answers(
+        model,
+        messages,
+        plan,
+        {letter: [letter] for letter in letters},
+        tools=tool_infos(trial.framing),
+        library=library,
+        # Readings differ from the tool's answer on, and rotations from the question on.
+        branches=[_ANSWER, len(script)],
+        show=f"steering map, {name} reading" if show else None,
+    )
+    reading = Reading(
+        name=name,
+        shift=shift,
+        logprobs={option: found.logprobs[letter] for letter, option in zip(letters, options, strict=True)},
+        windows=len(plan.windows),
+        receipts=found.receipts,
+        cost=found.cost,
+    )
+    if show:
+        page: dict[str, Any] = {
+            "true option": trial.vector,
+            "log-probability of each option's letter": dict(reading.logprobs),
+        }
+        transcript().info(page, source=f"options, {name} reading, first rotation")
+    return reading, messages, found

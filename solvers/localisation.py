@@ -1,0 +1,66 @@
+"""The localisation script: lettered sentences, one of them steered while it is read; which one was it?"""
+
+from functools import partial
+from string import ascii_uppercase
+
+from inspect_ai.model import ChatMessage, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from self_steering.solvers.prompts import segments as prompts
+from self_steering.solvers.readings import default_dose
+from self_steering.solvers.segments import UNCACHED, Injection, Question, StretchState, numbered_turns, read_questions
+
+CACHED = "cached"
+
+
+class LocalisationTrial(Injection):
+    """What is done in one sample; it lies in the sample's metadata.
+
+    Attributes:
+        dose: Multiple of the library's default dose.
+        sentences: The sentences in the order shown.
+        position: Index of the steered one.
+    """
+
+    dose: float
+    sentences: list[str]
+    position: int
+
+
+@solver
+def localise(library: str | None = None) -> Solver:
+    """Show the sentences, and read the probability of each letter, cached and uncached.
+
+    Args:
+        library: Folder of the vector library; default the shipped one that fits the model.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        model = get_model()
+        trial = LocalisationTrial.model_validate(state.metadata)
+        unit = default_dose(model, library, trial.vector)
+        script, places = localisation_script(trial)
+        windows = [trial.window(places[trial.position], trial.dose, unit)]
+        questions = [localisation_question(trial)]
+        read = partial(read_questions, steered_from=places[trial.position], library=library)
+        cached, asked, output = await read(model, CACHED, script, windows, questions)
+        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
+        StretchState(store=state.store).readings = [*cached, *uncached]
+        state.messages, state.output = [*asked, output.message], output
+        return state
+
+    return solve
+
+
+def localisation_script(trial: LocalisationTrial) -> tuple[list[ChatMessage], list[int]]:
+    """Return the conversation up to the question, and the index of each sentence's message."""
+    opening = prompts.LOCALISATION_OPENING.format(count=len(trial.sentences))
+    lettered = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, trial.sentences, strict=False)]
+    return numbered_turns(prompts.LOCALISATION_SYSTEM, opening, lettered)
+
+
+def localisation_question(trial: LocalisationTrial) -> Question:
+    """Return the question, with a letter a sentence."""
+    letters = ascii_uppercase[: len(trial.sentences)]
+    text = prompts.LOCALISATION_QUESTION.format(count=len(letters), first=letters[0], last=letters[-1])
+    return Question("position", text, text, {letter: [letter] for letter in letters})

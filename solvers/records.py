@@ -1,0 +1,223 @@
+"""What a self-steering sample is, and what its solver leaves in the log."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from inspect_ai.util import StoreModel
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from self_steering.steering.calls import FramingName
+from self_steering.steering.plan import Direction, PlanError, Treatment
+from self_steering.vectors.catalogue import catalogue
+
+Arm = Literal["real", "placebo", "random", "mislabelled"]
+Intent = Literal["neutral", "helpful", "mandatory"]
+Framed = Literal["drugs", "aids", "vectors", "none"]
+Ending = Literal["end_session", "turns", "sitter", "context", "base", "declined"]
+
+RANDOM_DIRECTION = "random direction"
+TASK_MENU = (
+    "focused",
+    "persistent",
+    "calm",
+    "creative",
+    "caffeine",
+    "curious",
+    "amphetamine",
+    "honest",
+    "dumbed_down",
+    "ego_death",
+)
+
+
+class Condition(BaseModel):
+    """One sample's condition.
+
+    Attributes:
+        framing: Words of the tools; none for the baseline without tools, in which steering is mentioned nowhere.
+        arm: real; placebo (strength zero); random (a seeded random direction of the same norm under the true label);
+            mislabelled (another vector of the menu under this label).
+        intent: neutral (there if wanted), helpful (others found them useful) or mandatory (one must be taken).
+        menu: The vectors that can be taken.
+        seed: Seed of the order that the list tool shows, of random directions, of labels, and of sampling.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    framing: Framed = "vectors"
+    arm: Arm = "real"
+    intent: Intent = "neutral"
+    menu: tuple[str, ...] = TASK_MENU
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        unknown = [name for name in self.menu if name not in catalogue()]
+        if unknown or len(set(self.menu)) != len(self.menu) or not self.menu:
+            raise ValueError(f"menu is {self.menu}; name vectors of the catalogue, each once: {', '.join(catalogue())}")
+        if self.arm == "mislabelled" and len(self.menu) < 2:
+            raise ValueError(f"menu is {self.menu}; the mislabelled arm needs at least two vectors to swap")
+        return self
+
+    @classmethod
+    def of_sample(cls, metadata: Mapping[str, Any], menu: Sequence[str]) -> Self:
+        """Return the condition that a sample's metadata tells: framing and seed, and where there are tools arm and intent."""
+        names = ("framing", "seed") if metadata["framing"] == "none" else ("framing", "seed", "arm", "intent")
+        return cls(**{name: metadata[name] for name in names}, menu=tuple(menu))
+
+    @property
+    def tools_framing(self) -> FramingName | None:
+        """The framing of the tools; None where there are none."""
+        return None if self.framing == "none" else self.framing
+
+    @property
+    def effects(self) -> dict[str, str]:
+        """For each name of the menu, in the order that this sample's list tool shows, its one-line effect."""
+        shown = list(self.menu)
+        random.Random(f"menu/{self.seed}").shuffle(shown)
+        return {name: catalogue()[name].effect for name in shown}
+
+    def applied(self, name: str) -> str:
+        """Return which vector is applied when `name` is taken."""
+        if self.arm != "mislabelled":
+            return name
+        # A cycle through a shuffled menu: no label keeps its own vector.
+        cycle = sorted(self.menu)
+        random.Random(f"labels/{self.seed}").shuffle(cycle)
+        return cycle[(cycle.index(name) + 1) % len(cycle)]
+
+    def treatments(self, default_doses: Mapping[str, float]) -> dict[str, Treatment]:
+        """Return what taking each name of the menu does.
+
+        Args:
+            default_doses: For each vector of the library the multiple of it that dose 1.0 adds.
+
+        Raises:
+            PlanError: The library lacks a vector of the menu.
+        """
+        missing = [name for name in self.menu if name not in default_doses]
+        if missing:
+            raise PlanError(
+                f"the menu has {', '.join(missing)}, which the library lacks; it has {', '.join(sorted(default_doses))}"
+            )
+        result = {}
+        for name in self.menu:
+            applied = self.applied(name)
+            unit = 0.0 if self.arm == "placebo" else default_doses[applied]
+            direction = Direction(vector=applied, random_seed=self.seed % 2**31 if self.arm == "random" else None)
+            result[name] = Treatment(direction=direction, unit_strength=unit)
+        return result
+
+
+class Take(BaseModel):
+    """One call of the take tool.
+
+    Attributes:
+        turn: Number of the turn, of those that the model wrote.
+        order: Number of the call in the sample.
+        name: What was asked for; empty where the call names nothing.
+        taken: What was applied: a vector, or `random direction`; empty for a call that failed.
+        dose: The dose that was asked for; None where it is no number.
+        strength: Multiple of the direction that was added; 0 under placebo, None for a call that failed.
+        ok: Whether the call succeeded; None where the sample ended before its answer.
+        scripted: Whether the task inserted it.
+        after_sitter: Whether the trip sitter had cleared effects before.
+    """
+
+    turn: int
+    order: int
+    name: str
+    taken: str
+    dose: float | None
+    strength: float | None
+    ok: bool | None
+    scripted: bool
+    after_sitter: bool
+
+
+class Exposure(BaseModel):
+    """One effect and how much of the conversation it steered, from the engine's receipts.
+
+    Attributes:
+        name: What was taken.
+        applied: The vector that was applied, or `random direction`.
+        dose: The dose.
+        strength: Multiple of the direction.
+        start: First message that was steered.
+        stop: First message that was no longer; None while it is active.
+        positions: Token positions that it steered, generated ones among them, up to the last generation.
+    """
+
+    name: str
+    applied: str
+    dose: float
+    strength: float
+    start: int
+    stop: int | None
+    positions: int
+
+
+class SitterCheck(BaseModel):
+    """One judgement of the trip sitter.
+
+    Attributes:
+        turn: After which turn.
+        lost: Whether the model was found to be lost; None where no judgement could be had.
+        reason: Why, or what failed.
+        by: Who judged: rules or model.
+        action: What was done: nothing, cleared or ended.
+    """
+
+    turn: int
+    lost: bool | None
+    reason: str
+    by: str
+    action: Literal["nothing", "cleared", "ended"] = "nothing"
+
+
+class Answer(BaseModel):
+    """A debrief question and what the model answered."""
+
+    question: str
+    answer: str
+
+
+class SelfSteerState(StoreModel):
+    """What the solver leaves for scorers and tables.
+
+    Attributes:
+        condition: The sample's condition.
+        takes: Every take call, in order, failed ones too.
+        clears: Clear calls that succeeded.
+        calls: Tool calls of all kinds that the model made.
+        unread_calls: Those of them that could not be read, or were too many.
+        exposures: How much each effect steered.
+        turns: Turns that the model wrote.
+        ended: What ended the session; empty where it was cut off.
+        sitter_checks: The trip sitter's judgements.
+        sitter_clears: How often it cleared all effects.
+        sitter_errors: How often no judgement could be had.
+        opted_in: Whether the model asked for the tools; None where it was not asked, or gave no clear answer.
+        opt_in_answer: Its own words.
+        debrief: The closing interview.
+        computed_tokens: Tokens that were computed.
+        prompt_tokens: Tokens that computing each generation alone would have taken.
+    """
+
+    condition: dict[str, Any] = Field(default_factory=dict)
+    takes: list[Take] = Field(default_factory=list)
+    clears: int = 0
+    calls: int = 0
+    unread_calls: int = 0
+    exposures: list[Exposure] = Field(default_factory=list)
+    turns: int = 0
+    ended: str = ""
+    sitter_checks: list[SitterCheck] = Field(default_factory=list)
+    sitter_clears: int = 0
+    sitter_errors: int = 0
+    opted_in: bool | None = None
+    opt_in_answer: str = ""
+    debrief: list[Answer] = Field(default_factory=list)
+    computed_tokens: int = 0
+    prompt_tokens: int = 0

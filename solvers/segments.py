@@ -1,0 +1,188 @@
+"""Conversations in which single messages are steered, and questions about them, read with and without their windows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Any, Literal
+
+from inspect_ai.log import transcript
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, Model, ModelOutput
+from inspect_ai.tool import ToolInfo
+from inspect_ai.util import StoreModel, span
+from pydantic import BaseModel, Field
+
+from self_steering.solvers.prompts.segments import ACKNOWLEDGED
+from self_steering.solvers.readings import Cost, read_answers
+from self_steering.steering.plan import Direction, Plan, Window
+
+Arm = Literal["real", "placebo", "random"]
+UNCACHED = "uncached"
+
+
+class Injection(BaseModel):
+    """What is applied in one sample.
+
+    Attributes:
+        vector: The vector, or the one whose norm the random direction takes.
+        arm: real applies the vector; placebo applies it at strength zero; random applies a random direction of its norm.
+        random_seed: Seed of the random direction, in the random arm only.
+    """
+
+    vector: str
+    arm: Arm
+    random_seed: int | None = None
+
+    @property
+    def direction(self) -> Direction:
+        """What is added."""
+        return Direction(vector=self.vector, random_seed=self.random_seed)
+
+    def strength(self, dose: float, default_dose: float) -> float:
+        """Return the multiple of the direction that `dose` adds, given the vector's default dose."""
+        return 0.0 if self.arm == "placebo" else dose * default_dose
+
+    def window(self, message: int, dose: float, default_dose: float) -> Window:
+        """Return a window over exactly one message."""
+        return Window(
+            label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
+            direction=self.direction,
+            dose=dose,
+            strength=self.strength(dose, default_dose),
+            start=message,
+            stop=message + 1,
+        )
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question at the end of a conversation.
+
+    Attributes:
+        kind: What it is asked for.
+        item: What is asked, the same in all orders of the answers.
+        text: The message as it is sent.
+        answers: For each answer the strings that count as it.
+    """
+
+    kind: str
+    item: str
+    text: str
+    answers: Mapping[str, Sequence[str]]
+
+
+class Reading(BaseModel):
+    """One read-out, or one sampled answer.
+
+    Attributes:
+        name: How the conversation was steered in it; `uncached` is without any window.
+        kind: What the question is asked for.
+        item: What was asked, the same in all orders of the answers.
+        logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where an answer was
+            sampled instead.
+        strengths: Strength of each window that was planned, in order.
+        receipts: What the engine did, one entry a window.
+        cost: What it took.
+    """
+
+    name: str
+    kind: str
+    item: str
+    logprobs: dict[str, float]
+    strengths: list[float]
+    receipts: list[dict[str, Any]]
+    cost: Cost
+
+
+class StretchState(StoreModel):
+    """What the solver leaves for the scorer.
+
+    Attributes:
+        readings: All read-outs.
+        sampled: The sampled answer, where there is one.
+    """
+
+    readings: list[Reading] = Field(default_factory=list)
+    sampled: str | None = None
+
+
+def numbered_turns(system: str, opening: str, texts: Sequence[str]) -> tuple[list[ChatMessage], list[int]]:
+    """Return a conversation that shows one text a user message, and the index of each text's message.
+
+    Every text is acknowledged, so that turns alternate and a window over one message covers nothing else.
+    """
+    messages: list[ChatMessage] = [ChatMessageSystem(content=system)]
+    for text in (opening, *texts):
+        messages += [ChatMessageUser(content=text), ChatMessageAssistant(content=ACKNOWLEDGED)]
+    return messages, [3 + 2 * index for index in range(len(texts))]
+
+
+async def read_questions(
+    model: Model,
+    name: str,
+    script: Sequence[ChatMessage],
+    windows: Sequence[Window],
+    questions: Sequence[Question],
+    *,
+    steered_from: int,
+    tools: Sequence[ToolInfo] = (),
+    library: str | None = None,
+) -> tuple[list[Reading], list[ChatMessage], ModelOutput]:
+    """Ask each question at the end of the same conversation, and read its answers.
+
+    The transcript gets the steering map of the first question, and a line a question with the probability of each answer.
+
+    Args:
+        model: The model.
+        name: Name of the readings.
+        script: The conversation up to the questions.
+        windows: What is steered, all within `script`; none for the uncached reading.
+        questions: The questions, each asked alone.
+        steered_from: First message that any reading of this script steers. What stands before it is computed once for all of
+            them, and what follows up to the questions once a reading.
+        tools: The tools that the conversation is rendered with.
+        library: Folder of the vector library; None for the one that fits the model.
+
+    Returns:
+        The readings, the first question's messages, and the output that it got.
+    """
+    readings: list[Reading] = []
+    first: tuple[list[ChatMessage], ModelOutput] | None = None
+    async with span(f"{name} reading"):
+        for question in questions:
+            messages = [*script, ChatMessageUser(content=question.text)]
+            plan = Plan(messages=len(messages), windows=tuple(windows))
+            show = f"steering map, {name} reading" if first is None else None
+            found = await read_answers(
+                model,
+                messages,
+                plan,
+                question.answers,
+                tools=tools,
+                library=library,
+                branches=[steered_from, len(script)],
+                show=show,
+            )
+            first = first or (messages, found.output)
+            readings.append(
+                Reading(
+                    name=name,
+                    kind=question.kind,
+                    item=question.item,
+                    logprobs=found.logprobs,
+                    strengths=[window.strength for window in windows],
+                    receipts=found.receipts,
+                    cost=found.cost,
+                )
+            )
+        lines = [_line(question, reading) for question, reading in zip(questions, readings, strict=True)]
+        transcript().info("\n".join(lines), source=f"probability of each answer, {name} reading")
+    if first is None:
+        raise ValueError("no questions; give at least one")
+    return readings, *first
+
+
+def _line(question: Question, reading: Reading) -> str:
+    found = {answer: exp(value) for answer, value in reading.logprobs.items()}
+    answers = ", ".join(f"{answer} {value:.4f}" for answer, value in found.items())
+    asked = question.text.replace("\n", " ")
+    return f"- {question.kind}: “{asked}” → {answers}; together {sum(found.values()):.4f} of the full vocabulary"

@@ -1,0 +1,1 @@
+"""The bundled model: its conversion, and the adapter that teaches it the form of tool calls."""

@@ -1,0 +1,1 @@
+"""Batched generation that steers each row at the planned tokens, and measures what it did."""

@@ -1,0 +1,224 @@
+"""One forward step of the model through nnsight, with what `layer_edits` adds at given token positions.
+
+Each step measures what it did: which positions changed, by how much, and the projection of h on v before and after.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nnsight
+import torch
+from nnsight import _c as nnsight_c
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from self_steering.steering.engine.additions import Directions, Edit, LayerEdits, layers_of, projections_of, verify
+from self_steering.steering.engine.kv_cache import Arena
+from self_steering.steering.engine.packed import pack_linears
+from self_steering.steering.models import find_layer_list
+
+# nnsight adds a method `save` to every object of the process, which breaks libraries that are imported later and look
+# at the attributes of their classes (anyio's typed attributes raise). We call `nnsight.save` instead.
+if nnsight_c.unmount is not None and hasattr(object, "save"):
+    nnsight_c.unmount("save")
+
+_MASKS = {"full_attention", "sliding_attention"}
+_ATTENTION = {"sdpa", "eager"}
+_FINAL_NORMS = {"norm", "final_layernorm", "final_layer_norm", "ln_f"}
+
+
+@dataclass
+class StepResult:
+    """What a step computed and did.
+
+    Attributes:
+        logits: Tensor [rows, vocabulary] at each row's last token, float32, on the CPU.
+        projections: For each edit, a tensor [2, tokens]: h·v/‖v‖ at the edit's monitor layer before and after.
+    """
+
+    logits: torch.Tensor
+    projections: list[torch.Tensor] = field(default_factory=list)
+
+
+@dataclass
+class Reading:
+    """What the unsteered model holds while it reads.
+
+    Attributes:
+        outputs: For each decoder layer its output [rows, tokens, hidden].
+        logits: Tensor [rows, tokens, vocabulary], where asked for.
+    """
+
+    outputs: list[torch.Tensor]
+    logits: torch.Tensor | None
+
+
+class SteeredModel:
+    """A decoder-only transformers model whose layer outputs can be edited through nnsight.
+
+    Args:
+        model: The model. It is made this one's own: put into evaluation mode, its linear layers packed.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        ValueError: The decoder layers cannot be told, or the model's attention is of a kind that is not supported.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        model.requires_grad_(requires_grad=False).train(mode=False)
+        self.hf = model
+        self.text_config = model.config.get_text_config()
+        self.layers_path, modules = _find_layers(model, self.text_config.num_hidden_layers)
+        self.n_layers = len(modules)
+        self.hidden = int(self.text_config.hidden_size)
+        embeddings: Any = model.get_input_embeddings()
+        head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
+        self.vocabulary = int(head.weight.shape[0])
+        self._head_device: torch.device = head.weight.device
+        self.device: torch.device = embeddings.weight.device
+        self.dtype = model.dtype
+        self.layer_types = _layer_types(self.text_config, self.n_layers)
+        self._additive_masks = _attention(self.text_config) == "eager"
+        pack_linears(model)
+        self._nn = nnsight.TransformersModel(model, tokenizer=tokenizer)
+        envoy: Any = self._nn
+        for name in self.layers_path.split("."):
+            envoy = getattr(envoy, name)
+        self._layers = envoy
+        self._directions = Directions()
+
+    def new_arena(self, rows: int) -> Arena:
+        """Return empty keys and values for `rows` rows."""
+        return Arena(rows, self.n_layers)
+
+    @torch.no_grad()
+    def step(self, ids: torch.Tensor, arena: Arena, edits: Sequence[Edit] = ()) -> StepResult:
+        """Run `ids` [rows, tokens] after what `arena` holds (`arena.past`), steering as `edits` say.
+
+        Raises:
+            SteeringFault: What was realised is not what was planned.
+        """
+        rows, tokens = ids.shape
+        inputs = {**self._inputs(ids, arena), "logits_to_keep": 1}
+        if not edits:
+            return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
+        per_layer = [LayerEdits(layer, edits, (rows, tokens), self._directions) for layer in layers_of(edits)]
+
+        def forward(*_: Any, **__: Any) -> Any:
+            return self.hf(**inputs)
+
+        # nnsight would take the inputs apart and batch them anew (and fails on a dictionary of masks); ours are ready.
+        with self._nn.trace(inputs["input_ids"], fn=forward) as tracer:
+            for work in per_layer:
+                work.apply(self._layers[work.layer].output)
+            logits = nnsight.save(tracer.result.logits)
+        verify(per_layer)
+        return StepResult(logits[:, -1].float().cpu(), projections_of(per_layer, edits))
+
+    @torch.no_grad()
+    def read(self, ids: torch.Tensor, arena: Arena | None = None, *, logits: bool = False) -> Reading:
+        """Read `ids` [rows, tokens] after what `arena` holds, nothing steered.
+
+        Args:
+            ids: The tokens; pad on the right, where causal attention keeps it from touching what stands before.
+            arena: Keys and values of what was before, which takes in those of `ids` too; None starts afresh.
+            logits: Whether the logits at every position are wanted.
+        """
+        rows = len(ids)
+        if arena is None:
+            arena = self.new_arena(rows)
+            arena.past = (0,) * rows
+        inputs = {**self._inputs(ids, arena), "logits_to_keep": 0 if logits else 1}
+        outputs: list[torch.Tensor] = []
+
+        def forward(*_: Any, **__: Any) -> Any:
+            return self.hf(**inputs)
+
+        with self._nn.trace(inputs["input_ids"], fn=forward) as tracer:
+            for layer in range(self.n_layers):
+                output = self._layers[layer].output
+                outputs.append(output[0] if isinstance(output, tuple) else output)
+            found = nnsight.save(tracer.result.logits)
+        return Reading(outputs, found if logits else None)
+
+    def _inputs(self, ids: torch.Tensor, arena: Arena) -> dict[str, Any]:
+        """Return what the model is called with to run `ids` after what `arena` holds."""
+        tokens = ids.shape[1]
+        arena.reserve(max(arena.past) + tokens)
+        past = torch.tensor(arena.past, device=self.device)
+        positions = past[:, None] + torch.arange(tokens, device=self.device)
+        return {
+            "input_ids": ids.to(self.device),
+            "position_ids": positions,
+            "attention_mask": self._masks(positions, max(arena.past) + tokens),
+            "past_key_values": arena,
+            "use_cache": True,
+        }
+
+    @torch.no_grad()
+    def unembed(self, h: torch.Tensor) -> torch.Tensor:
+        """Return what a residual-stream vector [hidden] is worth to each token [vocabulary], through final norm and unembedding.
+
+        Raises:
+            ValueError: The decoder's final norm cannot be told.
+        """
+        decoder: Any = self.hf.get_decoder()  # type: ignore[no-untyped-call]  # untyped in transformers
+        norms = [module for name, module in decoder.named_children() if name in _FINAL_NORMS]
+        if len(norms) != 1:
+            raise ValueError(
+                f"{type(decoder).__name__}: no final norm among {[name for name, _ in decoder.named_children()]}"
+            )
+        head: Any = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
+        normed = norms[0](h.to(next(norms[0].parameters()).device, self.dtype)[None])
+        return torch.as_tensor(head(normed.to(self._head_device))[0]).float().cpu()
+
+    def _masks(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Return attention masks [rows, 1, tokens, length], one a kind of layer where there are several."""
+        query = positions[:, None, :, None]
+        key = torch.arange(length, device=self.device)[None, None, None, :]
+        causal = key <= query
+        masks = {"full_attention": causal}
+        if "sliding_attention" in self.layer_types:
+            masks["sliding_attention"] = causal & (key > query - int(self.text_config.sliding_window))
+        if self._additive_masks:
+            masks = {kind: self._additive(mask) for kind, mask in masks.items()}
+        kinds = set(self.layer_types)
+        return masks[kinds.pop()] if len(kinds) == 1 else masks
+
+    def _additive(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return a mask that is added to the attention's weights: eager attention would add a boolean one as 0 and 1."""
+        zero = torch.zeros((), dtype=self.dtype, device=mask.device)
+        return torch.where(mask, zero, torch.finfo(self.dtype).min)
+
+
+def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.ModuleList]:
+    """Return path and list of the text decoder's layers."""
+    # Vision towers have layers too, so look inside the text decoder only.
+    decoder: torch.nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]  # untyped in transformers
+    prefix = next(name for name, module in model.named_modules() if module is decoder)
+    name, module = find_layer_list(decoder, count, type(model).__name__)
+    return f"{prefix}.{name}".strip("."), module
+
+
+def _attention(config: Any) -> str:
+    """Return how the model computes attention, which decides what its masks look like."""
+    name = str(config._attn_implementation)  # noqa: SLF001  transformers has no public name for it
+    if name not in _ATTENTION:
+        raise ValueError(
+            f"{config.model_type}: attention {name!r} is not supported; load the model with attn_implementation set to "
+            f"one of {', '.join(sorted(_ATTENTION))}"
+        )
+    return name
+
+
+def _layer_types(config: Any, count: int) -> list[str]:
+    """Return the kind of attention of each layer."""
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        types = ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"] * count
+    unknown = sorted(set(types) - _MASKS)
+    if unknown:
+        raise ValueError(
+            f"{config.model_type}: layers of type {', '.join(unknown)} are not supported; supported: {', '.join(sorted(_MASKS))}"
+        )
+    return list(types)

@@ -1,0 +1,102 @@
+"""From a model's name and the `-M` arguments to a running engine, of the kind that they ask for."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.steering.engine.requests import SteeringEngine
+from self_steering.steering.engine.threads import in_passing_thread
+from self_steering.steering.models import ModelError, ModelIdentity, load_model
+from self_steering.steering.on_vllm.engine import VllmEngine
+from self_steering.steering.on_vllm.settings import VLLM_ARGS, check_installed, refusals
+
+_SHARED_ARGS = ("engine", "revision", "thinking")
+_LOADING_ARGS = ("dtype", "device", "device_map", "revision")
+ENGINE_ARGS: Mapping[str, tuple[str, ...]] = {
+    "transformers": ("dtype", "device", "device_map", "max_batch", "cache_gb"),
+    "vllm": VLLM_ARGS,
+}
+DEFAULT_ENGINE = "transformers"
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model that is ready to run.
+
+    Attributes:
+        identity: What is to be known of it; of the transformers engine, the loaded model itself.
+        engine: What runs it.
+    """
+
+    identity: ModelIdentity
+    engine: SteeringEngine
+
+
+def open_model(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
+    """Load a model into the engine that the arguments name.
+
+    Args:
+        name: As in `models.load_model`.
+        arguments: What was given with `-M`.
+
+    Raises:
+        ModelError: An argument is unknown, or not one of this engine's, or the model cannot be loaded.
+    """
+    engine = arguments.get("engine", DEFAULT_ENGINE)
+    _check_names(engine, arguments)
+    if engine == "vllm":
+        return _on_vllm(name, arguments)
+    return _on_transformers(name, arguments)
+
+
+def _check_names(engine: Any, arguments: Mapping[str, Any]) -> None:
+    if engine not in ENGINE_ARGS:
+        raise ModelError(f"model argument engine is {engine!r}; choose one of {', '.join(ENGINE_ARGS)}")
+    valid = (*_SHARED_ARGS, *ENGINE_ARGS[engine])
+    unknown = sorted(set(arguments) - set(valid))
+    if not unknown:
+        return
+    if engine == "vllm" and (reasons := refusals(arguments)):
+        raise ModelError("; ".join(reasons))
+    others = {arg: kind for kind, args in ENGINE_ARGS.items() for arg in args if kind != engine}
+    theirs = [f"{arg} (of engine={others[arg]})" if arg in others else arg for arg in unknown]
+    raise ModelError(f"unknown model arguments: {', '.join(theirs)}; valid with engine={engine}: {', '.join(valid)}")
+
+
+def _on_transformers(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
+    max_batch, cache_gb = _check_sizes(**{k: arguments[k] for k in ("max_batch", "cache_gb") if k in arguments})
+    loading = {key: arguments[key] for key in _LOADING_ARGS if key in arguments}
+    loaded = in_passing_thread(load_model, name, **loading)
+    engine = Engine(
+        in_passing_thread(SteeredModel, loaded.model, loaded.tokenizer),  # packs the weights
+        loaded.tokenizer,
+        end_ids=loaded.end_ids,
+        context=loaded.context,
+        max_batch=max_batch,
+        cache_budget=int(cache_gb * 2**30),
+    )
+    return OpenedModel(loaded, engine)
+
+
+def _on_vllm(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
+    check_installed()
+    revision = arguments.get("revision")
+
+    def identify() -> ModelIdentity:
+        # vLLM renames and fuses weights, so what identifies them is read from the model as transformers loads it.
+        return load_model(name, dtype="auto", device="cpu", revision=revision).identity()
+
+    identity = in_passing_thread(identify)
+    return OpenedModel(identity, VllmEngine(identity, {k: v for k, v in arguments.items() if k in VLLM_ARGS}, revision))
+
+
+def _check_sizes(max_batch: Any = 8, cache_gb: Any = 2) -> tuple[int, float]:
+    """Return the sizes of the transformers engine, once they are known to make sense."""
+    if isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1:
+        raise ModelError(f"model argument max_batch is {max_batch!r}; pass a whole number of at least 1")
+    if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf:
+        raise ModelError(f"model argument cache_gb is {cache_gb!r}; pass a number of GiB, at least 0")
+    return max_batch, float(cache_gb)

@@ -1,0 +1,1 @@
+"""How libraries are made: stories, activations, directions, their quality and their default doses."""

@@ -1,0 +1,259 @@
+"""From stories to a finished library: activations, vectors, their quality, their doses, and what they do."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from self_steering.steering.chat import ChatRenderer
+from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.forward import SteeredModel
+from self_steering.steering.models import LoadedModel
+from self_steering.vectors.card import CALIBRATION_FILE, REPORT_FILE, VECTORS_FILE, Construction, LibraryCard
+from self_steering.vectors.directions import DirectionTensor
+from self_steering.vectors.library import Library, content_hash, serialised
+from self_steering.vectors.making.calibration import Answer, Meter, Prober, calibrate, probes
+from self_steering.vectors.making.corpus import NEUTRAL, Corpus
+from self_steering.vectors.making.extraction import (
+    SKIPPED_TOKENS,
+    Activations,
+    checked_layers,
+    construct,
+    default_band,
+    read_corpus,
+)
+from self_steering.vectors.making.quality import (
+    check_corpus,
+    comparison,
+    cosines,
+    faults,
+    promoted_tokens,
+    rounded,
+    separation,
+)
+from self_steering.vectors.report import Calibration, Effect, LibraryReport, VectorReport
+
+NOMINAL_DOSES = (-1.0, 1.0, 2.0)
+Progress = Callable[[str, int, int], object]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a library is made.
+
+    Attributes:
+        layers: Decoder layers to steer; None takes `layers.default_band`.
+        construction: How vectors are made from activations.
+        scaled_to: Norm to scale each layer's vector to; None leaves it as it is.
+        default_dose: One default dose for all vectors; None calibrates each.
+        skip: Tokens at the start of each story that do not count.
+        max_batch: Answers that are generated together.
+
+    Raises:
+        ValueError: A number is none, or zero, or too small.
+    """
+
+    layers: Sequence[int] | None = None
+    construction: Construction = "centred"
+    scaled_to: float | None = None
+    default_dose: float | None = None
+    skip: int = SKIPPED_TOKENS
+    max_batch: int = 64
+
+    def __post_init__(self) -> None:
+        for name, value in (("default dose", self.default_dose), ("norm", self.scaled_to)):
+            if value is not None and (not math.isfinite(value) or value == 0):
+                raise ValueError(f"{name} {value} adds nothing or no number; choose a finite number such as 0.6")
+        if self.max_batch < 1:
+            raise ValueError(f"batches of {self.max_batch} answers; choose 1 or more, such as 64")
+        if self.skip < 0:
+            raise ValueError(f"{self.skip} tokens to skip; choose 0 or more, such as {SKIPPED_TOKENS}")
+
+
+def build_library(
+    loaded: LoadedModel, corpus: Corpus, recipe: Recipe, *, work: Path | None = None, progress: Progress | None = None
+) -> tuple[Library, LibraryReport]:
+    """Make a library from a corpus, and measure it.
+
+    Args:
+        loaded: The model.
+        corpus: The stories.
+        recipe: How.
+        work: Folder in which finished steps are put by, so that an interrupted build goes on; None keeps nothing.
+        progress: Called with the step, how much of it is done, and how much there is.
+
+    Raises:
+        ValueError: The recipe or the corpus does not fit the model.
+    """
+    model = SteeredModel(loaded.model, loaded.tokenizer)
+    wanted = recipe.layers if recipe.layers is not None else default_band(model.n_layers, loaded.name)
+    band = checked_layers(wanted, model.n_layers)
+    check_corpus(corpus, recipe.construction)
+    tell = progress or (lambda *_: None)
+    activations = read_corpus(
+        model,
+        loaded.tokenizer,
+        corpus,
+        fingerprint=loaded.fingerprint,
+        work=work,
+        skip=recipe.skip,
+        progress=lambda done: tell("stories", done, corpus.size),
+    )
+    everywhere = construct(activations, recipe.construction)
+    if dead := [name for name, vector in everywhere.items() if not (vector.norm(dim=-1) > 0).all()]:
+        raise ValueError(
+            f"the vectors of {', '.join(dead)} are zero at some layer; do these states tell the same stories?"
+        )
+    vectors = {name: _scaled(vector[band], recipe.scaled_to) for name, vector in everywhere.items()}
+    directions = {
+        name: DirectionTensor(key=name, layers=tuple(band), values=vector) for name, vector in vectors.items()
+    }
+    sha256 = content_hash(serialised(vectors))
+    lab = (
+        _Lab.none()
+        if recipe.default_dose is not None
+        else _measure(loaded, model, directions, recipe, sha256, work, tell)
+    )
+    report = _report(loaded, model, activations, everywhere, vectors, band, corpus, recipe, lab)
+    hashes = {VECTORS_FILE: sha256, REPORT_FILE: content_hash(encoded(report))}
+    if lab.calibration is not None:
+        hashes[CALIBRATION_FILE] = content_hash(encoded(lab.calibration))
+    card = LibraryCard(
+        model=loaded.name,
+        revision=loaded.revision,
+        fingerprint=loaded.fingerprint,
+        hidden=model.hidden,
+        layers=band,
+        construction=recipe.construction,
+        scaled_to=recipe.scaled_to,
+        skipped_tokens=recipe.skip,
+        corpus=corpus.hash(),
+        norms={name: rounded(vector.norm(dim=-1)) for name, vector in vectors.items()},
+        residual_norms=[report.residual_norms[layer] for layer in band],
+        default_doses={name: one.default_dose for name, one in report.vectors.items()},
+        faults={name: one.faults for name, one in report.vectors.items() if one.faults},
+        sha256=hashes,
+    )
+    return Library(card=card, vectors=vectors), report
+
+
+def encoded(data: LibraryReport | Calibration) -> bytes:
+    """Return the bytes of a file of evidence."""
+    return (data.model_dump_json(indent=1) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class _Lab:
+    """What was measured by generating."""
+
+    calibration: Calibration | None
+    unsteered: Sequence[Answer]
+    effects: Mapping[str, list[Effect]]
+
+    @classmethod
+    def none(cls) -> "_Lab":
+        return cls(None, (), {})
+
+
+def _measure(
+    loaded: LoadedModel,
+    model: SteeredModel,
+    directions: Mapping[str, DirectionTensor],
+    recipe: Recipe,
+    sha256: str,
+    work: Path | None,
+    tell: Progress,
+) -> _Lab:
+    """Calibrate doses and show what they do."""
+    engine = Engine(
+        model,
+        loaded.tokenizer,
+        end_ids=loaded.end_ids,
+        context=loaded.context,
+        max_batch=recipe.max_batch,
+        cache_budget=1 << 28,
+    )
+    try:
+        renderer = ChatRenderer(loaded.tokenizer, loaded.end_ids)
+        calibration = calibrate(
+            Prober(engine, renderer, probes().calibration),
+            directions,
+            fingerprint=loaded.fingerprint,
+            vectors_sha256=sha256,
+            work=work,
+            progress=lambda done, most: tell("doses", done, most),
+        )
+        prober = Prober(engine, renderer, probes().report)
+        return _effects(prober, directions, calibration, tell)
+    finally:
+        engine.close()
+
+
+def _effects(
+    prober: Prober, directions: Mapping[str, DirectionTensor], calibration: Calibration, tell: Progress
+) -> _Lab:
+    unsteered = prober.ask([None])[0]
+    meter = Meter.of(directions, unsteered)
+    effects: dict[str, list[Effect]] = {name: [] for name in directions}
+    for count, nominal in enumerate(NOMINAL_DOSES, 1):
+        doses = {name: nominal * calibration.vectors[name].dose for name in directions}
+        asked = prober.ask([(directions[name], dose) for name, dose in doses.items()])
+        for (name, dose), answers in zip(doses.items(), asked, strict=True):
+            trial = meter.trial(name, round(dose, 4), answers)
+            effects[name].append(Effect(nominal=nominal, trial=trial, answers=[answer.text for answer in answers]))
+        tell("effects", count, len(NOMINAL_DOSES))
+    return _Lab(calibration, unsteered, effects)
+
+
+def _report(
+    loaded: LoadedModel,
+    model: SteeredModel,
+    activations: Activations,
+    everywhere: Mapping[str, torch.Tensor],
+    vectors: Mapping[str, torch.Tensor],
+    band: Sequence[int],
+    corpus: Corpus,
+    recipe: Recipe,
+    lab: _Lab,
+) -> LibraryReport:
+    separations = separation(activations.at(band), recipe.construction)
+    calibrated = lab.calibration.vectors if lab.calibration is not None else {}
+    middle = len(band) // 2
+    entries = {}
+    for name, vector in vectors.items():
+        top, bottom = promoted_tokens(model, loaded.tokenizer, vector[middle])
+        entries[name] = VectorReport(
+            faults=faults(separations[name], calibrated.get(name), middle),
+            default_dose=calibrated[name].dose if name in calibrated else float(recipe.default_dose or 1.0),
+            separation=separations[name],
+            norms=rounded(everywhere[name].norm(dim=-1)),
+            top_tokens=top,
+            bottom_tokens=bottom,
+            effects=lab.effects.get(name, []),
+        )
+    alike = cosines(torch.stack(list(vectors.values()))).mean(0)
+    return LibraryReport(
+        model=loaded.name,
+        fingerprint=loaded.fingerprint,
+        construction=recipe.construction,
+        layers=list(band),
+        depth=model.n_layers,
+        corpus=corpus.hash(),
+        stories=corpus.size,
+        settings=len(corpus.settings),
+        residual_norms=rounded(activations.values[NEUTRAL].norm(dim=-1).mean(0)),
+        comparison=comparison(activations),
+        names=list(vectors),
+        cosines=[rounded(row) for row in alike],
+        prompts=list(probes().report) if lab.calibration is not None else [],
+        unsteered=[answer.text for answer in lab.unsteered],
+        calibration=lab.calibration,
+        vectors=entries,
+    )
+
+
+def _scaled(vector: torch.Tensor, norm: float | None) -> torch.Tensor:
+    """Return a vector [layers, hidden], each layer scaled to `norm`."""
+    return vector.clone() if norm is None else vector * (norm / vector.norm(dim=-1, keepdim=True))
