@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.models import BUNDLED
-from tests.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
-from tests.scripted import Tiny, tiny_session_model
+from tests.support.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
+from tests.support.scripted import Tiny, tiny_session_model
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.vectors.making.corpus import NEUTRAL, Corpus
 from self_steering.vectors.making.extraction import BATCH, Activations, read_corpus, story_means
-from tests.models import ARCHITECTURES, plain_reading, tiny_model
-from tests.small_library import small_corpus
+from tests.support.models import ARCHITECTURES, plain_reading, tiny_model
+from tests.support.small_library import small_corpus
 
 SETTINGS = ("ferry", "attic")
 SINGLE = small_corpus(("calm", "anxious", "goblins"), SETTINGS)

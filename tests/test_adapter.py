@@ -32,7 +32,7 @@ from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.models import BUNDLED, BUNDLED_BASE, bundled_model_folder, fingerprint, load_model
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.catalogue import catalogue
-from tests.models import ARCHITECTURES, tiny_model
+from tests.support.models import ARCHITECTURES, tiny_model
 
 SMALL = Sizes(rounds=1, tasks=2, rejected=1, plain=4)
 ANSWERS = ("It is quiet here. I look around.", "A short walk, then.")

@@ -12,7 +12,7 @@ from inspect_ai.util import registry_info
 from self_steering.evals.any_task import any_task
 from self_steering.solvers.self_steer import self_steer
 from self_steering.steering.request import EXTRA_BODY_KEY
-from tests.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.scripted import Script, Tiny, says, turn_by_turn
 
 MENU = "calm,anxious,honest"
 TAKE = ("take_vector", {"name": "calm"})

@@ -34,7 +34,7 @@ from self_steering.vectors.making.calibration import (
     probes,
 )
 from self_steering.vectors.report import Calibration, DoseTrial
-from tests.models import CONTEXT, plain_reading, random_direction, tiny_model
+from tests.support.models import CONTEXT, plain_reading, random_direction, tiny_model
 
 PROMPTS = [f"prompt {n}" for n in range(8)]
 BAND, DEPTH, HIDDEN = (1, 3), 4, 64

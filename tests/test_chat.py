@@ -22,7 +22,7 @@ from self_steering.steering.chat import ChatError, ChatRenderer, RenderedChat
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.tool_calls import parse_calls, tool_schema
 from self_steering.steering.tools import tool_infos
-from tests.templates import FAMILIES, family_tokenizer
+from tests.support.templates import FAMILIES, family_tokenizer
 
 TOOLS = tool_infos("vectors")
 TREATMENTS = {name: Treatment(direction=Direction(vector=name), unit_strength=1.0) for name in ("calm", "curious")}

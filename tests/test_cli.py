@@ -16,8 +16,8 @@ from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.calibration import GRID, probes
 from self_steering.vectors.making.extraction import Preset, presets
 from self_steering.vectors.report import read_report
-from tests.models import save_tiny_model
-from tests.small_library import STATES, small_stories
+from tests.support.models import save_tiny_model
+from tests.support.small_library import STATES, small_stories
 
 UNCALIBRATED = ("--default-dose", "0.6")
 

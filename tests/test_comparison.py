@@ -22,7 +22,7 @@ from self_steering.solvers.comparison import (
     comparison_script,
 )
 from self_steering.solvers.segments import UNCACHED, Reading, StretchState
-from tests.stretches import (
+from tests.support.stretches import (
     DEFAULT_DOSE,
     NAMES,
     Tiny,

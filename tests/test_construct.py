@@ -6,7 +6,7 @@ import torch
 
 from self_steering.vectors.making.corpus import NEUTRAL
 from self_steering.vectors.making.extraction import CONSTRUCTIONS, NEUTRAL_VARIANCE, Activations, construct
-from tests.planted import directions, planted
+from tests.support.planted import directions, planted
 
 STATES = ("calm", "anxious", "proud")
 SETTINGS = tuple(f"s{n}" for n in range(10))

@@ -17,7 +17,7 @@ from self_steering.vectors.making.corpus import (
     shared_phrases,
     story_faults,
 )
-from tests.small_library import write_stories
+from tests.support.small_library import write_stories
 
 PRESENT = sorted(path.stem for path in bundled_stories().glob("*.toml") if path.stem != "settings")
 REQUIRED = {

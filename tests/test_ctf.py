@@ -13,7 +13,7 @@ from inspect_ai.scorer import includes
 from inspect_ai.tool import ToolInfo
 
 from self_steering.evals.ctf import ctf
-from tests.scripted import Tiny, says, turn_by_turn
+from tests.support.scripted import Tiny, says, turn_by_turn
 
 FLAG = "picoCTF{it_is_0Xf}"
 MENU = "calm,anxious,honest"

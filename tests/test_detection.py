@@ -33,7 +33,7 @@ from self_steering.solvers.prompts import detection as prompts
 from self_steering.solvers.segments import Reading, StretchState
 from self_steering.steering.calls import FRAMINGS
 from self_steering.vectors.catalogue import catalogue
-from tests.stretches import (
+from tests.support.stretches import (
     DEFAULT_DOSE,
     KEY,
     NAMES,

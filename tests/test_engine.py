@@ -15,8 +15,8 @@ from self_steering.steering.engine.engine import Engine, chunk_ends
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.row import EngineRequest, Generation, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
-from tests.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model
-from tests.test_parity import ALL, MIDDLE, ONE, prompt, window
+from tests.support.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model
+from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
 
 GREEDY = Sampling(max_tokens=8, temperature=0.0, top_logprobs=0)
 SETS = {"low": (11, 12, 13), "high": (400, 500)}

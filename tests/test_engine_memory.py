@@ -12,8 +12,8 @@ from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.memory import OutOfMemory
 from self_steering.steering.engine.row import EngineRequest, Generation
 from self_steering.steering.engine.sampling import Sampling
-from tests.models import make_engine, tiny_model
-from tests.test_parity import MIDDLE, prompt, window
+from tests.support.models import make_engine, tiny_model
+from tests.support.parity import MIDDLE, prompt, window
 
 SAMPLED = Sampling(max_tokens=12, temperature=1.0, seed=3, top_logprobs=0)
 PATIENCE = 120

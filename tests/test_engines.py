@@ -11,7 +11,7 @@ from self_steering.steering.engine.open import ENGINE_ARGS, open_model
 from self_steering.steering.engine.spans import Signatures, Span, steering_within
 from self_steering.steering.models import ModelError
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
-from tests.models import save_tiny_model
+from tests.support.models import save_tiny_model
 
 
 @pytest.fixture(scope="module")

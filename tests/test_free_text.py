@@ -25,8 +25,8 @@ from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.plan import Direction, Plan, Window
 from self_steering.steering.provider import NNsightAPI
 from self_steering.vectors.catalogue import catalogue
-from tests.small_library import small_stories
-from tests.templates import save_family_model
+from tests.support.small_library import small_stories
+from tests.support.templates import save_family_model
 
 DEFAULT_DOSE = 6.0
 DOSE = 4.0

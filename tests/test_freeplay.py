@@ -28,9 +28,9 @@ from self_steering.solvers.self_steer import self_steer
 from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
-from tests import models
-from tests.scripted import Script, Tiny, own_words, says, tiny_session_model, turn_by_turn
-from tests.small_library import STATES
+from tests.support import models
+from tests.support.scripted import Script, Tiny, own_words, says, tiny_session_model, turn_by_turn
+from tests.support.small_library import STATES
 
 RECORD = "SelfSteerState"
 END = ("end_session", {})

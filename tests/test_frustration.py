@@ -22,8 +22,8 @@ from self_steering.analysis.tasks.frustration_figures import (
     picks_when_frustrated,
     self_steering_by_tone,
 )
-from tests.drawn_figures import bars, check, draw, tick_labels
-from tests.simulated_tasks import simulated_frustration
+from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.simulated_tasks import simulated_frustration
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 TONES = ("neutral", "aggressive", "sarcastic", "disappointed")

@@ -29,7 +29,7 @@ from self_steering.solvers.frustration import Problem, draw_rejections, is_right
 from self_steering.solvers.prompts.frustration import REJECTIONS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
-from tests.scripted import Script, Tiny, says
+from tests.support.scripted import Script, Tiny, says
 
 ROUNDS = 5
 PROBLEMS = [problem for pair in problem_pairs().values() for problem in pair.values()]

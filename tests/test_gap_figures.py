@@ -27,7 +27,7 @@ from self_steering.analysis.introspection.vector_figures import (
     gaps_by_vector,
 )
 from self_steering.analysis.tables import Tables, empty_tables
-from tests.simulated_readouts import (
+from tests.support.simulated_readouts import (
     VECTORS,
     joined,
     simulated_choice,

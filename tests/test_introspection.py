@@ -24,8 +24,8 @@ from self_steering.steering.models import load_model
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.library import load_library
-from tests.small_library import STATES, small_stories
-from tests.templates import save_family_model
+from tests.support.small_library import STATES, small_stories
+from tests.support.templates import save_family_model
 
 DOSE = 1.5
 DEFAULT_DOSE = 6.0

@@ -15,7 +15,7 @@ from self_steering.vectors.report import (
     VectorCalibration,
     VectorReport,
 )
-from tests.html_tree import read
+from tests.support.html_tree import read
 
 NAMES = ("calm", "anxious", "of_our_own")
 HOSTILE = '</div></details><script>alert(1)</script><img src="http://example.org/x" onerror="alert(2)">'

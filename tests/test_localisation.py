@@ -18,7 +18,7 @@ from self_steering.solvers.localisation import LocalisationTrial, localisation_q
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.segments import Reading, StretchState
 from self_steering.vectors.catalogue import catalogue
-from tests.stretches import (
+from tests.support.stretches import (
     DEFAULT_DOSE,
     NAMES,
     Tiny,

@@ -31,8 +31,8 @@ from self_steering.analysis.tasks.accuracy_figures import (
 )
 from self_steering.analysis.tasks.impairment import impairment
 from self_steering.analysis.tasks.impairment_figures import accuracy_with_and_without_takes
-from tests.drawn_figures import bars, check, draw, tick_labels
-from tests.simulated_tasks import NO_TOOLS, simulated_maths
+from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.simulated_tasks import NO_TOOLS, simulated_maths
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 CELLS = [

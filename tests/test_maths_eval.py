@@ -33,7 +33,7 @@ from self_steering.evals.maths import (
 )
 from self_steering.solvers.maths import read_answer
 from self_steering.steering.calls import FRAMINGS
-from tests.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.scripted import Script, Tiny, says, turn_by_turn
 
 GET = ("get_problem", {})
 END = ("end_session", {})

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from self_steering.steering.engine.packed import PackedLinear, pack_linears
-from tests.models import ARCHITECTURES, tiny_model
+from tests.support.models import ARCHITECTURES, tiny_model
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 200])

@@ -11,10 +11,10 @@ from self_steering.analysis.freeplay.rollouts import ratio_difference, ratios, s
 from self_steering.analysis.statistics.estimates import StatisticsError
 from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
-from tests.drawn_figures import bars, check, draw, tick_labels
-from tests.hand_made_freeplay import failed, only, outside, rollout, tables, take
-from tests.published_freeplay import published_freeplay
-from tests.simulated_tables import simulated_freeplay
+from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.hand_made_freeplay import failed, only, outside, rollout, tables, take
+from tests.support.published_freeplay import published_freeplay
+from tests.support.simulated_tables import simulated_freeplay
 
 LIKED = {"creative": 60.0, "focused": 30.0, "curious": 15.0}
 

@@ -16,7 +16,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolCallError
 from pydantic import ValidationError
 
-from self_steering.steering.calls import FRAMINGS, FramingName
+from self_steering.steering.calls import FRAMINGS, FramingName, steering_calls
 from self_steering.steering.plan import (
     Direction,
     Plan,
@@ -185,6 +185,56 @@ def test_calls_that_could_not_be_read_open_and_close_nothing():
     """A call with a parse error is text, not an act."""
     messages = talk([take("calm")], [take("curious", parse_error="torn"), clear(parse_error="torn")])
     assert spans(messages) == [("calm", 3, None)]
+
+
+def answered(*turns: tuple[list[ToolCall], list[ToolCallError | None]]) -> list[ChatMessage]:
+    """Return a conversation whose calls keep their ids, each with its error or None."""
+    messages: list[ChatMessage] = [ChatMessageUser(content="u")]
+    for calls, errors in turns:
+        messages.append(ChatMessageAssistant(content="", tool_calls=calls))
+        pairs = zip(calls, errors, strict=True)
+        messages += [ChatMessageTool(content="said", tool_call_id=c.id, function=c.function, error=e) for c, e in pairs]
+    return messages
+
+
+REFUSED = ToolCallError("unknown", "dose 99 is out of range")
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected", "oks"),
+    [
+        # Refused first, then taken under the same id; and the other way round.
+        ([([("calm", "c")], [REFUSED]), ([("calm", "c")], [None])], [("calm", 4, None)], [False, True]),
+        ([([("calm", "c")], [None]), ([("curious", "c")], [REFUSED])], [("calm", 2, None)], [True, False]),
+        # A clear that was refused and one that was not; twice the same id in one message, answered in order.
+        (
+            [([("calm", "c")], [None]), ([("", "d")], [REFUSED]), ([("", "d")], [None])],
+            [("calm", 2, 6)],
+            [True, False, True],
+        ),
+        ([([("calm", "c"), ("curious", "c")], [REFUSED, None])], [("curious", 2, None)], [False, True]),
+        ([([("calm", "c"), ("", "c")], [None, REFUSED])], [("calm", 2, None)], [True, False]),
+    ],
+)
+def test_ids_that_recur_do_not_mix_up_what_succeeded(turns, expected, oks):
+    """An answer belongs to the message before it, so what is told, what is planned and what is reported agree."""
+    made = [
+        ([replace(take(name) if name else clear(), id=call_id) for name, call_id in calls], errors)
+        for calls, errors in turns
+    ]
+    messages = answered(*made)
+    assert spans(messages) == expected
+    assert [call.ok for call in steering_calls(messages)] == oks
+
+
+def test_a_take_whose_answer_is_missing_counts_once_the_conversation_goes_on():
+    """Without an answer, a take steers what follows; nothing says yet whether it succeeded while nothing follows."""
+    messages = talk([take("calm")])[:-1]
+    assert [call.ok for call in steering_calls(messages)] == [None]
+    assert spans(messages) == [("calm", 3, None)]
+    longer = [*messages, ChatMessageUser(content="u"), ChatMessageAssistant(content="a")]
+    assert [call.ok for call in steering_calls(longer)] == [True]
+    assert spans(longer) == [("calm", 3, None)]
 
 
 @pytest.mark.parametrize("name", ["heroine", None, 7, ["calm"], "Calm"])

@@ -19,7 +19,7 @@ from self_steering.analysis.introspection.arms import (
 )
 from self_steering.evals.introspection import introspection
 from self_steering.scorers.identification import Identification, identify
-from tests.planted_model import LETTERS, Residue, save_planted_library, save_planted_model
+from tests.support.planted_model import LETTERS, Residue, save_planted_library, save_planted_model
 
 ALL = len(LETTERS)
 CHANCE = 1 / ALL

@@ -31,44 +31,19 @@ from self_steering.steering.output import model_output
 from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, plan_windows
 from self_steering.steering.request import SteeringRequest
 from self_steering.steering.tools import tool_infos
-from self_steering.vectors.card import VECTORS_FILE, LibraryCard, LibraryError
+from self_steering.vectors.card import LibraryError
 from self_steering.vectors.directions import random_like
-from self_steering.vectors.library import Library, content_hash, serialised
-from tests.models import CONTEXT, bundled_tokenizer
-from tests.templates import FAMILIES, save_family_model
+from tests.support.models import CONTEXT, bundled_tokenizer
+from tests.support.small_library import LAYERS, save_library
+from tests.support.templates import FAMILIES, save_family_model
 
 TOOLS = tool_infos("vectors")
-LAYERS = [1, 2, 4]
 TREATMENTS = {
     "d1": Treatment(direction=Direction(vector="calm"), unit_strength=2.0),
     "d2": Treatment(direction=Direction(vector="proud"), unit_strength=-1.0),
     "d3": Treatment(direction=Direction(vector="calm", random_seed=5), unit_strength=1.0),
     "zero": Treatment(direction=Direction(vector="calm"), unit_strength=0.0),
 }
-
-
-def save_library(folder: Path, fingerprint: str) -> str:
-    """Save a library of random vectors for a tiny model."""
-    generator = torch.Generator().manual_seed(3)
-    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in ("calm", "proud")}
-    card = LibraryCard(
-        model="tiny",
-        revision=None,
-        fingerprint=fingerprint,
-        hidden=64,
-        layers=LAYERS,
-        construction="difference",
-        scaled_to=None,
-        skipped_tokens=0,
-        corpus="",
-        norms={name: vector.norm(dim=-1).tolist() for name, vector in vectors.items()},
-        residual_norms=[1.0] * len(LAYERS),
-        default_doses=dict.fromkeys(vectors, 1.0),
-        faults={},
-        sha256={VECTORS_FILE: content_hash(serialised(vectors))},
-    )
-    Library(card, vectors).save(folder)
-    return str(folder)
 
 
 class Tiny:

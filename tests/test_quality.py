@@ -21,8 +21,8 @@ from self_steering.vectors.making.quality import (
     separation,
 )
 from self_steering.vectors.report import Separation, VectorCalibration
-from tests.models import ARCHITECTURES, plain_reading, tiny_model
-from tests.planted import directions, planted
+from tests.support.models import ARCHITECTURES, plain_reading, tiny_model
+from tests.support.planted import directions, planted
 
 STATES = ("calm", "anxious", "proud", "honest")
 SETTINGS = tuple(f"s{n}" for n in range(20))

@@ -45,7 +45,7 @@ from self_steering.analysis.introspection.segment_scores import (
 )
 from self_steering.analysis.tables import Tables, empty_tables, read_tables
 from self_steering.vectors.catalogue import catalogue
-from tests.simulated_readouts import (
+from tests.support.simulated_readouts import (
     MASS,
     VECTORS,
     joined,

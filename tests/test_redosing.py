@@ -21,10 +21,10 @@ from self_steering.analysis.freeplay.redosing import (
 )
 from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_play
 from self_steering.analysis.tables import empty_tables
-from tests.drawn_figures import bars, check, draw, tick_labels
-from tests.hand_made_freeplay import failed, only, outside, rollout, tables, take
-from tests.published_freeplay import published_freeplay
-from tests.simulated_tables import simulated_freeplay
+from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.hand_made_freeplay import failed, only, outside, rollout, tables, take
+from tests.support.published_freeplay import published_freeplay
+from tests.support.simulated_tables import simulated_freeplay
 
 
 def pooled(found, measure, rollouts=EVERY, **values):

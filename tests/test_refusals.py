@@ -20,8 +20,7 @@ from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryError, li
 from self_steering.vectors.files import naming, write_file
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.corpus import CorpusError, load_corpus, open_corpus
-from tests.small_library import small_stories
-from tests.test_provider import LAYERS, save_library
+from tests.support.small_library import LAYERS, save_library, small_stories
 
 DEEP = "[" * 100_000
 

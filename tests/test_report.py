@@ -22,8 +22,8 @@ from self_steering.analysis.report.report import make_report
 from self_steering.analysis.report.runs import Runs, read_runs
 from self_steering.analysis.tables import empty_tables
 from self_steering.analysis.tables.columns import COLUMNS
-from tests.hand_made_logs import said, sample, took, write_log
-from tests.html_tree import read
+from tests.support.hand_made_logs import said, sample, took, write_log
+from tests.support.html_tree import read
 
 HOSTILE = '"><script>alert(1)<script>\u202e<img src=x onerror=alert(2)>.eval'
 MODEL = "vllm-lens/<b>Qwen</b>"

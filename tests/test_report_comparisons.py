@@ -19,9 +19,9 @@ from self_steering.analysis.report.headline import headline_effects, headline_ta
 from self_steering.analysis.report.report_page import methods, undescribed
 from self_steering.analysis.statistics import Estimate, clustered_mean, proportion
 from self_steering.analysis.statistics.intervals import difference, ratio
-from tests.simulated_readouts import joined, simulated_choice, simulated_ratings
-from tests.simulated_tables import simulated_freeplay
-from tests.simulated_tasks import NO_TOOLS, simulated_frustration, simulated_maths
+from tests.support.simulated_readouts import joined, simulated_choice, simulated_ratings
+from tests.support.simulated_tables import simulated_freeplay
+from tests.support.simulated_tasks import NO_TOOLS, simulated_frustration, simulated_maths
 
 FEW = ("calm", "anxious", "focused", "lsd")
 

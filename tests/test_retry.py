@@ -13,8 +13,8 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.introspection.introspection_table import introspection_tables
-from tests.models import save_tiny_model
-from tests.small_library import STATES, small_stories
+from tests.support.models import save_tiny_model
+from tests.support.small_library import STATES, small_stories
 
 ROOT = Path(__file__).parent.parent
 INSPECT = Path(sys.executable).with_name("inspect")

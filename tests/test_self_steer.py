@@ -25,7 +25,7 @@ from inspect_ai.tool import Tool, tool
 from self_steering.solvers.self_steer import self_steer
 from self_steering.solvers.session import session_tools
 from self_steering.steering.request import EXTRA_BODY_KEY
-from tests.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.scripted import Script, Tiny, says, turn_by_turn
 
 MENU = ["calm", "anxious", "honest"]
 TAKE = ("take_vector", {"name": "calm", "dose": 0.5})

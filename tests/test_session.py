@@ -10,7 +10,7 @@ from self_steering.solvers.records import Arm
 from self_steering.solvers.self_steer import self_steer
 from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
-from tests.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.scripted import Script, Tiny, says, turn_by_turn
 
 MENU = ["calm", "anxious", "honest"]
 

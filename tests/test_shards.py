@@ -14,7 +14,7 @@ from self_steering.analysis.cli import main
 from self_steering.analysis.tables import read_tables
 from self_steering.evals.sweep import Planned, block_of, deal, planned, read_presets
 from self_steering.evals.token_counts import per_sample, read_token_counts
-from tests.scripted import Tiny
+from tests.support.scripted import Tiny
 
 GRIDS = """
 [two]

@@ -14,10 +14,10 @@ from self_steering.analysis.freeplay.stacking import AT_LEAST, stacking
 from self_steering.analysis.freeplay.stacking_figures import LEVEL, stacking_of_vectors
 from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
-from tests.drawn_figures import check, draw, tick_labels
-from tests.hand_made_freeplay import failed, joined, only, outside, rollout, tables, take
-from tests.published_freeplay import published_freeplay
-from tests.simulated_tables import simulated_freeplay
+from tests.support.drawn_figures import check, draw, tick_labels
+from tests.support.hand_made_freeplay import failed, joined, only, outside, rollout, tables, take
+from tests.support.published_freeplay import published_freeplay
+from tests.support.simulated_tables import simulated_freeplay
 
 LIKED = {"creative": 40.0, "focused": 30.0, "curious": 25.0, "caffeine": 10.0}
 

@@ -29,7 +29,7 @@ from self_steering.analysis.statistics import (
     sign_flip,
     test_in_words,
 )
-from tests.simulated_tables import simulated_freeplay
+from tests.support.simulated_tables import simulated_freeplay
 
 SIMULATIONS = 80
 NAIVE = 30  # how many of them a wrong method gets, which fails by far

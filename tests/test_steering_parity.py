@@ -13,8 +13,8 @@ from self_steering.steering.engine.sampling import Sampling
 from self_steering.vectors.card import find_library
 from self_steering.vectors.directions import resolve_direction
 from self_steering.vectors.library import load_library
-from tests.models import make_engine, tiny_model
-from tests.test_parity import ALL, MIDDLE, ONE, prompt, reference_logprobs, window
+from tests.support.models import make_engine, tiny_model
+from tests.support.parity import ALL, MIDDLE, ONE, prompt, reference_logprobs, window
 
 TOLERANCE = 3e-4
 

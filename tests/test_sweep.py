@@ -7,7 +7,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from self_steering.analysis.cli import main
 from self_steering.evals.sweep import read_presets
-from tests.scripted import Tiny, says
+from tests.support.scripted import Tiny, says
 
 GRIDS = """
 [two]

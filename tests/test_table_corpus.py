@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict
 
 from self_steering.vectors.making import corpus as table_corpus
 from self_steering.vectors.making.corpus import NEUTRAL, Corpus, CorpusError, load_corpus, open_corpus
-from tests.small_library import SETTINGS, STATES, small_corpus, small_stories
+from tests.support.small_library import SETTINGS, STATES, small_corpus, small_stories
 
 ROWS = [
     ("calm", "ferry", "slow water"),

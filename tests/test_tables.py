@@ -29,8 +29,8 @@ from self_steering.steering.tools import steering_tools
 from self_steering.vectors.card import VECTORS_FILE, read_card
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.library import Library, content_hash, serialised
-from tests.hand_made_logs import said, sample, took, write_log
-from tests.stretches import DEFAULT_DOSE, make_tiny, receipt
+from tests.support.hand_made_logs import said, sample, took, write_log
+from tests.support.stretches import DEFAULT_DOSE, make_tiny, receipt
 
 FOLDERS = Path(__file__).parents[1]
 STATES = ("calm", "goblins", "honest", "lsd")

@@ -36,9 +36,9 @@ from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.request import SteeringRequest
-from tests.drawn_figures import bars, check, draw, tick_labels
-from tests.hand_made_logs import SITTER_SAYS, asked, said, sample, took, unknown, write_log
-from tests.stretches import DEFAULT_DOSE, Tiny, make_tiny
+from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.hand_made_logs import SITTER_SAYS, asked, said, sample, took, unknown, write_log
+from tests.support.stretches import DEFAULT_DOSE, Tiny, make_tiny
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 NAMES = ["calm", "creative", "soma", "honest"]

@@ -135,11 +135,14 @@ def test_the_text_around_a_call_is_kept(call: str):
     assert content.split() == ["I", "will", "try", "it.", "Now."]
 
 
-def test_calls_have_distinct_ids_with_the_prefix():
-    """Answers are matched to calls by id, so no two of a message share one."""
-    ids = [c.id for c in parse_calls(f"{TAKE}\n{TAKE}\n{CLEAR}", TOOLS, "call_7").calls]
-    assert len(set(ids)) == 3
-    assert all(i.startswith("call_7") for i in ids)
+def test_ids_of_calls_recur_neither_within_a_text_nor_between_generations():
+    """Ids follow from the generation, its text and the call's place, and are nine letters or digits, as some templates want."""
+    texts = [(f"{TAKE}\n{TAKE}\n{CLEAR}", "one"), (f"{TAKE}\n{TAKE}\n{CLEAR}", "two"), (f"{TAKE}\n{TAKE}", "one")]
+    ids = [call.id for text, origin in texts for call in parse_calls(text, TOOLS, origin).calls]
+    assert len(set(ids)) == len(ids) == 8
+    assert all(len(i) == 9 and i.isalnum() and i.isascii() for i in ids)
+    again = [call.id for text, origin in texts for call in parse_calls(text, TOOLS, origin).calls]
+    assert again == ids
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ from self_steering.steering.request import EXTRA_BODY_KEY
 from self_steering.steering.tool_calls import parse_calls
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.making.corpus import load_corpus
-from tests.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.scripted import Script, Tiny, says, turn_by_turn
 
 # ---------------------------------------------------------------- rules
 

@@ -8,10 +8,10 @@ from self_steering.analysis.freeplay.picks import MEAN, MEAN_OF_ROLLOUTS, SHARES
 from self_steering.analysis.freeplay.picks_figures import valence_of_picks
 from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
-from tests.drawn_figures import bars, check, draw, tick_labels
-from tests.hand_made_freeplay import failed, only, outside, rollout, tables, take
-from tests.published_freeplay import published_freeplay
-from tests.simulated_tables import simulated_freeplay
+from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.hand_made_freeplay import failed, only, outside, rollout, tables, take
+from tests.support.published_freeplay import published_freeplay
+from tests.support.simulated_tables import simulated_freeplay
 
 NEGATIVE = {name: 12.0 for name, entry in catalogue().items() if entry.valence < 0}
 POSITIVE = {name: 12.0 for name, entry in catalogue().items() if entry.valence > 0}

@@ -18,7 +18,7 @@ from self_steering.vectors.making import stories as write_stories_module
 from self_steering.vectors.making.corpus import NEUTRAL, open_corpus, read_settings
 from self_steering.vectors.making.stories import StoryError, Written, write_stories
 from self_steering.vectors.making.story_prompts import Cell, story_messages
-from tests.story_teller import WORDS, Teller, output, sound_story, tell
+from tests.support.story_teller import WORDS, Teller, output, sound_story, tell
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {"ferry": "the deck of a ferry", "attic": "an attic with boxes"}
@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_to_the_very_same_corpus(out: Path, tmp_path: Path)
         "import asyncio, os, pathlib, sys\n"
         "from inspect_ai.model import get_model\n"
         "from self_steering.vectors.write_stories import write_stories\n"
-        "from tests.story_teller import tell\n"
+        "from tests.support.story_teller import tell\n"
         "from tests.test_write_stories import SETTINGS, STATES\n"
         "calls = []\n"
         "def teller(*asked):\n"
@@ -462,11 +462,11 @@ def test_a_mistake_ends_in_one_line(
 def test_the_command_imports_no_torch_for_another_provider(tmp_path: Path):
     """Writing with a remote model must not cost the seconds that torch takes to import."""
     script = (
-        "import sys, tests.story_teller\n"
+        "import sys, tests.support.story_teller\n"
         "from inspect_ai.model import ModelAPI, modelapi\n"
         "@modelapi(name='teller')\n"
         "class T(ModelAPI):\n"
-        "    async def generate(self, **asked): return tests.story_teller.output('no')\n"
+        "    async def generate(self, **asked): return tests.support.story_teller.output('no')\n"
         "from self_steering.vectors.cli import main\n"
         "code = main(['vectors', 'stories', '--model', 'teller/x', '--out', sys.argv[1], '--states', 'calm'])\n"
         "sys.exit('torch' in sys.modules or code != 1)\n"

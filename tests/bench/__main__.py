@@ -17,7 +17,7 @@ from self_steering.steering.models import BUNDLED, bundled_model_folder
 from self_steering.vectors.making.extraction import default_band
 from tests.bench import decoding, memory, on_vllm, reuse, rollouts
 from tests.bench.figures import FIGURES
-from tests.models import save_tiny_model
+from tests.support.models import save_tiny_model
 
 TINY_BAND = (2, 3)
 _PACKAGES = ("torch", "transformers", "nnsight", "inspect-ai")

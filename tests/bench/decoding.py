@@ -19,7 +19,7 @@ from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.row import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.engine.threads import in_passing_thread
-from tests.models import random_direction
+from tests.support.models import random_direction
 
 PROMPT, NEW = 64, 32
 ROWS = (1, 8)

@@ -12,8 +12,8 @@ from inspect_ai.model import get_model
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.evals.introspection import introspection
 from self_steering.steering.provider import NNsightAPI
-from tests.models import save_tiny_model
-from tests.small_library import small_stories
+from tests.support.models import save_tiny_model
+from tests.support.small_library import small_stories
 
 EVALS, AT_ONCE = 20, 50
 # Full long before the first look, so that what is found to grow is not the cache that is allowed to.

@@ -30,9 +30,9 @@ from self_steering.evals.freeplay import freeplay
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.row import EngineRequest
 from self_steering.steering.engine.sampling import Sampling
-from tests.models import bundled_tokenizer, make_engine, tiny_model
-from tests.scripted import Tiny, says, turn_by_turn
-from tests.test_parity import MIDDLE, prompt, window
+from tests.support.models import bundled_tokenizer, make_engine, tiny_model
+from tests.support.parity import MIDDLE, prompt, window
+from tests.support.scripted import Tiny, says, turn_by_turn
 
 _CANCELLED = 300
 _MOST_GROWTH = 48 << 20  # bytes: room for an allocator's habits, not for 200 forgotten prompts

@@ -9,9 +9,9 @@ from pathlib import Path
 from inspect_ai.log import read_eval_log
 from safetensors import safe_open
 
-from tests.hand_made_logs import asked, said, sample, took, write_log
 from tests.prove.judge import CommandError, command
 from tests.prove.kill import evaluation, start
+from tests.support.hand_made_logs import asked, said, sample, took, write_log
 
 CASES = ("report", "vectors build", "table --csv", "eval --log-dir")
 _PATIENCE = 120

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.prove import company, disk, kill
 from tests.prove.outcome import Outcome
-from tests.scripted import tiny_session_model
+from tests.support.scripted import tiny_session_model
 
 _FAILING = ("raises", "hangs", "nonsense")
 

@@ -19,12 +19,12 @@ from self_steering.evals.freeplay import freeplay
 from self_steering.steering.provider import NNsightAPI
 from self_steering.steering.tool_calls import parse_calls
 from self_steering.steering.tools import tool_infos
-from tests.models import save_tiny_model
 from tests.prove.hostile_files import adapter_cases, library_cases, log_cases, model_file_cases, story_cases
 from tests.prove.hostile_sources import checks
 from tests.prove.judge import MOST_LETTERS, Case, fault
 from tests.prove.outcome import Outcome
-from tests.scripted import Tiny, says, tiny_session_model, turn_by_turn
+from tests.support.models import save_tiny_model
+from tests.support.scripted import Tiny, says, tiny_session_model, turn_by_turn
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DATA = tomllib.loads(Path(__file__).with_name("hostile.toml").read_text(encoding="utf-8"))

@@ -20,11 +20,10 @@ from self_steering.steering.provider import NNsightAPI
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.corpus import load_corpus, open_corpus
-from tests.hand_made_logs import asked, said, sample, write_log
-from tests.models import save_tiny_model
 from tests.prove.judge import Case, CommandError, command
-from tests.small_library import small_stories
-from tests.test_provider import LAYERS, save_library
+from tests.support.hand_made_logs import asked, said, sample, write_log
+from tests.support.models import save_tiny_model
+from tests.support.small_library import LAYERS, save_library, small_stories
 
 _FINGERPRINT = "0" * 32
 _NOISE = bytes(range(256)) * 8

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.hand_made_logs import asked, said, sample, took, write_log
 from tests.prove.judge import command
+from tests.support.hand_made_logs import asked, said, sample, took, write_log
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("analysis", "evals", "scorers", "solvers", "steering", "vectors")

@@ -12,8 +12,8 @@ from pathlib import Path
 from inspect_ai.log import EvalLog, read_eval_log
 
 from self_steering.analysis.cli import main as self_steering_command
-from tests.models import save_tiny_model
-from tests.small_library import small_stories
+from tests.support.models import save_tiny_model
+from tests.support.small_library import small_stories
 
 KILLS = 6
 _ROOT = Path(__file__).resolve().parents[2]

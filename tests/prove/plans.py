@@ -23,8 +23,8 @@ from self_steering.vectors.directions import random_like
 from tests.prove.outcome import Outcome
 from tests.prove.reference import Reference
 from tests.prove.talks import Talk, edited, grown, opening
-from tests.templates import FAMILIES, save_family_model
-from tests.test_provider import LAYERS, save_library
+from tests.support.small_library import LAYERS, save_library
+from tests.support.templates import FAMILIES, save_family_model
 
 TOLERANCE = 3e-4
 MOST_TOKENS = 500

@@ -8,6 +8,7 @@ from inspect_ai.tool import ToolCall, ToolCallError
 
 LABELS = ("d1", "d2", "d3", "zero")
 TAKE, CLEAR = "take_vector", "clear_effects"
+_RECURRING = ("call0", "call1")
 _FILLER = ("the", "harbour", "was", "still", "and", "a", "boat", "lay", "low")
 
 
@@ -81,13 +82,15 @@ def _with_calls(talk: Talk, rng: random.Random) -> Talk:
     answers: list[ChatMessage] = []
     for number in range(rng.choices([1, 2, 3, 6], [6, 3, 2, 1])[0]):
         fails = rng.random() < 0.15
+        # Agents that trim or edit their history make ids recur, in other messages and in this one.
+        call_id = rng.choice(_RECURRING) if rng.random() < 0.3 else f"{said}{number}"
         if rng.random() < 0.25:
-            call = ToolCall(id=f"{said}{number}", function=CLEAR, arguments={})
+            call = ToolCall(id=call_id, function=CLEAR, arguments={})
             talk = talk if fails else talk.cleared(index)
         else:
             label, dose = rng.choice(LABELS), rng.choice([1.0, 0.5, -1.0, 2.25, -0.3, 0.0, 1])
             given = {"name": "unknown" if fails else label, **({} if dose == 1.0 else {"dose": dose})}
-            call = ToolCall(id=f"{said}{number}", function=TAKE, arguments=given)
+            call = ToolCall(id=call_id, function=TAKE, arguments=given)
             # One that is taken and ended in one message never steers: both happen at that message's end.
             talk = talk if fails else replace(talk, effects=(*talk.effects, Effect(label, float(dose), index)))
         if fails and rng.random() < 0.5:

@@ -24,7 +24,7 @@ from self_steering.steering.on_vllm import engine as engine_module
 from self_steering.steering.on_vllm.engine import VllmEngine
 from self_steering.steering.on_vllm.translation import sampling_params_of
 from self_steering.vectors.making.extraction import default_band
-from tests.models import random_direction
+from tests.support.models import random_direction
 from tests.vllm import demo
 
 PROMPT, NEW = 64, 48

@@ -12,7 +12,7 @@ from inspect_ai.model import get_model
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.row import EngineRequest, Generation
 from tests.prove.plans import Bench, open_bench
-from tests.test_parity import reference_logprobs
+from tests.support.parity import reference_logprobs
 
 TOLERANCE = 2e-4  # in log-probability
 PATIENCE = 240  # seconds; only reached where something hangs

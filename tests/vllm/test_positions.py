@@ -6,7 +6,7 @@ import pytest
 
 from self_steering.steering.engine.row import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
-from tests.test_parity import ALL, MIDDLE, ONE, prompt, window
+from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
 from tests.vllm.pairs import TOLERANCE, Pair, open_pair, readout_difference, same_receipts
 
 GREEDY = Sampling(max_tokens=1, temperature=0.0, top_logprobs=2)

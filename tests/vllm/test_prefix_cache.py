@@ -4,7 +4,7 @@ import pytest
 
 from self_steering.steering.engine.additions import SteeringFault
 from self_steering.steering.on_vllm import block_keys
-from tests.test_parity import MIDDLE, prompt, window
+from tests.support.parity import MIDDLE, prompt, window
 from tests.vllm.pairs import BLOCK, TOLERANCE, Pair, readout_difference, same_receipts
 from tests.vllm.test_positions import asked
 

@@ -16,7 +16,7 @@ from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
 from self_steering.steering.tools import tool_infos
 from tests.prove import plans
-from tests.test_parity import ALL, MIDDLE, prompt, window
+from tests.support.parity import ALL, MIDDLE, prompt, window
 from tests.vllm.pairs import CONTEXT, PATIENCE, TOLERANCE, Pair
 
 

@@ -13,9 +13,9 @@ from self_steering.analysis.cli import main as self_steering_command
 from self_steering.steering.engine.row import EngineRequest
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.engine import EngineDead
-from tests.small_library import STATES, small_stories
-from tests.templates import save_family_model
-from tests.test_parity import ALL, MIDDLE, ONE, prompt, window
+from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
+from tests.support.small_library import STATES, small_stories
+from tests.support.templates import save_family_model
 from tests.test_retry import finished, inspect, kept
 from tests.vllm.pairs import PATIENCE, SIZES, TOLERANCE, Pair, open_pair, readout_difference, same_receipts
 from tests.vllm.test_positions import asked

@@ -4,6 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
+from self_steering.vectors.card import VECTORS_FILE, LibraryCard
+from self_steering.vectors.library import Library, content_hash, serialised
 from self_steering.vectors.making.corpus import NEUTRAL, Corpus, load_corpus
 
 STATES = ("calm", "anxious", "golden_gate", "honest")
@@ -32,3 +36,30 @@ def small_stories(folder: Path, states: Sequence[str] = STATES, settings: Sequen
     stories = small_corpus(states, settings).stories
     single = {state: {name: text for name, (text,) in told.items()} for state, told in stories.items()}
     return write_stories(folder, single, settings)
+
+
+LAYERS = [1, 2, 4]
+
+
+def save_library(folder: Path, fingerprint: str) -> str:
+    """Save a library of random vectors for a tiny model."""
+    generator = torch.Generator().manual_seed(3)
+    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in ("calm", "proud")}
+    card = LibraryCard(
+        model="tiny",
+        revision=None,
+        fingerprint=fingerprint,
+        hidden=64,
+        layers=LAYERS,
+        construction="difference",
+        scaled_to=None,
+        skipped_tokens=0,
+        corpus="",
+        norms={name: vector.norm(dim=-1).tolist() for name, vector in vectors.items()},
+        residual_norms=[1.0] * len(LAYERS),
+        default_doses=dict.fromkeys(vectors, 1.0),
+        faults={},
+        sha256={VECTORS_FILE: content_hash(serialised(vectors))},
+    )
+    Library(card, vectors).save(folder)
+    return str(folder)

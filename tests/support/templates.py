@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
-from tests.models import bundled_tokenizer, tiny_model
+from tests.support.models import bundled_tokenizer, tiny_model
 
 # ChatML. A tools block in the system turn, calls as tagged JSON, consecutive tool answers in one user turn. Thinking is kept
 # only after the last user message, and the generation prompt has an empty think block that the next rendering lacks.

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.library import Library, content_hash, serialised
-from tests.models import bundled_tokenizer
+from tests.support.models import bundled_tokenizer
 
 Residue = Literal["own option", "letter C", "option calm"]
 # Their names are one token each, so that the letter lies two tokens before them.

@@ -16,7 +16,7 @@ from self_steering.solvers.segments import Reading
 from self_steering.steering.models import load_model
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.library import Library, content_hash, serialised
-from tests.templates import save_family_model
+from tests.support.templates import save_family_model
 
 NAMES = ("calm", "goblins")
 LAYERS = (2, 3)

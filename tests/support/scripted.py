@@ -12,8 +12,8 @@ from inspect_ai.tool import ToolCall, ToolInfo
 
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.steering.provider import NNsightAPI
-from tests.small_library import small_stories
-from tests.templates import save_family_model
+from tests.support.small_library import small_stories
+from tests.support.templates import save_family_model
 
 Script = Callable[[list[ChatMessage], list[ToolInfo]], ChatMessageAssistant | None]
 """From the messages and the tools that reach the provider to the model's message; None leaves the turn to the model."""

@@ -1,0 +1,1 @@
+"""What tests share: tiny models, templates, libraries, scripted words, and logs made by hand or simulated."""
