@@ -31,6 +31,10 @@ class Direction(BaseModel):
         random_seed: If set, not the vector itself but one of a seeded set of random directions, orthogonal to the vector
             and to each other, with the vector's norm in each layer.
         random_index: Which of the set.
+
+    Example:
+        >>> Direction(vector="calm", random_seed=7)  # as long as `calm` in each layer, and orthogonal to it
+        Direction(vector='calm', random_seed=7, random_index=0)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +50,11 @@ class Treatment(BaseModel):
     Attributes:
         direction: What is added.
         unit_strength: Multiple of the direction added at dose 1.0; 0 is the placebo.
+
+    Example:
+        >>> placebo = Treatment(direction=Direction(vector="calm"), unit_strength=0)
+        >>> placebo.unit_strength
+        0.0
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +75,11 @@ class Window(BaseModel):
         start: Index of the first message that is steered, from its first token.
         stop: Index of the first message that is no longer steered; None while the window is open, so that all that
             follows, generated tokens too, is steered.
+
+    Example:
+        >>> window = Window(label="d1", direction=Direction(vector="calm"), dose=2.0, strength=1.2, start=3, stop=6)
+        >>> window.stop - window.start  # messages 3, 4 and 5
+        3
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,6 +111,12 @@ class Plan(BaseModel):
     Attributes:
         messages: How many messages the conversation has; the provider refuses a plan made for another number.
         windows: Windows in the order in which they were opened; where several are active, they add.
+
+    Example:
+        >>> open_window = Window(label="d1", direction=Direction(vector="calm"), dose=1.0, strength=0.6, start=2)
+        >>> plan = Plan(messages=4, windows=(open_window,))
+        >>> plan.without_windows()  # the uncached reading
+        Plan(messages=4, windows=())
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -185,6 +205,19 @@ def plan_windows(
         outside_clears: Indices of messages before which all effects were cleared from outside; the number of messages
             stands for the one that is generated next.
         max_dose: Largest absolute dose.
+
+    Example:
+        >>> from inspect_ai.model import ChatMessageAssistant, ChatMessageTool, ChatMessageUser
+        >>> from inspect_ai.tool import ToolCall
+        >>> take = ToolCall(id="1", function="take_vector", arguments={"name": "calm"})
+        >>> messages = [
+        ...     ChatMessageUser(content="Explore."),
+        ...     ChatMessageAssistant(content="", tool_calls=[take]),
+        ...     ChatMessageTool(content="calm is active at dose 1.", tool_call_id="1"),
+        ... ]
+        >>> treatments = {"calm": Treatment(direction=Direction(vector="calm"), unit_strength=0.6)}
+        >>> [(window.label, window.strength, window.start, window.stop) for window in plan_windows(messages, treatments).windows]
+        [('calm', 0.6, 2, None)]
 
     Raises:
         PlanError: An effective call names an unknown label or an invalid dose, or there is no message to clear before.

@@ -65,6 +65,14 @@ class SteeringRequest(BaseModel):
         branches: Messages at which conversations that share a beginning part ways: prompts are computed in chunks that end
             before them. None ends a chunk before every message; fewer chunks cost less. Readings that are to be compared
             to the bit need the same.
+
+    Example:
+        >>> from self_steering.steering.plan import Direction, Plan, Window
+        >>> calm = Window(label="calm", direction=Direction(vector="calm"), dose=1.0, strength=0.6, start=1)
+        >>> request = SteeringRequest(plan=Plan(messages=1, windows=(calm,)), readout={"yes": ["Yes"], "no": ["No"]})
+        >>> config = request.config(GenerateConfig(max_tokens=1))  # hand this to `Model.generate` with that one message
+        >>> list(config.extra_body)
+        ['self_steering']
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,6 +128,11 @@ def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
 
 def steering_report(output: ModelOutput) -> dict[str, Any]:
     """Return what the provider reports beside the text: receipts, read-outs, tokens, and what they cost.
+
+    Example:
+        >>> output = ModelOutput(metadata={"self_steering": {"receipts": [], "computed_tokens": 12, "reused_tokens": 0}})
+        >>> steering_report(output)["computed_tokens"]
+        12
 
     Raises:
         KeyError: The output is not one of the `nnsight` provider's, or no generation took place.
