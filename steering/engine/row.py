@@ -5,10 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from self_steering.steering.engine.additions import Edit, SteeringFault
+from self_steering.steering.engine.additions import SteeringFault
 from self_steering.steering.engine.prefix_store import Segment
 from self_steering.steering.engine.sampling import Sampling, TokenLogprob
 from self_steering.steering.engine.spans import Signatures, Span
@@ -150,10 +149,10 @@ class Row:
     Args:
         request: What is wanted.
         future: Receives the generation.
-        signature: Gives the number of a set of (direction key, strength) pairs.
+        signatures: Gives the number of a set of (direction key, strength) pairs.
     """
 
-    def __init__(self, request: EngineRequest, future: "Future[Generation]", signature: Signatures) -> None:
+    def __init__(self, request: EngineRequest, future: "Future[Generation]", signatures: Signatures) -> None:
         self.request = request
         self.future = future
         self.ids = list(request.ids)
@@ -165,9 +164,9 @@ class Row:
         self.readout: dict[str, float] = {}
         self.segment: Segment | None = None
         self.canonical = True
-        self._signature = signature
+        self._signatures = signatures
         room = len(self.ids) + request.sampling.max_tokens
-        self._measured = {w.direction.key: torch.full((2, room), torch.nan) for w in request.windows}
+        self._measured = {w.direction.key: np.full((2, room), np.nan, np.float32) for w in request.windows}
 
     @property
     def prompt_length(self) -> int:
@@ -176,25 +175,27 @@ class Row:
 
     def steering(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the steering signature of each position from `start` to `stop`."""
-        return self._signature.along([window.span for window in self.request.windows], start, stop)
+        return self._signatures.along([window.span for window in self.request.windows], start, stop)
 
-    def edits(self, row: int, start: int, stop: int) -> list[Edit]:
-        """Return the edits of a step over positions `start` to `stop`, for row `row` of its batch."""
-        edits = []
-        # In an order that the plan does not decide: sums of floats depend on it, and cached chunks must not.
-        for window in sorted(self.request.windows, key=lambda w: (w.direction.key, w.strength)):
-            left, right = window.span.within(start, stop)
-            if left < right:
-                edits.append(Edit(row, left - start, right - start, window.direction, window.strength))
-        return edits
+    def directions(self) -> dict[str, DirectionTensor]:
+        """Return the directions of the windows by key."""
+        return {window.direction.key: window.direction for window in self.request.windows}
 
-    def record(self, edit: Edit, offset: int, projections: torch.Tensor) -> None:
-        """Remember the projections [2, tokens] that a step measured; its first token is at position `offset`."""
-        self._measured[edit.direction.key][:, offset + edit.start : offset + edit.stop] = projections
+    def record(self, steering: NDArray[np.int64], projections: NDArray[np.float32]) -> None:
+        """Remember what a step measured at the tokens from `computed` on.
 
-    def measured(self, start: int, stop: int) -> dict[str, torch.Tensor]:
+        Args:
+            steering: Signature of each of its tokens [tokens].
+            projections: As in `StepResult.projections` [tokens, 2, directions].
+        """
+        for number in set(steering.tolist()) - {0}:
+            tokens = np.flatnonzero(steering == number)
+            for place, key in enumerate(self._signatures.keys(number)):
+                self._measured[key][:, self.computed + tokens] = projections[tokens, :, place].T
+
+    def measured(self, start: int, stop: int) -> dict[str, NDArray[np.float32]]:
         """Return copies of what was measured from `start` to `stop`, for the prefix store."""
-        return {key: value[:, start:stop].clone() for key, value in self._measured.items()}
+        return {key: value[:, start:stop].copy() for key, value in self._measured.items()}
 
     def adopt(self, segment: Segment, count: int) -> None:
         """Take over the first `count` tokens' measurements of a cached segment."""
@@ -215,6 +216,6 @@ class Row:
     def _receipt(self, window: TokenWindow) -> Receipt:
         stop = self.computed if window.stop is None else min(window.stop, self.computed)
         values = self._measured[window.direction.key][:, window.start : max(window.start, stop)]
-        steered = int((~values[0].isnan()).sum())
-        before, after = (float(mean) for mean in values.mean(-1)) if steered else (None, None)
+        steered = int((~np.isnan(values[0])).sum())
+        before, after = values.mean(-1, dtype=np.float64).tolist() if steered else (None, None)
         return window.receipt(self.computed, self.reused, Measured(steered, before, after))

@@ -237,7 +237,7 @@ class VllmEngine:
         wanted = {direction.key: direction for direction in directions}
         new = [d for key, d in wanted.items() if key not in self._installed]
         if new:
-            self._on_workers("install_directions", [(d.key, d.layers, d.monitor_layer, d.values) for d in new])
+            self._on_workers("install_directions", [(d.key, d.layers, d.values) for d in new])
         for key in wanted:
             self._installed.pop(key, None)
             self._installed[key] = None

@@ -142,7 +142,7 @@ def test_a_fault_in_one_row_is_that_rows_alone(pair: Pair):
     huge = EngineRequest(ids, Sampling(max_tokens=3, temperature=0.0), (window(pair.engine, MIDDLE, 5, 9, 3e38),))
     fine = EngineRequest(ids, Sampling(max_tokens=3, temperature=0.0), (window(pair.engine, MIDDLE, 5, 9, 1.0),))
     futures = pair.engine.submit_all([fine, huge, fine])
-    with pytest.raises(SteeringFault, match="did not change as planned, or are not finite"):
+    with pytest.raises(SteeringFault, match="changed by another amount or are not finite"):
         futures[1].result(PATIENCE)
     assert [r.steered for future in futures[::2] for r in future.result(PATIENCE).receipts] == [4, 4]
 
