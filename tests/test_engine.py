@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from self_steering.steering.engine.additions import LayerAdditions, SteeringFault
 from self_steering.steering.engine.engine import Engine, chunk_ends
 from self_steering.steering.engine.forward import SteeredModel
-from self_steering.steering.engine.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, Generation, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model
 from tests.support.mutations import MUTATIONS

@@ -25,10 +25,10 @@ from self_steering.steering.engine.additions import AdditionMaker, SteeringFault
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.engine.kv_cache import Arena, KeyValues
-from self_steering.steering.engine.memory import OutOfMemory, Parked, give_back, is_out_of_memory
+from self_steering.steering.engine.memory import OutOfMemory, Parked, empty_cache, is_out_of_memory
 from self_steering.steering.engine.prefix_store import PrefixStore, Segment
-from self_steering.steering.engine.requests import EngineShape, check_request
-from self_steering.steering.engine.row import EngineRequest, Generation, Row
+from self_steering.steering.engine.requests import EngineRequest, EngineShape, Generation, check_request
+from self_steering.steering.engine.row import Row
 from self_steering.steering.engine.sampling import choose, set_logprobs, text_until, token_logprob
 from self_steering.steering.engine.spans import Signatures
 from self_steering.steering.engine.threads import OwningThread, deliver
@@ -108,7 +108,7 @@ class Engine:
         return EngineShape(self.context, self.model.vocabulary, self.model.n_layers, self.model.hidden)
 
     @property
-    def most_requests(self) -> int:
+    def max_concurrency(self) -> int:
         """How many requests are worth having in flight: enough to refill the batch whenever a row leaves."""
         return max(_IN_FLIGHT, self._max_batch)
 
@@ -198,7 +198,7 @@ class Engine:
             self._decoding.clear()
             self._max_batch, self._decode_arena = rows, self.model.new_arena(rows)
             logger.warning("out of memory (%s): from now on at most %d rows decode together", ran_out, rows)
-        give_back()
+        empty_cache()
         return True
 
     def _resume(self, parked: Parked) -> None:

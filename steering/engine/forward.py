@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from self_steering.steering.engine.additions import Additions, SteeredStep
 from self_steering.steering.engine.kv_cache import Arena
 from self_steering.steering.engine.packed import pack_linears
-from self_steering.steering.models import find_layer_list
+from self_steering.steering.identity import find_layer_list
 
 # nnsight adds a method `save` to every object of the process, which breaks libraries that are imported later and look
 # at the attributes of their classes (anyio's typed attributes raise). We call `nnsight.save` instead.

@@ -30,7 +30,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_WORDS.search(str(error)))
 
 
-def give_back() -> None:
+def empty_cache() -> None:
     """Hand what nobody holds any more back to the device."""
     gc.collect()
     if torch.accelerator.is_available() and hasattr(torch.accelerator, "empty_cache"):

@@ -98,7 +98,7 @@ def deliver(future: "Future[Result]", result: Result | Exception) -> None:
 Parameters = ParamSpec("Parameters")
 
 
-def in_passing_thread(
+def in_short_lived_thread(
     function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
     """Return what `function` returns, run in a thread that ends with it.

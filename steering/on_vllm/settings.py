@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from self_steering.steering.models import ModelError
+from self_steering.steering.identity import ModelError
 
 VLLM_ARGS = (
     "dtype",

@@ -16,9 +16,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from self_steering.steering.bundled.conversion import BUNDLED_BASE, bundled_model_folder
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.forward import SteeredModel
-from self_steering.steering.models import BUNDLED_BASE, bundled_model_folder, end_of_turn_ids
+from self_steering.steering.identity import end_of_turn_ids
 from self_steering.vectors.directions import DirectionTensor
 
 ARCHITECTURES = ("llama", "qwen3", "gemma3")

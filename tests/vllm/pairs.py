@@ -10,7 +10,7 @@ import torch
 from inspect_ai.model import get_model
 
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.requests import EngineRequest, Generation
 from tests.prove.plans import Bench, open_bench
 from tests.support.parity import reference_logprobs
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
 from tests.vllm.pairs import TOLERANCE, Pair, open_pair, readout_difference, same_receipts

@@ -10,8 +10,7 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig
 from inspect_ai.tool import ToolFunction
 
 from self_steering.steering.engine.additions import SteeringFault
-from self_steering.steering.engine.requests import check_request
-from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.requests import EngineRequest, check_request
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
 from self_steering.steering.tools import tool_infos

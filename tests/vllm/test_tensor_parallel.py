@@ -10,7 +10,7 @@ import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from self_steering.analysis.cli import main as self_steering_command
-from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.requests import EngineRequest
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.engine import EngineDead
 from tests.support.parity import ALL, MIDDLE, ONE, prompt, window

@@ -16,7 +16,7 @@ from scipy.stats import ttest_1samp
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.vectors.directions import DirectionTensor
 from self_steering.vectors.files import write_file
