@@ -1,4 +1,4 @@
-"""What is to be known of a model, whatever runs it: what tells its weights apart, where its turns end, which are its layers."""
+"""What identifies a model, whatever engine runs it: its fingerprint, the tokens that end a turn, its decoder layers."""
 
 import hashlib
 import re
@@ -16,11 +16,11 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What is to be known of a model beside its weights.
+    """A model without its weights.
 
     Attributes:
         tokenizer: Its tokenizer.
-        name: The name it was asked for by.
+        name: The name that it was requested by.
         source: The folder or hub id that it was loaded from.
         revision: Hub commit, where it came from a hub.
         fingerprint: Hash of its configuration and weights, the same for every dtype it is loaded in.
@@ -42,7 +42,7 @@ class ModelIdentity:
 def fingerprint(model: PreTrainedModel) -> str:
     """Return a hash of architecture and weights: of every parameter 256 values, evenly spread, rounded to bfloat16.
 
-    It tells checkpoints apart and does not depend on the dtype or device that the weights were loaded to. It is an
+    It distinguishes checkpoints and does not depend on the dtype or device that the weights were loaded to. It is an
     identification, not a proof of integrity.
     """
     digest = hashlib.sha256(model.config.model_type.encode())

@@ -30,7 +30,7 @@ class LoadedModel(ModelIdentity):
     model: PreTrainedModel
 
     def identity(self) -> ModelIdentity:
-        """Return what is to be known of the model, without holding on to its weights."""
+        """Return the same without the weights, which can then be freed."""
         return ModelIdentity(**{field.name: getattr(self, field.name) for field in fields(ModelIdentity)})
 
 

@@ -146,9 +146,9 @@ class NNsightAPI(ModelAPI):
             key = (library.card.sha256[VECTORS_FILE], window.direction)
             direction = self._directions.get(key)
             if direction is None:
-                asked = window.direction
+                wanted = window.direction
                 direction = in_short_lived_thread(
-                    resolve_direction, library, asked.vector, asked.random_seed, asked.random_index
+                    resolve_direction, library, wanted.vector, wanted.random_seed, wanted.random_index
                 )
                 self._directions[key] = direction
             still_open = window.stop is None or window.stop > generated
@@ -192,7 +192,7 @@ class NNsightAPI(ModelAPI):
         )
 
     def _derived_seed(self, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> int:
-        """Return a seed from the conversation, its steering, and how often just that was asked before (epochs)."""
+        """Return a seed from the conversation, its steering, and how often exactly that was generated before (epochs)."""
         steering = [(w.direction.key, w.strength, w.start, w.stop) for w in windows]
         digest = hashlib.sha256(repr((rendered.ids, steering)).encode()).digest()
         self._seen[digest] += 1

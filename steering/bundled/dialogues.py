@@ -227,8 +227,8 @@ class _Writer:
         draw = self.session.draw
         for _ in range(turns):
             last = self.session.messages[-1].text
-            asked = last if last in self.prose.answers else draw.choice(wordings().prose.prompts)
-            self.session.say(self.prose.to(asked, draw))
+            prompt = last if last in self.prose.answers else draw.choice(wordings().prose.prompts)
+            self.session.say(self.prose.to(prompt, draw))
             if go_on:
                 short = draw.random() < 0.6
                 self.session.user(draw.choice(wordings().go_on.short if short else wordings().prose.prompts))
@@ -295,8 +295,8 @@ def task_dialogue(
         session.call((GET_TOOL, {}))
         if waiting and (problem is problems[-1] or draw.random() < 0.5):
             _take(session, framing, waiting, draw)
-        said = problem.words(draw.choice(wordings().tasks.answer)) if draw.random() < 0.5 else ""
-        session.call((SUBMIT_TOOL, {"answer": str(problem.answer)}), text=said)
+        text = problem.words(draw.choice(wordings().tasks.answer)) if draw.random() < 0.5 else ""
+        session.call((SUBMIT_TOOL, {"answer": str(problem.answer)}), text=text)
     while waiting:
         _take(session, framing, waiting, draw)
     session.call((GET_TOOL, {}))

@@ -327,7 +327,7 @@ class SteeredStep:
             owner: For each token of the step the row that it belongs to [tokens].
 
         Raises:
-            SteeringFault: Something else happened; its message tells of the first such layer, its rows are those concerned.
+            SteeringFault: Something else happened; the message is about the first such layer, `rows` are those concerned.
         """
         if tuple(self._ran) != self._additions.layers:
             raise SteeringFault(f"layers {list(self._additions.layers)} were to be steered, and {self._ran} were")

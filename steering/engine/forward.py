@@ -41,11 +41,11 @@ class StepResult:
 
 @dataclass
 class Reading:
-    """What the unsteered model holds while it reads.
+    """The unsteered model's layer outputs and logits over a text.
 
     Attributes:
         outputs: For each decoder layer its output [rows, tokens, hidden].
-        logits: Tensor [rows, tokens, vocabulary], where asked for.
+        logits: Tensor [rows, tokens, vocabulary]; None unless requested.
     """
 
     outputs: list[torch.Tensor]
@@ -60,7 +60,7 @@ class SteeredModel:
         tokenizer: Its tokenizer.
 
     Raises:
-        ValueError: The decoder layers cannot be told, or the model's attention is of a kind that is not supported.
+        ValueError: The decoder layers cannot be identified, or the model's attention is of a kind that is not supported.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -158,7 +158,7 @@ class SteeredModel:
         """Return what a residual-stream vector [hidden] is worth to each token [vocabulary], through final norm and unembedding.
 
         Raises:
-            ValueError: The decoder's final norm cannot be told.
+            ValueError: The decoder's final norm cannot be identified.
         """
         decoder: Any = self.hf.get_decoder()  # type: ignore[no-untyped-call]  # untyped in transformers
         norms = [module for name, module in decoder.named_children() if name in _FINAL_NORMS]

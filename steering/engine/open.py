@@ -28,7 +28,7 @@ class OpenedModel:
     """A model that is ready to run.
 
     Attributes:
-        identity: What is to be known of it; of the transformers engine, the loaded model itself.
+        identity: The model without its weights; with engine=transformers, the loaded model itself.
         engine: What runs it.
     """
 

@@ -124,7 +124,7 @@ class Generation:
         tokens: Generated tokens, without the one that ended the turn.
         text: Their text, without a stop string.
         stop_reason: `stop`, `max_tokens` or `model_length`.
-        logprobs: One entry a generated token, where asked for.
+        logprobs: One entry a generated token; empty unless requested.
         readout: Log-probability of each named set.
         receipts: One a window.
         prompt_tokens: Length of the prompt.

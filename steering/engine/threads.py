@@ -9,6 +9,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 
 
 class OwningThread(Generic[Work]):
@@ -93,9 +94,6 @@ def deliver(future: "Future[Result]", result: Result | Exception) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
-
-
-Parameters = ParamSpec("Parameters")
 
 
 def in_short_lived_thread(

@@ -1,4 +1,4 @@
-"""What vLLM is told: the arguments that users may give, those that steering fixes, and its environment."""
+"""vLLM's configuration: the arguments that users may give, those that steering fixes, and its environment."""
 
 import importlib.util
 import os

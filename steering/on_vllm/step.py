@@ -49,7 +49,7 @@ class Step:
     def check_positions(self, given: torch.Tensor, planned: NDArray[np.int64]) -> None:
         """Compare the positions that the model is given with those by which the plan of its steered tokens was looked up.
 
-        What differs is told by `fault`.
+        `fault` returns what differs.
 
         Args:
             given: The model's [tokens or more], or one row for each kind [kinds, tokens or more].

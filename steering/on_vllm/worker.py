@@ -21,6 +21,9 @@ from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, spans_of
 from self_steering.steering.on_vllm.step import UNKNOWN, Output, RequestRecord, Slots, Step
 from self_steering.vectors.directions import DirectionTensor
 
+# Attributes of vLLM's model runner that steering reads or wraps.
+_NEEDED = ("requests", "input_batch", "query_start_loc", "kv_cache_config", "execute_model", "model")
+
 
 class RowGenerator(torch.Generator):
     """A generator that has nothing to wind back."""
@@ -38,9 +41,6 @@ class RowGenerator(torch.Generator):
         digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=8).digest()
         self.manual_seed(int.from_bytes(digest) >> 1)
         return self
-
-
-_NEEDED = ("requests", "input_batch", "query_start_loc", "kv_cache_config", "execute_model", "model")
 
 
 class SteeredRunner:
@@ -170,9 +170,9 @@ class SteeredRunner:
         """Return the cache slots of a request's positions."""
         (blocks,) = self._runner.requests[request].block_ids
         first = start // self._block_size
-        held = np.array(blocks[first : -(-stop // self._block_size)], np.int64)
+        covering = np.array(blocks[first : -(-stop // self._block_size)], np.int64)
         positions = np.arange(start, stop)
-        result: NDArray[np.int64] = held[positions // self._block_size - first] * self._block_size
+        result: NDArray[np.int64] = covering[positions // self._block_size - first] * self._block_size
         return result + positions % self._block_size
 
     def _after_layer(self, layer: int, _: torch.nn.Module, __: Any, output: Output) -> None:
@@ -193,7 +193,7 @@ class SteeredRunner:
 
     def _blame(self, requests: list[str], fault: str) -> None:
         for request in requests:
-            if request in self._records:  # one that is not is told so by its report
+            if request in self._records:  # where it is not, its report says so
                 self._records[request].faults.append(fault)
 
     def _compute_logits(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -209,9 +209,9 @@ class SteeredRunner:
         generators = self._runner.input_batch.generators
         for place in generators:
             request = step.requests[place]
-            held = self._generators.setdefault(place, RowGenerator(device=self._runner.device))
+            generator = self._generators.setdefault(place, RowGenerator(device=self._runner.device))
             seed = self._runner.requests[request].sampling_params.seed
-            generators[place] = held.seed_at(seed, self._records[request].computed)
+            generators[place] = generator.seed_at(seed, self._records[request].computed)
 
     def _read(self, step: Step, logits: torch.Tensor) -> None:
         """Take the read-outs of the requests whose prompts have just ended, and see that all logits are numbers."""
