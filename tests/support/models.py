@@ -84,10 +84,10 @@ def make_engine(
 
 
 def random_direction(layers: tuple[int, ...], hidden: int, seed: int, size: float = 4.0) -> DirectionTensor:
-    """Return a random direction; its key is its seed and layers."""
+    """Return a random direction; its key is its seed, size and layers."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(len(layers), hidden, generator=generator)
-    return DirectionTensor(f"{seed}-{layers}", layers, size * values / values.norm(dim=-1, keepdim=True))
+    return DirectionTensor(f"{seed}-{size}-{layers}", layers, size * values / values.norm(dim=-1, keepdim=True))
 
 
 @torch.no_grad()
