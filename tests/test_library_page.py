@@ -235,14 +235,6 @@ def test_every_picture_states_its_finding_in_words_and_numbers(tree):
     assert [label.split(":")[0] for label in panels] == list(NAMES)
 
 
-def test_pictures_take_their_colours_from_the_page(tree):
-    """No stroke or text has a colour of its own, which would vanish on a light or on a dark page."""
-    styles = " ".join(one.attributes.get("style", "") for svg in tree.all("svg") for one in svg.all())
-    assert "var(--ink)" in styles
-    assert not re.search(r"#[0-9a-fA-F]{3}", re.sub(r"url\(#\w+\)", "", styles))
-    assert all("fill" in one.attributes["style"] for svg in tree.all("svg") for one in svg.all("text"))
-
-
 def test_without_calibration_the_page_says_so():
     """Parts that need doses say that none were calibrated; the others are there."""
     plain = read(library_page(library(calibrated=False)))
