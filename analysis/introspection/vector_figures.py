@@ -356,9 +356,9 @@ def free_text_against_choice(tables: Tables) -> ReportFigure | None:
         title="Free text against multiple choice",
         pictures=(*condition_pictures(summary, names), *pictures),
         finding=spelled_out([*(against or [alone]), *sentences]),
-        reading="Ratings of descriptions by a grader, ours from 1 to 10, the study's from 0 to 1. Filled dots: cached; open "
-        "diamonds: uncached; lines: 95 % t-intervals over vectors. In the scatter one mark a vector, real arm: how much better "
-        "its description fits with the window than without, against how much more of the answer the true option gets."
+        reading="Ratings of descriptions by a grader, this suite's from 1 to 10, the study's from 0 to 1. Filled dots: cached; "
+        "open diamonds: uncached; lines: 95 % t-intervals over vectors. In the scatter one mark a vector, real arm: how much "
+        "better its description fits with the window than without, against how much more of the answer the true option gets."
         + missing_in_words(tables, "free_text"),
         table=pd.concat(rows, ignore_index=True),
     )

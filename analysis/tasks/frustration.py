@@ -120,7 +120,7 @@ def frustration_unknown(tables: Tables) -> int:
 
 
 def frustration_cut_short(tables: Tables) -> int:
-    """Return how many rollouts ended early, so that they count nowhere; only our own logs tell."""
+    """Return how many rollouts ended early, so that they count nowhere; only logs of this suite tell."""
     return len(_cut_short(tables))
 
 
