@@ -18,6 +18,7 @@ from inspect_ai.tool import ToolCall
 
 from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
 from self_steering.scorers.answers import shares
+from self_steering.solvers.maths import MathsState
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
 from self_steering.steering.calls import SteeringCall, number, take_calls, written
 from self_steering.steering.request import METADATA_KEY
@@ -206,14 +207,14 @@ def _problem_rows(sample: EvalSample) -> list[Row]:
     """Return one row a problem that a rollout had, also for those that it never came to."""
     return [
         {
-            "problem": noted["problem"],
-            "attempted": noted.get("submitted") is not None,
-            "correct": noted["status"] == "right",
-            "parsed": noted["status"] != "unparsed" if noted.get("submitted") is not None else None,
-            "answer": noted.get("submitted") or "",
-            "truth": str(noted["target"]),
+            "problem": one.problem,
+            "attempted": one.submitted is not None,
+            "correct": one.status == "right",
+            "parsed": one.status != "unparsed" if one.submitted is not None else None,
+            "answer": one.submitted or "",
+            "truth": str(one.target),
         }
-        for noted in sample.store.get("MathsState:problems") or []
+        for one in sample.store_as(MathsState).problems
     ]
 
 
