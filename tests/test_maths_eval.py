@@ -20,7 +20,7 @@ from sympy import Rational, sympify
 
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import Tables, read_tables
-from self_steering.analysis.tasks.accuracy import maths_accuracy, maths_effects, maths_self_steering
+from self_steering.analysis.tasks.accuracy import accuracy, against_no_tools, self_steering
 from self_steering.evals import maths as maths_problems
 from self_steering.evals.maths import (
     GSM8K,
@@ -536,14 +536,17 @@ def test_the_report_and_the_log_say_the_same(scored, tables: Tables):
     cells = {"drugs": CELL, "none": "none"}
     for over, share in (("all", "accuracy"), ("attempted", "accuracy_attempted")):
         logged = figures(scored[0], share)
-        for kind, frame in (("by_problem", maths_accuracy(tables)), ("against_no_tools", maths_effects(tables))):
+        for kind, frame in (
+            ("by_problem", accuracy(tables, "maths")),
+            ("against_no_tools", against_no_tools(tables, "maths")),
+        ):
             rows = frame[frame["over"] == over]
             assert len(rows) == (2 if kind == "by_problem" else 1)
             for row in rows.itertuples():
                 name = f"{kind}_{cells[row.framing]}"
                 found = (row.value, row.low, row.high)
                 assert found == pytest.approx([logged[f"{name}{end}"] for end in ("", "_lower", "_upper")])
-    (rate,) = maths_self_steering(tables).itertuples()
+    (rate,) = self_steering(tables, "maths").itertuples()
     assert (rate.framing, rate.took, rate.n) == ("drugs", 2, 2)
 
 

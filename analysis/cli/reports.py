@@ -99,8 +99,7 @@ def add_report_command(subparsers: "argparse._SubParsersAction[argparse.Argument
 def _report(arguments: argparse.Namespace) -> None:
     from self_steering.analysis.report.figures import report_figures
     from self_steering.analysis.report.files import PAGE_FILE, check_report_folder, write_report
-    from self_steering.analysis.report.report import make_report
-    from self_steering.analysis.report.runs import read_runs
+    from self_steering.analysis.report.report import make_report, read_runs
 
     check_report_folder(arguments.out)
     with _bars() as bar:

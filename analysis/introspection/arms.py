@@ -17,8 +17,8 @@ from scipy.stats import t as t_distribution
 from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
-from self_steering.analysis.drawing.marks import Row, groups
 from self_steering.analysis.introspection.gaps import CONDITION, gap_table, reading_pairs
+from self_steering.analysis.statistics.groups import Row, groups
 from self_steering.analysis.tables import Tables
 from self_steering.scorers.identification import Answered, answered_of
 from self_steering.solvers.introspection import Arm
