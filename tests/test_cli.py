@@ -14,7 +14,7 @@ from self_steering.steering.models import load_model
 from self_steering.vectors.card import LibraryError
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.calibration import GRID, probes
-from self_steering.vectors.making.extraction import Preset, presets
+from self_steering.vectors.making.layers import Preset, presets
 from self_steering.vectors.report import read_report
 from tests.support.models import save_tiny_model
 from tests.support.small_library import STATES, small_stories

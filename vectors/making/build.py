@@ -19,11 +19,10 @@ from self_steering.vectors.making.corpus import NEUTRAL, Corpus
 from self_steering.vectors.making.extraction import (
     SKIPPED_TOKENS,
     Activations,
-    checked_layers,
     construct,
-    default_band,
     read_corpus,
 )
+from self_steering.vectors.making.layers import checked_layers, default_band
 from self_steering.vectors.making.quality import (
     check_corpus,
     comparison,

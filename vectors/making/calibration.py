@@ -1,4 +1,8 @@
-"""Short answers under steering, and what the unsteered model makes of them: the measurements behind doses and samples."""
+"""Default doses: the highest dose of each vector at which short answers still hold together, found by bisection.
+
+An answer is read back by the unsteered model: its mean activation tells whether the text moved along the vector, its surprisal
+whether it is still text. No outcome that is measured with a dose later has a part in finding it.
+"""
 
 import hashlib
 import json
@@ -26,6 +30,16 @@ from self_steering.vectors.report import Calibration, DoseTrial, VectorCalibrati
 
 MAX_TOKENS = 40
 TEMPERATURE = 0.9
+COHERENT_AT_LEAST = 0.75
+SURPRISAL_RISE_AT_MOST = 1.0
+ARRIVAL_T = 2.0
+# 31 doses from 0.07 to 13.5 in quarter octaves: five halvings find one among them.
+GRID = tuple(round(2 ** ((step - 15) / 4), 4) for step in range(31))
+_ROUND = TypeAdapter(dict[str, DoseTrial])
+
+
+class CalibrationError(ValueError):
+    """Doses cannot be calibrated with this model."""
 
 
 class Probes(BaseModel):
@@ -148,18 +162,6 @@ class Prober:
         return found
 
 
-COHERENT_AT_LEAST = 0.75
-SURPRISAL_RISE_AT_MOST = 1.0
-ARRIVAL_T = 2.0
-# 31 doses from 0.07 to 13.5 in quarter octaves: five halvings find one among them.
-GRID = tuple(round(2 ** ((step - 15) / 4), 4) for step in range(31))
-_ROUND = TypeAdapter(dict[str, DoseTrial])
-
-
-class CalibrationError(ValueError):
-    """Doses cannot be calibrated with this model."""
-
-
 @dataclass(frozen=True)
 class Meter:
     """Measures answers against the unsteered ones.
@@ -231,33 +233,6 @@ def arrives(trial: DoseTrial) -> bool:
     return trial.t is not None and abs(trial.t) >= ARRIVAL_T
 
 
-@dataclass
-class _Search:
-    """A bisection: doses up to `low` hold, those from `high` on do not."""
-
-    low: int = -1
-    high: int = len(GRID)
-    trials: dict[int, DoseTrial] = field(default_factory=dict)
-
-    @property
-    def next(self) -> int | None:
-        return (self.low + self.high) // 2 if self.high - self.low > 1 else None
-
-    def learn(self, step: int, trial: DoseTrial) -> None:
-        self.trials[step] = trial
-        if holds(trial):
-            self.low = step
-        else:
-            self.high = step
-
-    def result(self) -> VectorCalibration:
-        step = max(self.low, 0)
-        final = self.trials[step]
-        return VectorCalibration(
-            dose=final.dose, holds=holds(final), arrives=arrives(final), trials=list(self.trials.values())
-        )
-
-
 def calibrate(
     prober: Prober,
     directions: Mapping[str, DirectionTensor],
@@ -316,6 +291,33 @@ def calibrate(
         unsteered_surprisal=round(sum(known) / len(known), 4),
         vectors={name: search.result() for name, search in searches.items()},
     )
+
+
+@dataclass
+class _Search:
+    """A bisection: doses up to `low` hold, those from `high` on do not."""
+
+    low: int = -1
+    high: int = len(GRID)
+    trials: dict[int, DoseTrial] = field(default_factory=dict)
+
+    @property
+    def next(self) -> int | None:
+        return (self.low + self.high) // 2 if self.high - self.low > 1 else None
+
+    def learn(self, step: int, trial: DoseTrial) -> None:
+        self.trials[step] = trial
+        if holds(trial):
+            self.low = step
+        else:
+            self.high = step
+
+    def result(self) -> VectorCalibration:
+        step = max(self.low, 0)
+        final = self.trials[step]
+        return VectorCalibration(
+            dose=final.dose, holds=holds(final), arrives=arrives(final), trials=list(self.trials.values())
+        )
 
 
 def _round(

@@ -1,7 +1,7 @@
-"""The stories that vectors are made from: one TOML file a state, thirty settings each.
+"""The stories that vectors are made from: a folder with one TOML file a state, or a table with one story a row.
 
-A file `<state>.toml` holds a table `[stories]` with one multi-line string per setting. The narrator in the state is
-contrasted with the file `neutral.toml`, which tells the same settings plainly.
+In a folder, `<state>.toml` holds a table `[stories]` with one multi-line string per setting. The narrator in the state is
+contrasted with the file `neutral.toml`, which tells the same settings plainly. A table has the columns emotion, topic and story.
 """
 
 import hashlib
@@ -23,6 +23,9 @@ NEUTRAL = "neutral"
 MIN_WORDS, MAX_WORDS = 60, 90
 MIN_RECURRENCES = 3
 _SETTINGS_FILE = "settings.toml"
+COLUMNS = ("emotion", "topic", "story")
+_HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+_CHOICES = "a folder of stories, a .parquet, .csv or .jsonl file, or a hub data set such as someone/stories@revision"
 
 
 class CorpusError(ValueError):
@@ -82,12 +85,44 @@ def load_corpus(folder: Path | None = None, states: Iterable[str] | None = None)
 
     Raises:
         CorpusError: A file is missing, torn or empty, or does not cover exactly the settings.
+
+    Example:
+        >>> corpus = load_corpus(states=["calm", "anxious"])
+        >>> corpus.states, len(corpus.settings), corpus.size
+        (['calm', 'anxious'], 30, 90)
     """
     folder = folder or bundled_stories()
     settings = tuple(read_settings(folder / _SETTINGS_FILE))
     names = state_names(states) if states is not None else _states_in(folder)
     stories = {name: _read_state(folder / f"{name}.toml", settings) for name in (NEUTRAL, *names)}
     return Corpus(settings=settings, stories=stories)
+
+
+def open_corpus(source: str | Path, states: Iterable[str] | None = None, unpaired: bool = False) -> Corpus:
+    """Read a corpus from a folder, a table, or the hub.
+
+    Args:
+        source: A folder as `load_corpus` reads it; a file `.parquet`, `.csv` or `.jsonl` with the columns emotion, topic
+            and story; or a hub data set's id, `someone/stories` or `someone/stories@revision`.
+        states: The states to read; default all there are.
+        unpaired: Whether the neutral narrator of a table may have topics of its own. All other states share theirs always.
+
+    Raises:
+        CorpusError: The source is none of these or cannot be read, a column or story is missing, a row comes twice, or a
+            state lacks a topic that another one has.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return load_corpus(path, states)
+    if path.suffix in _READERS:
+        table = _read_file(path)
+    elif not path.exists() and (match := _HUB_ID.fullmatch(str(source))):
+        table = _read_hub(match["name"], match["revision"])
+    else:
+        raise CorpusError(
+            f"{source} {'is no corpus that can be read' if path.exists() else 'does not exist'}; name {_CHOICES}"
+        )
+    return _corpus(_checked(table, str(source), states), str(source), unpaired)
 
 
 def read_settings(path: Path | None = None) -> dict[str, str]:
@@ -115,45 +150,6 @@ def state_names(states: Iterable[str]) -> list[str]:
     if NEUTRAL in names:
         raise CorpusError(f"{NEUTRAL!r} is what the states are contrasted with, not a state; leave it out")
     return names
-
-
-def _states_in(folder: Path) -> list[str]:
-    reserved = {NEUTRAL, Path(_SETTINGS_FILE).stem}
-    names = sorted(path.stem for path in folder.glob("*.toml") if path.stem not in reserved)
-    if not names:
-        raise CorpusError(f"no story files in {folder}; add one `<state>.toml` per state beside `{NEUTRAL}.toml`")
-    return names
-
-
-def _read_state(path: Path, settings: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    stories = {key: " ".join(text.split()) for key, text in _read_table(path, "stories").items()}
-    missing = [setting for setting in settings if not stories.get(setting)]
-    unknown = [key for key in stories if key not in settings]
-    if missing or unknown:
-        raise CorpusError(
-            f"{path}: missing or empty settings: {', '.join(missing) or 'none'}; unknown settings: "
-            f"{', '.join(unknown) or 'none'}; write exactly one story for each setting of {_SETTINGS_FILE}"
-        )
-    return {setting: (stories[setting],) for setting in settings}
-
-
-def _read_table(path: Path, table: str) -> dict[str, str]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CorpusError(f"{path} does not exist; write it, or leave this state out") from None
-    except (
-        tomllib.TOMLDecodeError,
-        UnicodeDecodeError,
-        RecursionError,
-    ) as error:  # the last where it is nested too deep
-        raise CorpusError(f"{path} cannot be read as TOML: {error}; mend the file") from error
-    value = content.get(table)
-    if value == {}:
-        raise CorpusError(f"{path}: the table `[{table}]` is empty; write a line for each setting")
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise CorpusError(f"{path}: expected one table `[{table}]` of strings, found {sorted(content)}")
-    return value
 
 
 def story_faults(text: str, entry: CatalogueEntry | None = None) -> list[str]:
@@ -202,36 +198,43 @@ def shared_phrases(stories: Mapping[str, str], length: int = 5) -> dict[str, lis
     return {phrase: keys for phrase, keys in seen.items() if len(keys) > 1}
 
 
-COLUMNS = ("emotion", "topic", "story")
-_HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
-_CHOICES = "a folder of stories, a .parquet, .csv or .jsonl file, or a hub data set such as someone/stories@revision"
+def _states_in(folder: Path) -> list[str]:
+    reserved = {NEUTRAL, Path(_SETTINGS_FILE).stem}
+    names = sorted(path.stem for path in folder.glob("*.toml") if path.stem not in reserved)
+    if not names:
+        raise CorpusError(f"no story files in {folder}; add one `<state>.toml` per state beside `{NEUTRAL}.toml`")
+    return names
 
 
-def open_corpus(source: str | Path, states: Iterable[str] | None = None, unpaired: bool = False) -> Corpus:
-    """Read a corpus from a folder, a table, or the hub.
-
-    Args:
-        source: A folder as `load_corpus` reads it; a file `.parquet`, `.csv` or `.jsonl` with the columns emotion, topic
-            and story; or a hub data set's id, `someone/stories` or `someone/stories@revision`.
-        states: The states to read; default all there are.
-        unpaired: Whether the neutral narrator of a table may have topics of its own. All other states share theirs always.
-
-    Raises:
-        CorpusError: The source is none of these or cannot be read, a column or story is missing, a row comes twice, or a
-            state lacks a topic that another one has.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return load_corpus(path, states)
-    if path.suffix in _READERS:
-        table = _read_file(path)
-    elif not path.exists() and (match := _HUB_ID.fullmatch(str(source))):
-        table = _read_hub(match["name"], match["revision"])
-    else:
+def _read_state(path: Path, settings: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    stories = {key: " ".join(text.split()) for key, text in _read_table(path, "stories").items()}
+    missing = [setting for setting in settings if not stories.get(setting)]
+    unknown = [key for key in stories if key not in settings]
+    if missing or unknown:
         raise CorpusError(
-            f"{source} {'is no corpus that can be read' if path.exists() else 'does not exist'}; name {_CHOICES}"
+            f"{path}: missing or empty settings: {', '.join(missing) or 'none'}; unknown settings: "
+            f"{', '.join(unknown) or 'none'}; write exactly one story for each setting of {_SETTINGS_FILE}"
         )
-    return _corpus(_checked(table, str(source), states), str(source), unpaired)
+    return {setting: (stories[setting],) for setting in settings}
+
+
+def _read_table(path: Path, table: str) -> dict[str, str]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorpusError(f"{path} does not exist; write it, or leave this state out") from None
+    except (
+        tomllib.TOMLDecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:  # the last where it is nested too deep
+        raise CorpusError(f"{path} cannot be read as TOML: {error}; mend the file") from error
+    value = content.get(table)
+    if value == {}:
+        raise CorpusError(f"{path}: the table `[{table}]` is empty; write a line for each setting")
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise CorpusError(f"{path}: expected one table `[{table}]` of strings, found {sorted(content)}")
+    return value
 
 
 def _read_file(path: Path) -> pd.DataFrame:

@@ -1,17 +1,17 @@
-"""Which layers are steered: a middle band by default, the published ones for models of the study and its forks."""
+"""From stories to vectors: the mean activation of each story, and directions made of them.
+
+Three constructions of a state's vector: `difference` (state less neutral narrator, as published), `centred` (the mean over all
+states removed), `denoised` (`centred`, with the principal components of the neutral stories removed).
+"""
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PreTrainedTokenizerBase
@@ -21,75 +21,10 @@ from self_steering.vectors.card import Construction
 from self_steering.vectors.files import write_file
 from self_steering.vectors.making.corpus import NEUTRAL, Corpus
 
-BAND = (0.44, 0.67)
-
-
-class Preset(BaseModel):
-    """Published settings for one model.
-
-    Attributes:
-        model: Its hub id.
-        depth: Its number of decoder layers.
-        layers: First and last layer steered.
-        norm: Norm that each layer's vector was scaled to.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    depth: int
-    layers: tuple[int, int]
-    norm: float
-
-    def band(self, depth: int) -> list[int]:
-        """Return the layers, for a model of `depth` layers.
-
-        Raises:
-            ValueError: The model has another number of layers than the preset is for.
-        """
-        if depth != self.depth:
-            raise ValueError(
-                f"the preset for {self.model} is for {self.depth} layers, this model has {depth}; use --layers without --preset"
-            )
-        return list(range(self.layers[0], self.layers[1] + 1))
-
-
-@cache
-def presets() -> dict[str, Preset]:
-    """Return the presets by name."""
-    text = resources.files(__package__).joinpath("presets.toml").read_text(encoding="utf-8")
-    return {name: Preset.model_validate(entry) for name, entry in tomllib.loads(text).items()}
-
-
-def default_band(depth: int, model: str | None = None) -> list[int]:
-    """Return the layers that a model is steered at unless told otherwise.
-
-    Args:
-        depth: Its number of decoder layers.
-        model: Its name; if it is the hub id of a preset, the preset's layers are taken, else 44 to 67 % of the depth.
-    """
-    for preset in presets().values():
-        if preset.model == model:
-            return preset.band(depth)
-    return list(range(round(BAND[0] * depth), min(round(BAND[1] * depth), depth - 1) + 1))
-
-
-def checked_layers(layers: Sequence[int], depth: int) -> list[int]:
-    """Return `layers` in ascending order.
-
-    Raises:
-        ValueError: There is none, one twice, or one that the model lacks.
-    """
-    outside = [layer for layer in layers if not 0 <= layer < depth]
-    if outside or not layers:
-        raise ValueError(f"layers {outside or list(layers)} are not in the model; it has 0 to {depth - 1}")
-    if len(set(layers)) != len(layers):
-        raise ValueError(f"layers {list(layers)} name one twice; name each layer once")
-    return sorted(layers)
-
-
+CONSTRUCTIONS: tuple[Construction, ...] = get_args(Construction)
 SKIPPED_TOKENS = 20
 BATCH = 8
+NEUTRAL_VARIANCE = 0.5  # share of the neutral stories' variance that `denoised` removes
 
 
 @dataclass(frozen=True)
@@ -241,10 +176,6 @@ def masked_means(outputs: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.T
     """Return the mean [rows, layers, hidden] over the tokens where `mask` [rows, tokens] is 1, on the CPU in float32."""
     weights = (mask / mask.sum(1, keepdim=True))[:, :, None]
     return torch.stack([(h.float() * weights.to(h.device)).sum(1).cpu() for h in outputs], dim=1)
-
-
-CONSTRUCTIONS: tuple[Construction, ...] = get_args(Construction)
-NEUTRAL_VARIANCE = 0.5
 
 
 def construct(activations: Activations, construction: Construction) -> dict[str, torch.Tensor]:

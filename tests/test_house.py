@@ -1,0 +1,98 @@
+"""The house: each folder uses only those before it, no module is a sliver of another, and the registry is quick to import."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# From the ground up. A folder within a folder is a floor of its own where it uses more than the folder does.
+FLOORS = ("vectors", "steering", "vectors/making", "solvers", "scorers", "evals", "analysis", "analysis/cli")
+HEAVY = ("torch", "transformers", "nnsight", "scipy", "pandas", "statsmodels", "matplotlib", "datasets")
+# Started by a person, by Inspect or by an engine, not by another module.
+ENTRY_POINTS = {
+    "analysis/cli/__init__.py",
+    "evals/_registry.py",
+    "evals/data/make_maths_problems.py",
+    "steering/on_vllm/worker.py",
+    "steering/provider.py",
+}
+# Modules that one other module alone uses, and what makes each a page of its own right.
+PAGES: dict[str, str] = {}
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Return for each module the modules of the project that it imports, whether at once, when called, or for types."""
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for top in {floor.partition("/")[0] for floor in FLOORS}
+        for path in (ROOT / top).rglob("*.py")
+    }
+    found: dict[str, set[str]] = {}
+    for file in files:
+        names = set()
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                # What is imported may be a module of the package, or something in the module.
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= {name for name in inner if _file(name, files)} or {node.module}
+        found[file] = {target for name in names if (target := _file(name, files))} - {file}
+    return found
+
+
+def _file(name: str, files: set[str]) -> str | None:
+    if not name.startswith("self_steering."):
+        return None
+    path = name.removeprefix("self_steering.").replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in files), None)
+
+
+def floor(file: str) -> int:
+    """Return the number of the floor that a module is on."""
+    return FLOORS.index(max((name for name in FLOORS if file.startswith(f"{name}/")), key=len))
+
+
+def test_each_folder_uses_only_those_before_it():
+    """A module imports from its own floor and the floors below."""
+    assert [f"{one} -> {two}" for one, used in imports().items() for two in used if floor(two) > floor(one)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """There is an order in which all modules can be read, each after what it uses."""
+    assert len(list(TopologicalSorter(imports()).static_order())) == len(imports())
+
+
+def test_a_module_has_two_importers_or_is_a_page_of_its_own():
+    """What one module alone uses belongs into that module, unless it is started from outside, is data, or says why."""
+    importers: dict[str, set[str]] = defaultdict(set)
+    for one, used in imports().items():
+        for two in used:
+            importers[two].add(one)
+    # What a package passes on is used by whoever imports it from there.
+    for file in [file for file in imports() if file.endswith("/__init__.py")]:
+        for passed_on in imports()[file]:
+            importers[passed_on] |= importers[file]
+    alone = {
+        file
+        for file in imports()
+        if len(importers[file]) < 2
+        and not file.endswith("__init__.py")
+        and not file.startswith(("analysis/cli/", "solvers/prompts/"))
+    }
+    assert sorted(alone - ENTRY_POINTS) == sorted(PAGES)
+
+
+def test_the_registry_is_quick_to_import():
+    """Every `inspect` command imports it: what takes seconds to import is left to those who use it."""
+    code = (
+        f"import json, sys, self_steering.evals._registry; print(json.dumps([n for n in {HEAVY} if n in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert json.loads(done.stdout) == []
