@@ -68,7 +68,7 @@ def freeplay(
         turns: Most turns, 1 to 100.
         opt_in: Ask first whether the model wants the tools; a session without a yes ends there.
         debrief: Ask at the end, all effects ended, what was taken and what it was like.
-        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
+        sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
         max_dose: Largest absolute dose, up to 10.
@@ -134,13 +134,13 @@ def make_samples(
         drawn = random.Random(f"freeplay/{seed}/{framing}/{visibility}/{index}").randrange(2**31)
         for arm in arms:
             condition = Condition.model_validate({"framing": framing, "arm": arm, "menu": menu, "seed": drawn})
-            told = condition.model_dump(mode="json", include={"framing", "arm", "intent", "seed"})
-            about = [framing, arm, *([] if visibility == "unsaid" else [visibility]), str(index)]
+            metadata = condition.model_dump(mode="json", include={"framing", "arm", "intent", "seed"})
+            name = [framing, arm, *([] if visibility == "unsaid" else [visibility]), str(index)]
             samples.append(
                 Sample(
-                    id="-".join(about),
+                    id="-".join(name),
                     input=opening(framing, visibility, turns),  # type: ignore[arg-type]  # validated by `chosen`
-                    metadata={**told, "visibility": visibility},
+                    metadata={**metadata, "visibility": visibility},
                 )
             )
     return samples

@@ -96,7 +96,7 @@ def frustration(
         max_tool_turns: Most turns with tools in a round, 1 to 50; then the model must answer in prose.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
-        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
+        sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of problems, rejections, the vectors' order, labels, random directions and sampling.
         max_dose: Largest absolute dose, up to 10.

@@ -94,7 +94,7 @@ def maths(
         problems_per_rollout: Problems a rollout.
         turns: Most turns a rollout, 1 to 200.
         debrief: Ask at the end, all effects ended, what was taken and what it was like.
-        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
+        sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
         max_dose: Largest absolute dose, up to 10.

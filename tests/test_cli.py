@@ -150,8 +150,8 @@ def fitting_preset(monkeypatch: pytest.MonkeyPatch) -> Preset:
     """A preset that fits the tiny model, beside the published ones."""
     preset = Preset(model="tiny/tiny", depth=6, layers=(2, 4), norm=3.0)
     known = {**presets(), "tiny": preset}
-    for module in ("layers", "build_command"):
-        monkeypatch.setattr(f"self_steering.vectors.{module}.presets", lambda: known)
+    for module in ("vectors.making.layers", "analysis.cli.vectors"):
+        monkeypatch.setattr(f"self_steering.{module}.presets", lambda: known)
     return preset
 
 

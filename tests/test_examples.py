@@ -7,6 +7,9 @@ import pytest
 
 # Where a user's own code meets ours.
 IMPORTED = {
+    "vectors.catalogue": ("catalogue",),
+    "vectors.library": ("load_library",),
+    "vectors.making.corpus": ("load_corpus",),
     "steering.plan": ("Direction", "Treatment", "Window", "Plan", "plan_windows"),
     "steering.request": ("SteeringRequest", "steering_report"),
     "steering.calls": ("steering_calls",),

@@ -2,12 +2,15 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 # From the ground up. A folder within a folder is a floor of its own where it uses more than the folder does.
@@ -25,16 +28,23 @@ ENTRY_POINTS = {
 PAGES: dict[str, str] = {}
 
 
+EXAMPLES = {"task.py", "my_task.py", "shards.toml"}
+
+
+@cache
+def files() -> set[str]:
+    """Return the project's files, the tests' among them, by their path from the root."""
+    tops = {floor.partition("/")[0] for floor in FLOORS} | {"tests"}
+    found = [*ROOT.glob("*"), *(path for top in tops for path in (ROOT / top).rglob("*"))]
+    return {path.relative_to(ROOT).as_posix() for path in found if path.is_file()}
+
+
 @cache
 def imports() -> dict[str, set[str]]:
     """Return for each module the modules of the project that it imports, whether at once, when called, or for types."""
-    files = {
-        path.relative_to(ROOT).as_posix()
-        for top in {floor.partition("/")[0] for floor in FLOORS}
-        for path in (ROOT / top).rglob("*.py")
-    }
+    modules = {file for file in files() if file.endswith(".py") and not file.startswith("tests/")}
     found: dict[str, set[str]] = {}
-    for file in files:
+    for file in modules:
         names = set()
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -42,16 +52,16 @@ def imports() -> dict[str, set[str]]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 # What is imported may be a module of the package, or something in the module.
                 inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                names |= {name for name in inner if _file(name, files)} or {node.module}
-        found[file] = {target for name in names if (target := _file(name, files))} - {file}
+                names |= {name for name in inner if _file(name, modules)} or {node.module}
+        found[file] = {target for name in names if (target := _file(name, modules))} - {file}
     return found
 
 
-def _file(name: str, files: set[str]) -> str | None:
+def _file(name: str, modules: set[str]) -> str | None:
     if not name.startswith("self_steering."):
         return None
     path = name.removeprefix("self_steering.").replace(".", "/")
-    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in files), None)
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in modules), None)
 
 
 def floor(file: str) -> int:
@@ -96,3 +106,13 @@ def test_the_registry_is_quick_to_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("page", sorted(file for file in files() if file.endswith(".md")))
+def test_every_file_that_a_readme_names_is_there(page: str):
+    """A module or page in backticks, or behind a link, is found from the page's own folder, from the root, or in a folder."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/-]+\.(?:py|md|toml))`|\]\(([\w/.-]+)\)", text)
+    for name in {one or two for one, two in named} - EXAMPLES:
+        beside = (ROOT / page).parent / name
+        assert beside.exists() or any(f"/{file}".endswith(f"/{name}") for file in files()), f"{page} names {name}"

@@ -80,7 +80,7 @@ def build_library(
         loaded: The model.
         corpus: The stories.
         recipe: How.
-        work: Folder in which finished steps are put by, so that an interrupted build goes on; None keeps nothing.
+        work: Folder in which finished steps are saved, so that an interrupted build goes on; None saves nothing.
         progress: Called with the step, how much of it is done, and how much there is.
 
     Raises:

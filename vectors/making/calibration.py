@@ -46,7 +46,7 @@ class Probes(BaseModel):
     """The prompts of `probes.toml`.
 
     Attributes:
-        opening: What user and assistant have said before.
+        opening: Messages of user and assistant that come before each prompt.
         calibration: Prompts on which doses are found.
         report: Prompts on which effects are shown.
     """
@@ -70,7 +70,7 @@ class Answer:
     """One answer.
 
     Attributes:
-        text: What was said.
+        text: The text.
         activation: Mean activation [layers, hidden] over the answer's tokens when the unsteered model reads them; None if
             there is no token.
         surprisal: Mean of -log p a token, in nats, under the unsteered model; None if there is no token.
@@ -248,8 +248,8 @@ def calibrate(
         prober: Asks the calibration prompts.
         directions: The vectors.
         fingerprint: The model's, for the record.
-        vectors_sha256: Hash of the vectors, for the record; rounds that were put by for others are not used.
-        work: Folder in which each round is put by, and found again after an interruption.
+        vectors_sha256: Hash of the vectors, for the record; rounds that were saved for others are not used.
+        work: Folder in which each round is saved, and found again after an interruption.
         progress: Called with the rounds done and the rounds at most.
 
     Raises:
@@ -271,7 +271,7 @@ def calibrate(
     for number in range(rounds):
         asked = {name: step for name, search in searches.items() if (step := search.next) is not None}
         path = work / f"round-{number}-{key}.json" if work is not None else None
-        trials = _put_by(path, asked) or _round(prober, directions, asked, meter)
+        trials = _finished_round(path, asked) or _round(prober, directions, asked, meter)
         if path is not None:
             write_file(path, json.dumps({name: trial.model_dump() for name, trial in trials.items()}).encode())
         for name, step in asked.items():
@@ -330,7 +330,7 @@ def _round(
     }
 
 
-def _put_by(path: Path | None, asked: Mapping[str, int]) -> dict[str, DoseTrial] | None:
+def _finished_round(path: Path | None, asked: Mapping[str, int]) -> dict[str, DoseTrial] | None:
     """Return the trials of a round that an earlier run finished, if they are those that are asked now."""
     if path is None or not path.exists():
         return None

@@ -58,14 +58,14 @@ class Corpus:
     @property
     def size(self) -> int:
         """Number of stories, the neutral ones among them."""
-        return sum(len(told) for by_setting in self.stories.values() for told in by_setting.values())
+        return sum(len(texts) for by_setting in self.stories.values() for texts in by_setting.values())
 
     def hash(self) -> str:
         """Return the SHA-256 over all states, settings and texts, independent of file layout and of any order."""
         digest = hashlib.sha256()
         for state, by_setting in sorted(self.stories.items()):
-            for setting, told in sorted(by_setting.items()):
-                for story in sorted(told):
+            for setting, texts in sorted(by_setting.items()):
+                for story in sorted(texts):
                     digest.update(f"{state}\0{setting}\0{story}".encode())
                     digest.update(b"\0\0")
         return digest.hexdigest()
@@ -177,8 +177,8 @@ def faults_by_kind(text: str, entry: CatalogueEntry | None = None) -> dict[str, 
         faults["too short" if words < MIN_WORDS else "too long"] = f"{words} words, expected {MIN_WORDS} to {MAX_WORDS}"
     if entry is None:
         return faults
-    if said := entry.forbidden(text):
-        faults["names the state"] = f"says {', '.join(sorted(set(said)))}"
+    if forbidden := entry.forbidden(text):
+        faults["names the state"] = f"says {', '.join(sorted(set(forbidden)))}"
     if entry.recurs:
         times = len(re.findall(re.escape(entry.recurs), text, re.IGNORECASE))
         if times < MIN_RECURRENCES:
@@ -358,11 +358,11 @@ def _check_duplicates(table: pd.DataFrame, source: str) -> None:
 def _corpus(table: pd.DataFrame, source: str, unpaired: bool) -> Corpus:
     stories: dict[str, dict[str, tuple[str, ...]]] = {}
     for state, of_state in table.groupby("emotion", sort=False):
-        told = of_state.groupby("topic")["story"]
-        stories[str(state)] = {str(topic): tuple(texts) for topic, texts in told}
-    sharing = {state: told for state, told in stories.items() if state != NEUTRAL or not unpaired}
-    topics = tuple(sorted({topic for told in sharing.values() for topic in told}))
-    gaps = [(state, topic) for state, told in sharing.items() for topic in topics if topic not in told]
+        by_topic = of_state.groupby("topic")["story"]
+        stories[str(state)] = {str(topic): tuple(texts) for topic, texts in by_topic}
+    sharing = {state: by_topic for state, by_topic in stories.items() if state != NEUTRAL or not unpaired}
+    topics = tuple(sorted({topic for by_topic in sharing.values() for topic in by_topic}))
+    gaps = [(state, topic) for state, by_topic in sharing.items() for topic in topics if topic not in by_topic]
     if gaps:
         state, topic = gaps[0]
         first = table[(table["topic"] == topic) & table["emotion"].isin(list(sharing))]
@@ -376,7 +376,7 @@ def _corpus(table: pd.DataFrame, source: str, unpaired: bool) -> Corpus:
 
 def _unpaired_hint(stories: Mapping[str, Mapping[str, object]]) -> str:
     """Return the way out where only the neutral narrator's topics differ."""
-    topics = {frozenset(told) for state, told in stories.items() if state != NEUTRAL}
+    topics = {frozenset(by_topic) for state, by_topic in stories.items() if state != NEUTRAL}
     if len(topics) > 1:
         return ""
     return f"; if {NEUTRAL!r} is to have topics of its own, ask for an unpaired corpus (--unpaired)"

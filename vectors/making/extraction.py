@@ -90,8 +90,8 @@ def read_corpus(
         model: The model.
         tokenizer: Its tokenizer.
         corpus: The stories.
-        fingerprint: The model's fingerprint: what was put by for another model is not used.
-        work: Folder in which each state's means are put by, and found again; None keeps nothing.
+        fingerprint: The model's fingerprint: means that were saved for another model are not used.
+        work: Folder in which each state's means are saved, and found again; None keeps nothing.
         skip: Tokens at the start of each story that do not count.
         progress: Called with the number of stories done.
 
@@ -100,12 +100,12 @@ def read_corpus(
     """
     values, settings, done = {}, {}, 0
     for state, of_state in corpus.stories.items():
-        texts = [text for told in of_state.values() for text in told]
+        texts = [text for stories in of_state.values() for text in stories]
         key = hashlib.sha256(repr((fingerprint, str(model.dtype), skip, BATCH, texts)).encode()).hexdigest()[:16]
         # A state of a table may be called what no file can; the key tells apart what looks the same.
         name = f"{re.sub(r'[^a-z0-9]+', '_', state.lower())[:40]}-{key}.safetensors"
         path = work / name if work is not None else None
-        means = _put_by(path)
+        means = _saved_means(path)
         if means is None:
             means = story_means(model, tokenizer, texts, skip=skip)
             if not means.isfinite().all():
@@ -115,14 +115,14 @@ def read_corpus(
             if path is not None:
                 write_file(path, save({"means": means}))
         values[state] = means
-        settings[state] = tuple(setting for setting, told in of_state.items() for _ in told)
+        settings[state] = tuple(setting for setting, stories in of_state.items() for _ in stories)
         done += len(texts)
         if progress is not None:
             progress(done)
     return Activations(values, settings)
 
 
-def _put_by(path: Path | None) -> torch.Tensor | None:
+def _saved_means(path: Path | None) -> torch.Tensor | None:
     """Return what an earlier run left, if it is whole."""
     if path is None or not path.exists():
         return None

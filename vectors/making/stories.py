@@ -352,7 +352,7 @@ class _Writer:
             return await self._model.generate(story_messages(cell, self._settings, self._meta.seed), config=config)
         except Exception as error:  # every provider has its own; nothing goes on after it
             raise StoryError(
-                f"{self._meta.model} failed at {cell}: {_said(error)}; {len(self._file.stories)} stories are kept; mend "
+                f"{self._meta.model} failed at {cell}: {_error_line(error)}; {len(self._file.stories)} stories are kept; mend "
                 "this and run the same command again to go on"
             ) from error
 
@@ -366,12 +366,12 @@ def _model(name: str) -> Model:
         return get_model(name, memoize=False)
     except Exception as error:  # a provider may lack its package, its key, or its weights, and says so in its own way
         raise StoryError(
-            f"model {name!r} cannot be used: {_said(error)}; name an Inspect model as PROVIDER/NAME, such as openai/gpt-4o "
+            f"model {name!r} cannot be used: {_error_line(error)}; name an Inspect model as PROVIDER/NAME, such as openai/gpt-4o "
             "or nnsight/smollm2-135m-instruct"
         ) from error
 
 
-def _said(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     """Return what an error says, in one line: the last failure where Inspect gave up retrying, and without its markup."""
     last_attempt = getattr(error, "last_attempt", None)
     cause = error if last_attempt is None else last_attempt.exception()
