@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 
 from inspect_ai.dataset import Sample
@@ -120,8 +120,8 @@ def deal(evals: Sequence[Planned], shards: int) -> Deal:
         alike.setdefault((block[0], frozenset(found)), []).append(block)
     shares: list[dict[str, set[str]]] = [{} for _ in range(shards)]
     # One count for all conditions: what one of them leaves uneven, the next evens out.
-    for turn, (task, block) in zip(count(), chain.from_iterable(alike.values()), strict=False):
-        shares[turn % shards].setdefault(task, set()).update(ids[task, block])
+    for turn, dealt in enumerate(chain.from_iterable(alike.values())):
+        shares[turn % shards].setdefault(dealt[0], set()).update(ids[dealt])
     parts = [[part for planned in evals if (part := _part(planned, share)).samples] for share in shares]
     return Deal(parts, _digest(parts))
 

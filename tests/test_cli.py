@@ -195,7 +195,7 @@ def interrupted(tmp_path: Path, tiny: Path, stories: Path) -> Path:
 def test_a_build_that_goes_on_gives_what_one_without_interruption_gives(
     interrupted: Path, tmp_path: Path, tiny: Path, stories: Path
 ):
-    """The same files; and the folder with what was put by is gone."""
+    """The same files; and the folder with what was saved on the way is gone."""
     assert build(tiny, interrupted / "library", stories) == 0
     assert build(tiny, tmp_path / "whole", stories) == 0
     assert contents(interrupted / "library") == contents(tmp_path / "whole")
@@ -203,7 +203,7 @@ def test_a_build_that_goes_on_gives_what_one_without_interruption_gives(
 
 
 def spoil(work: Path) -> None:
-    """Make what was put by recognisable: every number is another one."""
+    """Make what was saved on the way recognisable: every number is another one."""
     for path in work.iterdir():
         save_file({"means": 2 * load_file(path)["means"]}, path)
 
@@ -330,7 +330,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 def test_stories_with_a_fault_end_in_one_line_and_leave_nothing(
     spoilt: str, tmp_path: Path, tiny: Path, stories: Path, capsys: pytest.CaptureFixture
 ):
-    """The file and the remedy are named before the model reads anything, and nothing is put by or written."""
+    """The file and the remedy are named before the model reads anything, and nothing is saved or written."""
     change, messages = SPOILT[spoilt]
     folder = tmp_path / "stories"
     shutil.copytree(stories, folder)
