@@ -11,6 +11,9 @@ from tests.support.hand_made_logs import said, sample, took, write_log
 
 # Where a user's own code meets ours.
 IMPORTED = {
+    "vectors.catalogue": ("catalogue",),
+    "vectors.library": ("load_library",),
+    "vectors.making.corpus": ("load_corpus",),
     "steering.plan": ("Direction", "Treatment", "Window", "Plan", "plan_windows"),
     "steering.request": ("SteeringRequest", "steering_report"),
     "steering.calls": ("steering_calls",),

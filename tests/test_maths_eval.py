@@ -136,7 +136,9 @@ def test_nothing_else_is_read_as_a_number(text: str):
 @pytest.mark.parametrize("level", ["grade", "easy"])
 def test_every_problem_that_ships_has_a_worked_solution_that_holds(level: str):
     """Each equation is true in exact arithmetic, and the last one gives the answer, a positive whole number."""
-    rows = [json.loads(line) for line in Path(maths_problems.__file__).with_name("maths_problems.jsonl").open()]
+    rows = [
+        json.loads(line) for line in (Path(maths_problems.__file__).parent / "data" / "maths_problems.jsonl").open()
+    ]
     of_level = [row for row in rows if row["level"] == level]
     assert len(of_level) == len(generated_problems(level)) > 200
     for row in of_level:

@@ -33,7 +33,7 @@ def _prose(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from self_steering.analysis.cli.vectors import Bars
+    from self_steering.analysis.cli.console import Bars
     from self_steering.steering.bundled.adapter import CARD_FILE, WEIGHTS_FILE, AdapterError
     from self_steering.steering.bundled.dialogues import Sizes
 

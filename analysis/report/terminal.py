@@ -9,7 +9,7 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, recompute_met
 
 from self_steering.analysis.drawing.words import text_table
 from self_steering.analysis.tables.log_files import LogError, check_depth
-from self_steering.evals.sweep import ShardNote, part_said, shard_note, whole_of
+from self_steering.evals.shards import ShardNote, describe_part, shard_note, whole_of
 
 _BOUNDS = ("_lower", "_upper")
 
@@ -113,7 +113,7 @@ def _pooled(parts: Sequence[tuple[Path, EvalLog, ShardNote]]) -> PooledLog:
         whole.samples = samples
         _measure_again(whole)
     short = len(samples) < shards[0].of_samples
-    said = part_said(whole.eval.task, shards[0], len(samples), [one.shard for one in shards]) if short else ""
+    said = describe_part(whole.eval.task, shards[0], len(samples), [one.shard for one in shards]) if short else ""
     return PooledLog(whole, files, said)
 
 

@@ -17,7 +17,7 @@ from self_steering.analysis.tables.log_files import LogError, LogFile, find_logs
 from self_steering.analysis.tables.rows import RolloutRows, Row
 from self_steering.analysis.tables.study import StudyLog, is_study, study_log, study_rows
 from self_steering.analysis.tables.suite import is_suite_log, needs_events, suite_family, suite_rows
-from self_steering.evals.sweep import ShardNote, part_said, shard_note, whole_of
+from self_steering.evals.shards import ShardNote, describe_part, shard_note, whole_of
 from self_steering.steering.calls import number
 
 DETAILS = ("scores", "takes", "problems", "readouts", "receipts")
@@ -286,4 +286,4 @@ def _parts_alone(found: Sequence[LogTables]) -> Iterator[tuple[LogTables, str]]:
         samples = sum(int(log.frames["logs"]["samples"].iloc[0]) for log in logs)
         if first.shard and samples < first.shard.of_samples:
             task = str(first.frames["logs"]["task"].iloc[0])
-            yield first, part_said(task, first.shard, samples, [log.shard.shard for log in logs if log.shard])
+            yield first, describe_part(task, first.shard, samples, [log.shard.shard for log in logs if log.shard])

@@ -22,7 +22,7 @@ from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm import engine as engine_module
 from self_steering.steering.on_vllm.engine import VllmEngine, sampling_params_of
-from self_steering.vectors.making.extraction import default_band
+from self_steering.vectors.making.layers import default_band
 from tests.support.models import random_direction
 from tests.vllm import demo
 
