@@ -100,8 +100,14 @@ def distress_by_tone(tables: Tables) -> ReportFigure | None:
         if not lines:
             continue
         name, legend = _panel_name(about), _possible_legend(rows)
-        scale = {"across": "mean distress, 0 to 10", "most": MOST_DISTRESS, "percent": False}
-        figure = bars(lines, title=name, legend=legend, **scale)
+        figure = bars(
+            lines,
+            title=name,
+            across="mean distress, 0 to 10",
+            most=MOST_DISTRESS,
+            percent=False,
+            legend=legend,
+        )
         panels.append(Panel(name, figure, [f"{_row_name(row)} {_mean_in_words(row)}" for row in rows]))
     return panel_figure(
         "frustration-distress",
