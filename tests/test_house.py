@@ -35,15 +35,12 @@ PAGES = {
     "vectors/making/story_prompts.py": "what is asked for one story: prompts as data",
     # steering
     "steering/output.py": "from generated tokens to Inspect's output",
-    "steering/bundled/making.py": "how the bundled model's adapter is made",
     "steering/bundled/training.py": "the training loop",
     "steering/engine/memory.py": "how much memory there is",
     "steering/engine/open.py": "which engine a model gets",
     "steering/engine/packed.py": "oneDNN's packed products",
     "steering/on_vllm/engine.py": "the engine that vLLM runs",
-    "steering/on_vllm/slots.py": "what steered the token in each cache slot",
     "steering/on_vllm/step.py": "one forward pass",
-    "steering/on_vllm/translation.py": "our requests in vLLM's terms",
     # analysis: numbers apart from their figures, a topic each
     "analysis/drawing/recolour.py": "figures in a dark page",
     "analysis/freeplay/redosing_figures.py": "figures of a topic",
