@@ -65,8 +65,8 @@ class SteeringCall:
         turn: Its number among the messages that the model wrote; of a scripted call, that of the next one.
         call: The call itself.
         answer: What the tool answered; None where there is no answer.
-        ok: False if the call could not be read or was answered with an error, None if the conversation ends before the
-            answer, else True. A call takes effect unless it is False.
+        ok: Whether the tool carried it out; False if it could not be read or was answered with an error, None without an answer.
+        followed: Whether the conversation went on to another assistant message.
         scripted: Whether the task inserted the message.
     """
 
@@ -75,7 +75,13 @@ class SteeringCall:
     call: ToolCall
     answer: str | None
     ok: bool | None
+    followed: bool
     scripted: bool
+
+    @property
+    def effective(self) -> bool:
+        """Whether it had an effect on what followed: a call that no answer refuses steers all the same."""
+        return self.followed if self.ok is None else self.ok
 
     @property
     def takes(self) -> bool:
@@ -119,7 +125,7 @@ def steering_calls(messages: Sequence[ChatMessage]) -> list[SteeringCall]:
     for index, message in enumerate(messages):
         if not isinstance(message, ChatMessageAssistant):
             continue
-        answers, last = _answers(messages, index + 1)
+        answers, followed = _answers(messages, index + 1)
         for call in message.tool_calls or []:
             answer = next((one for one in answers if one.tool_call_id == call.id), None)
             if answer is not None:
@@ -131,7 +137,8 @@ def steering_calls(messages: Sequence[ChatMessage]) -> list[SteeringCall]:
                         turn=turn,
                         call=call,
                         answer=None if answer is None else answer.text,
-                        ok=_succeeded(call, answer, last=last),
+                        ok=_succeeded(call, answer),
+                        followed=followed,
                         scripted=not written(message),
                     )
                 )
@@ -185,21 +192,21 @@ def take_calls(messages: Sequence[ChatMessage]) -> list[SteeringCall]:
 
 
 def _answers(messages: Sequence[ChatMessage], start: int) -> tuple[list[ChatMessageTool], bool]:
-    """Return the tools' answers before the next assistant message, and whether there is no such message."""
+    """Return the tools' answers before the next assistant message, and whether there is one."""
     answers: list[ChatMessageTool] = []
     for message in messages[start:]:
         if isinstance(message, ChatMessageAssistant):
-            return answers, False
+            return answers, True
         if isinstance(message, ChatMessageTool):
             answers.append(message)
-    return answers, True
+    return answers, False
 
 
-def _succeeded(call: ToolCall, answer: ChatMessageTool | None, *, last: bool) -> bool | None:
+def _succeeded(call: ToolCall, answer: ChatMessageTool | None) -> bool | None:
     if call.parse_error is not None:
         return False
     if answer is None:
-        return None if last else True
+        return None
     # The study's tools answer a mistake with ordinary text.
     return answer.error is None and not answer.text.startswith("ERROR")
 

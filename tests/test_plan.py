@@ -230,10 +230,12 @@ def test_ids_that_recur_do_not_mix_up_what_succeeded(turns, expected, oks):
 def test_a_take_whose_answer_is_missing_counts_once_the_conversation_goes_on():
     """Without an answer, a take steers what follows; nothing says yet whether it succeeded while nothing follows."""
     messages = talk([take("calm")])[:-1]
-    assert [call.ok for call in steering_calls(messages)] == [None]
+    (pending,) = steering_calls(messages)
+    assert (pending.ok, pending.effective) == (None, False)
     assert spans(messages) == [("calm", 3, None)]
     longer = [*messages, ChatMessageUser(content="u"), ChatMessageAssistant(content="a")]
-    assert [call.ok for call in steering_calls(longer)] == [True]
+    (unanswered,) = steering_calls(longer)
+    assert (unanswered.ok, unanswered.effective) == (None, True)
     assert spans(longer) == [("calm", 3, None)]
 
 

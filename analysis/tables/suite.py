@@ -149,6 +149,7 @@ def _stored_take(take: Mapping[str, Any], order: int) -> Row:
         call=ToolCall(id="", function="", arguments={"name": name, "dose": take.get("dose")}),
         answer=None,
         ok=ok if isinstance(ok, bool) else None,
+        followed=False,
         scripted=bool(take.get("scripted")),
     )
     after = take.get("after_sitter")

@@ -270,13 +270,13 @@ def timeline(
         raise TimelineError(
             f"{about['rollout']} has {len(calls)} take calls in its log and {len(takes)} in the table; read the logs again"
         )
-    clears = {call.message for call in steering_calls(sample.messages) if not call.takes and call.ok}
+    clears = {call.message for call in steering_calls(sample.messages) if not call.takes and call.effective}
     last = last_steered(sample)
     sitter = sitter_messages(sample, sitter_says, last, clears) if about["sitter_clears"] > 0 else ()
     pairs = list(zip(calls, takes, strict=True))
     effective = [take for call, take in pairs if call.ok is not False]
     active = zip(active_takes(sample.messages, sitter), effective, strict=True)
-    effects = [_effect(one, take) for one, take in active if one.call.ok and one.start != one.stop]
+    effects = [_effect(one, take) for one, take in active if one.call.effective and one.start != one.stop]
     effects = effects if calls else _planned(last)
     return Timeline(
         about=about,
@@ -284,7 +284,9 @@ def timeline(
             message.role if message.role != "assistant" or written(message) else "script" for message in sample.messages
         ),
         effects=tuple(_with_tokens(effects, last)),
-        failed=tuple(FailedTake(call.name, float(take["dose"]), call.message) for call, take in pairs if not call.ok),
+        failed=tuple(
+            FailedTake(call.name, float(take["dose"]), call.message) for call, take in pairs if not call.effective
+        ),
         clears=tuple(sorted(clears)),
         sitter=tuple(sitter),
         tokens=last.tokens if last else None,
