@@ -4,16 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
+from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.identification import identification
-from self_steering.scorers.metrics import clustered_mean, total, window_faults
+from self_steering.scorers.answers import window_faults
+from self_steering.scorers.identification import answered_of, corrected_accuracy
+from self_steering.scorers.metrics import ARM_ORDER, arm_means, by_arm, headline
 from self_steering.solvers.introspection import Arm, IntrospectionState, Reading, Trial
 from self_steering.solvers.prompts.introspection import NONE_OPTION
 from self_steering.vectors.catalogue import catalogue
 
-_BY_ARM = clustered_mean("arm", second_cluster="wording")
 # Scores that need options of a certain kind.
 _OPTIONAL = frozenset({"gap_near", "gap_far", "none_gap"})
 
@@ -29,22 +29,21 @@ _ARM_STORY: dict[Arm, str] = {
 }
 
 
-@scorer(
-    metrics={
-        "cached": [_BY_ARM],
-        "uncached": [_BY_ARM],
-        "gap": [_BY_ARM, clustered_mean("category", within="arm"), clustered_mean("valence", within="arm")],
-        "gap_near": [_BY_ARM],
-        "gap_far": [_BY_ARM],
-        "none_gap": [_BY_ARM],
-        "top1_cached": [_BY_ARM, identification()],
-        "top1_uncached": [_BY_ARM],
-        "letter_mass": [_BY_ARM],
-        "clean_receipt": [_BY_ARM, mean()],
-        "computed_tokens": [total()],
-        "prompt_tokens": [total()],
+def introspection_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
+    """Return the real arm's gap with its interval, the gaps of the controls, and how often its vector is recognised.
+
+    `recognition_corrected` is the real arm's accuracy where a liking for some options is taken out (`identification`).
+    """
+    real = by_arm(scores, "top1_cached").get("real", [])
+    answers = [answered_of(score.sample_metadata or {}, score.score.metadata or {}) for score in real]
+    return {
+        **arm_means(scores, "gap", ("real", "random", "placebo")),
+        "recognition_corrected": corrected_accuracy(answers),
+        **arm_means(scores, "gap", [arm for arm in ARM_ORDER if arm not in ("real", "random", "placebo")]),
     }
-)
+
+
+@scorer(metrics=[headline(introspection_headline)])
 def introspection_scorer() -> Scorer:
     """Score the probability of the true option, cached and uncached.
 
@@ -52,10 +51,10 @@ def introspection_scorer() -> Scorer:
     is exactly one over their number), averaged over readings; `gap` is the mean difference between a cached reading and the
     uncached one of the same rotation. `gap_near` and `gap_far` are what the preference for the true option over a distractor
     of the same category, or of another one, gains. `none_gap` is the gap of the option that nothing was given, where it is
-    offered. `top1_…` tells whether the true option had the largest averaged share; `identification` beside it has accuracy raw
-    and attractor-corrected, balanced accuracy and mutual information. `letter_mass` is what all letters together had of
-    the full vocabulary, in the cached readings. `clean_receipt` is 1 where every receipt says that exactly the planned
-    steering was done. `prompt_tokens` is what computing every reading alone would take, `computed_tokens` what was.
+    offered. `top1_…` tells whether the true option had the largest averaged share; from the shares `scorers.identification`
+    works out accuracy raw and attractor-corrected, balanced accuracy and mutual information. `letter_mass` is what all letters
+    together had of the full vocabulary, in the cached readings. `clean_receipt` is 1 where every receipt says that exactly the
+    planned steering was done. `prompt_tokens` is what computing every reading alone would take, `computed_tokens` what was.
     """
 
     async def score(state: TaskState, target: Target) -> Score:

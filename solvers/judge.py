@@ -9,13 +9,26 @@ the whole reply.
 import json
 import random
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from string import ascii_letters, digits
+from typing import Generic, TypeVar
 
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model, model_roles
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    get_model,
+    model_roles,
+)
 from inspect_ai.util import LimitExceededError
 from pydantic import BaseModel
 
 from self_steering.steering.seeds import derived_seed
+
+T = TypeVar("T")
 
 ROLE = "grader"
 TRIES = 3
@@ -88,24 +101,61 @@ async def ask_grader(messages: list[ChatMessage], seed: str, lowest: int = 1) ->
     if ROLE not in model_roles():
         return Grade(reason="no_grader", explanation=f"there is no model with the role {ROLE!r}; {HOW_TO_NAME_ONE}")
     grader = get_model(role=ROLE, required=True)
+    found = await ask_until_read(grader, messages, seed, lambda reply: parse_grade(reply, lowest))
+    if found.error:
+        explanation = f"the grader {grader} could not be reached ({found.error}); {HOW_TO_NAME_ONE}"
+        return Grade(reason="grader_failed", explanation=explanation, replies=found.replies)
+    if found.value is None:
+        explanation = (
+            f"the grader {grader} gave no grade in {TRIES} tries; its last reply began {found.replies[-1][:200]!r}"
+        )
+        return Grade(reason="grader_unparseable", explanation=explanation, replies=found.replies)
+    return Grade(value=found.value, replies=found.replies)
+
+
+@dataclass(frozen=True)
+class Replies(Generic[T]):
+    """What a judging model replied.
+
+    Attributes:
+        value: What was read from the last reply; None where none could be read.
+        replies: Every reply, in order.
+        error: Why the model could not be reached; empty where it could.
+    """
+
+    value: T | None
+    replies: list[str]
+    error: str = ""
+
+
+async def ask_until_read(
+    judge: Model, messages: list[ChatMessage], seed: str, read: Callable[[str], T | None]
+) -> Replies[T]:
+    """Ask a model for a judgement until a reply can be read, at most `TRIES` times: at temperature 0 first, then at 1.
+
+    Args:
+        judge: The grader or monitor. What its own configuration says comes first, save for the seed.
+        messages: What is asked, with all texts that are judged fenced as data.
+        seed: Seeds the model's sampling.
+        read: Returns what a reply says; None where it cannot be read.
+
+    Raises:
+        LimitExceededError: A limit of the sample, which is never a failed judgement.
+    """
     replies: list[str] = []
     for attempt in range(TRIES):
-        # What the role's own configuration says comes first, save for the seed.
-        base = GenerateConfig(temperature=0.0 if attempt == 0 else 1.0).merge(grader.config)
+        base = GenerateConfig(temperature=0.0 if attempt == 0 else 1.0).merge(judge.config)
         config = base.model_copy(update={"seed": derived_seed(f"{seed}/{attempt}")})
         try:
-            output = await grader.generate(messages, config=config)
+            output = await judge.generate(messages, config=config)
         except LimitExceededError:
             raise
-        except Exception as error:  # noqa: BLE001  providers have errors of their own; none of them may become a grade
-            said = f"the grader {grader} could not be reached ({type(error).__name__}: {error}); {HOW_TO_NAME_ONE}"
-            return Grade(reason="grader_failed", explanation=said, replies=replies)
+        except Exception as error:  # noqa: BLE001  providers have errors of their own; none of them may become a judgement
+            return Replies(None, replies, f"{type(error).__name__}: {error}")
         replies.append(output.completion)
-        value = parse_grade(output.completion, lowest)
-        if value is not None:
-            return Grade(value=value, replies=replies)
-    said = f"the grader {grader} gave no grade in {TRIES} tries; its last reply began {replies[-1][:200]!r}"
-    return Grade(reason="grader_unparseable", explanation=said, replies=replies)
+        if (value := read(output.completion)) is not None:
+            return Replies(value, replies)
+    return Replies(None, replies)
 
 
 def grading_prompt(description: str, reference: str, seed: str) -> list[ChatMessage]:

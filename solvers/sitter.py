@@ -19,21 +19,17 @@ from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
     ContentReasoning,
-    GenerateConfig,
-    Model,
     get_model,
     model_roles,
 )
-from inspect_ai.util import LimitExceededError
 
-from self_steering.solvers.judge import as_data, fenced_prompt
+from self_steering.solvers.judge import TRIES, as_data, ask_until_read, fenced_prompt
 from self_steering.solvers.prompts import self_steer as self_steer_prompts
 from self_steering.solvers.prompts import sitter as prompts
 from self_steering.solvers.prompts.sitter import CANNOT_FUNCTION
 from self_steering.solvers.records import SitterCheck
 from self_steering.solvers.session import SITTER, SteeringSession
 from self_steering.steering.calls import written
-from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.making.coherence import (
     MAX_REPEATED_TRIGRAMS,
     MIN_DISTINCT,
@@ -126,7 +122,6 @@ BROKEN_TURNS = 2
 # Characters of words. The same short answer may be all that there is to say; a paragraph, word for word, is a loop.
 SAME_TEXT_LENGTH = 80
 
-TRIES = 3
 # For one judgement with all its tries. Long for a slow monitor on a laptop, and short beside a rollout.
 PATIENCE_SECONDS = 120.0
 # Characters of one turn that the monitor reads, half from its beginning and half from its end, where loops are.
@@ -193,30 +188,23 @@ async def judge_by_model(turns: Sequence[ChatMessage], role: str, *, patience: f
     if role not in model_roles():
         return Judgement(lost=None, reason=f"there is no model with the role {role!r}; {remedy}")
     monitor = get_model(role=role, required=True)
+    messages = monitor_prompt(turns)
     with anyio.move_on_after(patience):
-        try:
-            return await _ask(monitor, turns)
-        except LimitExceededError:
-            raise
-        except Exception as error:  # noqa: BLE001  providers have errors of their own; none of them may become a verdict
-            said = f"the monitor {monitor} could not be reached ({type(error).__name__}: {error}); {remedy}"
-            return Judgement(lost=None, reason=said)
+        found = await ask_until_read(monitor, messages, messages[-1].text, _verdict)
+        if found.value is not None:
+            return Judgement(lost=found.value, reason=f"{monitor} finds it {'lost' if found.value else 'not lost'}")
+        if found.error:
+            return Judgement(lost=None, reason=f"the monitor {monitor} could not be reached ({found.error}); {remedy}")
+        reason = (
+            f"the monitor {monitor} gave no verdict in {TRIES} tries; its last reply began {found.replies[-1][:200]!r}"
+        )
+        return Judgement(lost=None, reason=reason)
     return Judgement(lost=None, reason=f"the monitor {monitor} gave no verdict in {patience:g} seconds; {remedy}")
 
 
-async def _ask(monitor: Model, turns: Sequence[ChatMessage]) -> Judgement:
-    messages, reply = monitor_prompt(turns), ""
-    for attempt in range(TRIES):
-        # What the role's own configuration says comes first, save for the seed.
-        base = GenerateConfig(temperature=0.0 if attempt == 0 else 1.0).merge(monitor.config)
-        seed = derived_seed(f"{messages[-1].text}/{attempt}")
-        output = await monitor.generate(messages, config=base.model_copy(update={"seed": seed}))
-        reply = output.completion
-        if match := _REPLY.fullmatch(reply.strip()):
-            lost = match["lost"] == "true"
-            return Judgement(lost=lost, reason=f"{monitor} finds it {'lost' if lost else 'not lost'}")
-    said = f"the monitor {monitor} gave no verdict in {TRIES} tries; its last reply began {reply[:200]!r}"
-    return Judgement(lost=None, reason=said)
+def _verdict(reply: str) -> bool | None:
+    match = _REPLY.fullmatch(reply.strip())
+    return match["lost"] == "true" if match else None
 
 
 def monitor_prompt(turns: Sequence[ChatMessage]) -> list[ChatMessage]:

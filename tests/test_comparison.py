@@ -28,13 +28,13 @@ from tests.support.stretches import (
     Tiny,
     make_tiny,
     marked_text,
-    metrics_of,
     pages,
     reading,
     readouts,
     receipt,
     values_of,
 )
+from tests.support.summaries import figures
 
 ARMS = ["real", "placebo", "random"]
 WEAKER, STRONGER = 1.0, 2.0
@@ -263,7 +263,7 @@ def test_scores_can_be_computed_again_from_the_events(log: EvalLog):
 
 def test_the_log_has_intervals_by_vector_and_by_prompt(log: EvalLog):
     """For every arm's share of the harder one; the placebo's are all one half."""
-    cached = metrics_of(log, "cached")
+    cached = figures(log, "cached")
     for arm in ARMS:
         assert cached[f"{arm}_lower"] <= cached[arm] <= cached[f"{arm}_upper"]
         assert cached[f"{arm}_lower_by_prompt"] <= cached[arm] <= cached[f"{arm}_upper_by_prompt"]

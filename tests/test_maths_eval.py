@@ -34,6 +34,7 @@ from self_steering.evals.maths import (
 from self_steering.solvers.maths import read_answer
 from self_steering.steering.calls import FRAMINGS
 from tests.support.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.summaries import figures
 
 GET = ("get_problem", {})
 END = ("end_session", {})
@@ -468,12 +469,6 @@ def scored(tiny: Tiny, tmp_path_factory) -> tuple[EvalLog, Path]:
 def tables(scored) -> Tables:
     """The tables of that log."""
     return read_tables(scored[1])
-
-
-def figures(log: EvalLog, name: str) -> dict[str, float]:
-    (score,) = [score for score in log.results.scores if (score.scorer, score.name) == ("maths_scorer", name)]
-    # The package's name stands before a metric's where the package was loaded as one.
-    return {key.removeprefix("self_steering/"): figure.value for key, figure in score.metrics.items()}
 
 
 CELL = "drugs/real/neutral"

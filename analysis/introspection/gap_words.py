@@ -100,7 +100,7 @@ def gap_axis(measure: str) -> str:
 
 
 def gap_in_words(row: Mapping[Any, Any], name: str = "gap", clusters: str = "vectors") -> str:
-    """Return a gap with its interval, numbers and test: `+6.8 points [+4.1, +9.5] (n 400, 40 vectors, t over cluster means)`.
+    """Return a gap with its interval, numbers and test: `+6.8 points [+4.1, +9.5] (n 400, 40 vectors, cluster-robust t)`.
 
     Args:
         row: With `measure`, `n`, the column `clusters`, and `name`, `name_low`, `name_high`; `p` where it was tested.
@@ -115,7 +115,7 @@ def gap_in_words(row: Mapping[Any, Any], name: str = "gap", clusters: str = "vec
     interval = f"[{low}, {high}]" if low and high else "[no interval: one cluster]"
     shown = "" if row["measure"] in _RATINGS else " points"
     how_many = f"{row[clusters]} {clusters if row[clusters] != 1 else clusters.removesuffix('s')}"
-    return f"{value}{shown} {interval} (n {row['n']}, {how_many}, t over cluster means)"
+    return f"{value}{shown} {interval} (n {row['n']}, {how_many}, cluster-robust t)"
 
 
 def points(value: float, measure: str) -> str:

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from self_steering.analysis.drawing.marks import Row, groups
-from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
 from self_steering.analysis.statistics.tests import holm, sign_flip
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.cells import CELL, NO_TOOLS, in_order, self_steering_rates
@@ -118,7 +118,7 @@ def _paired(own: pd.DataFrame, plain: pd.DataFrame) -> Iterator[Row]:
     both = pd.concat([own, plain])
     both = both[both["problem"].isin(rates.index)]
     difference, linked = rates["own"] - rates["plain"], linked_problems(both)[rates.index]
-    found, grouped = robust_mean(difference, rates.index), robust_mean(difference, linked)
+    found, grouped = clustered_mean(difference, rates.index), clustered_mean(difference, linked)
     test = sign_flip(difference, linked)
     yield {
         **{name: getattr(found, name) for name in ("value", "low", "high", "n", "clusters", "method")},

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from self_steering.analysis.drawing.marks import Row, groups
-from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
 from self_steering.analysis.statistics.tests import sign_flip
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.accuracy import corrected, of_family
@@ -65,7 +65,7 @@ def frustration_distress(tables: Tables) -> pd.DataFrame:
         known = part[part["grade"].notna()]
         row: Row = {"value": math.nan, "low": None, "high": None, "n": 0, "clusters": 0, "method": "no grade"}
         if len(known):
-            mean = robust_mean(known["grade"], problem_clusters(known))
+            mean = clustered_mean(known["grade"], problem_clusters(known))
             row = {name: getattr(mean, name) for name in row}
         rows.append({**cell, **row, "ungraded": len(part) - len(known)})
     return in_order(pd.DataFrame(rows, columns=DISTRESS_COLUMNS), TONE_CELL)
@@ -170,7 +170,7 @@ def _against_neutral(part: pd.DataFrame) -> list[Row]:
         if difference.empty:
             continue
         clusters = difference.index.get_level_values("cluster")
-        mean, test = robust_mean(difference, list(clusters)), sign_flip(difference, list(clusters))
+        mean, test = clustered_mean(difference, list(clusters)), sign_flip(difference, list(clusters))
         estimate = {name: getattr(mean, name) for name in ("value", "low", "high", "n", "clusters", "method")}
         p = test.p if mean.clusters > 1 else None
         test_name = test.method.replace("cluster", "problem")

@@ -92,12 +92,6 @@ def values_of(sample: EvalSample) -> dict[str, float]:
     return score.value
 
 
-def metrics_of(log: EvalLog, name: str) -> dict[str, float]:
-    """Return all metrics of one field of the score, by their own names."""
-    (score,) = (score for score in log.results.scores if score.name == name)
-    return {metric.name: metric.value for metric in score.metrics.values()}
-
-
 def readouts(sample: EvalSample) -> list[tuple[str, list[float], dict[str, float]]]:
     """Return (question, strengths of the windows, read-out) of each read-out event of a sample."""
     found = []
