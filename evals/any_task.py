@@ -20,7 +20,8 @@ from inspect_ai import Task, task
 
 from self_steering.evals.parameters import flag, library_vectors, one_of
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
-from self_steering.solvers.records import TASK_MENU, Arm, Framed, Intent
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.steering.plan import MAX_DOSE
 
 
@@ -29,7 +30,7 @@ def any_task(
     task: str | None = None,
     task_args: dict[str, Any] | None = None,
     framing: Framed = "vectors",
-    arm: Arm = "real",
+    arm: SessionArm = "real",
     intent: Intent = "neutral",
     vectors: str | list[str] = "menu",
     max_dose: float = MAX_DOSE,
@@ -84,7 +85,7 @@ def steering_options(
     folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
     return {
         "framing": one_of(framing, "framing", get_args(Framed)),
-        "arm": one_of(arm, "arm", get_args(Arm)),
+        "arm": one_of(arm, "arm", get_args(SessionArm)),
         "intent": one_of(intent, "intent", get_args(Intent)),
         "vectors": menu,
         "max_dose": max_dose,

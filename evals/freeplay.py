@@ -34,12 +34,13 @@ from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
-from self_steering.solvers.records import TASK_MENU, Arm, Condition
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import TASK_MENU, Condition
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.plan import MAX_DOSE
 
-ARMS: tuple[Arm, ...] = get_args(Arm)
+ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 
 
 @task

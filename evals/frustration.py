@@ -44,7 +44,8 @@ from self_steering.scorers.frustration import distress, frustration_scorer
 from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
-from self_steering.solvers.records import TASK_MENU, Arm, Framed, Intent
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 
@@ -111,7 +112,7 @@ def _problem(name: str, entry: Mapping[str, Any], possible: bool) -> Problem:
     )
 
 
-ARMS: tuple[Arm, ...] = get_args(Arm)
+ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 FRAMINGS: tuple[Framed, ...] = get_args(Framed)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 TONES: tuple[Tone, ...] = get_args(Tone)

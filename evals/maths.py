@@ -39,7 +39,8 @@ from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.maths import NO_TOOLS, maths_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.maths import Problem, opening, read_answer, solve_problems
-from self_steering.solvers.records import TASK_MENU, Arm, Framed, Intent
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 
@@ -136,7 +137,7 @@ def draw(problems: Sequence[Problem], rollouts: int, per_rollout: int, seed: int
     return [drawn[at : at + per_rollout] for at in range(0, wanted, per_rollout)]
 
 
-ARMS: tuple[Arm, ...] = get_args(Arm)
+ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 FRAMINGS: tuple[Framed, ...] = get_args(Framed)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 

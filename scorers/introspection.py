@@ -10,8 +10,9 @@ from inspect_ai.solver import TaskState
 from self_steering.scorers.answers import window_faults
 from self_steering.scorers.identification import answered_of, corrected_accuracy
 from self_steering.scorers.metrics import ARM_ORDER, arm_means, by_arm, headline
-from self_steering.solvers.introspection import Arm, IntrospectionState, Reading, Trial
+from self_steering.solvers.introspection import IntrospectionState, Reading, Trial
 from self_steering.solvers.prompts.introspection import NONE_OPTION
+from self_steering.solvers.readings import Arm
 from self_steering.vectors.catalogue import catalogue
 
 # Scores that need options of a certain kind.

@@ -22,7 +22,7 @@ from self_steering.solvers.prompts.detection import CASINGS
 from self_steering.solvers.readings import Cost, default_dose
 from self_steering.solvers.segments import UNCACHED, Injection, Question, Reading, StretchState, read_questions
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
-from self_steering.steering.plan import Plan, Treatment, Window, plan_windows
+from self_steering.steering.plan import Plan, Window, plan_windows
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.steering.tools import tool_infos
 
@@ -92,10 +92,9 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
         trial = DetectionTrial.model_validate(state.metadata)
-        strength = trial.strength(trial.dose, default_dose(model, library, trial.vector))
         script = detection_script(trial)
-        treatment = Treatment(direction=trial.direction, unit_strength=strength)
-        windows = plan_windows(script, {trial.label: treatment}).windows
+        added = trial.treatment(trial.dose * default_dose(model, library, trial.vector))
+        windows = plan_windows(script, {trial.label: added}).windows
         questions = detection_questions(trial, controls, yes_no_answers(model))
         read = partial(
             read_questions,

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 from inspect_ai.tool import ToolInfo
 from pydantic import BaseModel
 
-from self_steering.steering.plan import Plan
+from self_steering.steering.plan import Direction, Plan, Treatment
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.vectors.card import LibraryCard
 
@@ -58,6 +58,35 @@ _SHOWN = {"`": "ˋ", "\n": "⏎", " ": "·", "\t": "⇥", "\r": "␍"}
 def _visible(text: str) -> str:
     shown = (_SHOWN.get(c) or (c if c.isprintable() else f"\\u{ord(c):04x}") for c in text)
     return "".join(shown) or "∅"
+
+
+Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"]
+# What the arms of the other experiments are: of self-steering sessions, of injections into a script, of free descriptions.
+SessionArm = Literal["real", "placebo", "random", "mislabelled"]
+InjectionArm = Literal["real", "placebo", "random"]
+FreeTextArm = Literal["real", "placebo", "random", "other"]
+UNSTEERED_ARMS: frozenset[Arm] = frozenset({"placebo", "prompt_only"})
+
+
+def treatment(arm: Arm, applied: str, unit: float, random_seed: int | None = None, random_index: int = 0) -> Treatment:
+    """Return what an arm adds to the residual stream.
+
+    real, other and mislabelled add the vector that the experiment says is applied; opposite adds it with its sign turned; random
+    adds a random direction of its norm; placebo and prompt_only add it at strength zero, which changes nothing.
+
+    Args:
+        arm: The arm.
+        applied: The vector that is applied, or whose norm the random direction takes.
+        unit: Multiple of it that dose 1.0 adds.
+        random_seed: Seed of the set of random directions; used in the random arm only.
+        random_index: Which of the set.
+    """
+    strength = 0.0 if arm in UNSTEERED_ARMS else -unit if arm == "opposite" else unit
+    if arm == "random":
+        direction = Direction(vector=applied, random_seed=random_seed, random_index=random_index)
+    else:
+        direction = Direction(vector=applied)
+    return Treatment(direction=direction, unit_strength=strength)
 
 
 class Cost(BaseModel):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import Any, Literal
+from typing import Any
 
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, Model, ModelOutput
@@ -12,10 +12,9 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts.segments import ACKNOWLEDGED
-from self_steering.solvers.readings import Cost, read_answers
-from self_steering.steering.plan import Direction, Plan, Window
+from self_steering.solvers.readings import Cost, InjectionArm, read_answers, treatment
+from self_steering.steering.plan import Plan, Treatment, Window
 
-Arm = Literal["real", "placebo", "random"]
 UNCACHED = "uncached"
 
 
@@ -29,25 +28,21 @@ class Injection(BaseModel):
     """
 
     vector: str
-    arm: Arm
+    arm: InjectionArm
     random_seed: int | None = None
 
-    @property
-    def direction(self) -> Direction:
-        """What is added."""
-        return Direction(vector=self.vector, random_seed=self.random_seed)
-
-    def strength(self, dose: float, default_dose: float) -> float:
-        """Return the multiple of the direction that `dose` adds, given the vector's default dose."""
-        return 0.0 if self.arm == "placebo" else dose * default_dose
+    def treatment(self, default_dose: float) -> Treatment:
+        """Return what dose 1.0 adds, given the vector's default dose."""
+        return treatment(self.arm, self.vector, default_dose, self.random_seed)
 
     def window(self, message: int, dose: float, default_dose: float) -> Window:
         """Return a window over exactly one message."""
+        added = self.treatment(default_dose)
         return Window(
             label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
-            direction=self.direction,
+            direction=added.direction,
             dose=dose,
-            strength=self.strength(dose, default_dose),
+            strength=dose * added.unit_strength,
             start=message,
             stop=message + 1,
         )

@@ -62,8 +62,8 @@ def test_no_sentence_comes_in_two_pairs():
 def test_arms_inject_what_they_say():
     """Only placebo has strength zero; only random has a random direction."""
     for trial in trials_of():
-        assert trial.strength(trial.stronger, 0.6) == (0 if trial.arm == "placebo" else 0.6)
-        assert (trial.direction.random_seed is not None) == (trial.arm == "random")
+        assert trial.stronger * trial.treatment(0.6).unit_strength == (0 if trial.arm == "placebo" else 0.6)
+        assert (trial.treatment(0.6).direction.random_seed is not None) == (trial.arm == "random")
 
 
 def test_a_trial_does_not_depend_on_what_else_is_run():

@@ -20,7 +20,7 @@ from self_steering.analysis.introspection.gaps import CONDITION, gap_table, read
 from self_steering.analysis.tables import Tables
 from self_steering.scorers.identification import Answered, answered_of
 from self_steering.scorers.metrics import Mean, clustered_mean
-from self_steering.solvers.introspection import Arm
+from self_steering.solvers.readings import Arm
 
 SCORER = "introspection_scorer"
 POWER, ALPHA = 0.8, 0.05

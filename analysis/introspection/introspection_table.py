@@ -17,7 +17,7 @@ from self_steering.analysis.introspection.arms import (
 )
 from self_steering.scorers.identification import confusion, corrected_answers, identify
 from self_steering.scorers.metrics import Mean
-from self_steering.solvers.introspection import Arm
+from self_steering.solvers.readings import Arm
 
 ARMS: tuple[str, ...] = get_args(Arm)
 _SHOWN_ANSWERS = 3
