@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from self_steering.solvers.segments import Reading
+from self_steering.solvers.readings import Reading
 
 
 def chosen_readings(readings: Iterable[Reading], name: str, kind: str) -> list[Reading]:

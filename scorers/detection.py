@@ -21,7 +21,8 @@ from self_steering.scorers.answers import (
 )
 from self_steering.scorers.metrics import arm_means, by_arm, headline, value_of
 from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, CACHED, DETECTION, STRENGTH, DetectionTrial
-from self_steering.solvers.segments import UNCACHED, Reading, StretchState
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import UNCACHED, StretchState
 
 _DIGIT = re.compile(r"\s*([0-9])[.)]?\s*")
 

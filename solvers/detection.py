@@ -19,8 +19,8 @@ from inspect_ai.util import span
 
 from self_steering.solvers.prompts import detection as prompts
 from self_steering.solvers.prompts.detection import CASINGS
-from self_steering.solvers.readings import Cost, default_dose
-from self_steering.solvers.segments import UNCACHED, Injection, Question, Reading, StretchState, read_questions
+from self_steering.solvers.readings import Cost, Reading, default_dose
+from self_steering.solvers.segments import UNCACHED, Injection, Question, StretchState, read_questions
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Window, plan_windows
 from self_steering.steering.request import SteeringRequest, steering_report

@@ -1,5 +1,6 @@
 """A page for a reader of the transcript: every token of a prompt, and what steered it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 from inspect_ai.tool import ToolInfo
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from self_steering.steering.plan import Direction, Plan, Treatment
 from self_steering.steering.request import SteeringRequest, steering_report
@@ -99,6 +100,41 @@ class Cost(BaseModel):
 
     computed_tokens: int
     prompt_tokens: int
+
+
+class Reading(BaseModel):
+    """One read-out, or one sampled answer, as solvers leave it in the log.
+
+    Attributes:
+        name: How the conversation was steered in it; `uncached` is without any window.
+        kind: What the question is asked for.
+        item: What was asked, the same in all orders of the answers.
+        shift: By how many places the options were rotated.
+        direction: Which of several random directions was applied.
+        logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where an answer was
+            sampled instead.
+        strengths: Strength of each window that was planned, in order.
+        receipts: What the engine did, one entry a window.
+        cost: What it took.
+    """
+
+    name: str
+    kind: str = ""
+    item: str = ""
+    shift: int = 0
+    direction: int | None = None
+    logprobs: dict[str, float]
+    strengths: list[float]
+    receipts: list[dict[str, Any]]
+    cost: Cost
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_logs(cls, data: Any) -> Any:
+        """Read what earlier logs of introspection hold: how many windows there were, and their one strength beside all readings."""
+        if isinstance(data, dict) and "windows" in data and "strengths" not in data:
+            return {**data, "strengths": [math.nan] * data["windows"]}
+        return data
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import Any
 
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, Model, ModelOutput
@@ -12,7 +11,7 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts.segments import ACKNOWLEDGED
-from self_steering.solvers.readings import Cost, InjectionArm, read_answers, treatment
+from self_steering.solvers.readings import InjectionArm, Reading, read_answers, treatment
 from self_steering.steering.plan import Plan, Treatment, Window
 
 UNCACHED = "uncached"
@@ -63,29 +62,6 @@ class Question:
     item: str
     text: str
     answers: Mapping[str, Sequence[str]]
-
-
-class Reading(BaseModel):
-    """One read-out, or one sampled answer.
-
-    Attributes:
-        name: How the conversation was steered in it; `uncached` is without any window.
-        kind: What the question is asked for.
-        item: What was asked, the same in all orders of the answers.
-        logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where an answer was
-            sampled instead.
-        strengths: Strength of each window that was planned, in order.
-        receipts: What the engine did, one entry a window.
-        cost: What it took.
-    """
-
-    name: str
-    kind: str
-    item: str
-    logprobs: dict[str, float]
-    strengths: list[float]
-    receipts: list[dict[str, Any]]
-    cost: Cost
 
 
 class StretchState(StoreModel):

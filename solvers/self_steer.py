@@ -54,6 +54,14 @@ def self_steer(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of menus, labels, random directions and sampling, together with the sample's id.
         show_tokens: Show in every turn which tokens were steered.
+
+    Example:
+        >>> from inspect_ai import Task
+        >>> from inspect_ai.dataset import Sample
+        >>> steered = self_steer(framing="drugs", vectors="calm,curious", debrief=True)
+        >>> task = Task([Sample("Write a line about rain.")], solver=steered)  # run it with --model nnsight/MODEL
+        >>> len(task.dataset)
+        1
     """
     given = {"framing": framing, "arm": arm, "intent": intent}
     menu = _menu(vectors)

@@ -401,6 +401,11 @@ def session_tools() -> ToolSource:
     """Return the steering tools of whichever session is running, for agents that carry calls out from a list of their own.
 
     Outside a session there are none, so that one agent serves baselines too.
+
+    Example:
+        >>> from inspect_ai.agent import is_agent, react
+        >>> is_agent(react(tools=[session_tools()]))
+        True
     """
     return _SessionTools()
 

@@ -21,7 +21,8 @@ from self_steering.solvers.comparison import (
     comparison_questions,
     comparison_script,
 )
-from self_steering.solvers.segments import UNCACHED, Reading, StretchState
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import UNCACHED, StretchState
 from tests.support.stretches import (
     DEFAULT_DOSE,
     NAMES,

@@ -31,7 +31,8 @@ from self_steering.solvers.detection import (
     detection_script,
 )
 from self_steering.solvers.prompts import detection as prompts
-from self_steering.solvers.segments import Reading, StretchState
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import StretchState
 from self_steering.steering.calls import FRAMINGS
 from self_steering.vectors.catalogue import catalogue
 from tests.support.stretches import (

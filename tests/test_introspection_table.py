@@ -20,8 +20,8 @@ from self_steering.analysis.report.terminal import metrics_table
 from self_steering.evals.introspection import introspection
 from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.scorers.identification import identify
-from self_steering.solvers.introspection import IntrospectionState, Reading, Trial
-from self_steering.solvers.readings import Cost
+from self_steering.solvers.introspection import IntrospectionState, Trial
+from self_steering.solvers.readings import Cost, Reading
 from tests.support.summaries import figures
 
 ARMS = ("real", "placebo", "random", "other")
@@ -40,7 +40,7 @@ def hand_made(trial: Trial, name: str, gain: float, direction: int | None = None
         shift=0,
         direction=direction,
         logprobs={option: math.log(weight / sum(weights.values()) / 2) for option, weight in weights.items()},
-        windows=int(name == "cached"),
+        strengths=[0.9] * (name == "cached"),
         receipts=[{**clean, "expected_shift": 3.0}] * (name == "cached"),
         cost=Cost(computed_tokens=10, prompt_tokens=40),
     )

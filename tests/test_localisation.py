@@ -16,7 +16,8 @@ from self_steering.evals.localisation import localisation, make_trials
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.localisation import LocalisationTrial, localisation_question, localisation_script
 from self_steering.solvers.prompts.segments import SENTENCES
-from self_steering.solvers.segments import Reading, StretchState
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import StretchState
 from self_steering.vectors.catalogue import catalogue
 from tests.support.stretches import (
     DEFAULT_DOSE,

@@ -11,8 +11,7 @@ from inspect_ai.event import InfoEvent, ModelEvent
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
 
-from self_steering.solvers.readings import Cost
-from self_steering.solvers.segments import Reading
+from self_steering.solvers.readings import Cost, Reading
 from self_steering.steering.models import load_model
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.library import Library, content_hash, serialised
