@@ -22,7 +22,7 @@ from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.scorers.identification import identify
 from self_steering.solvers.introspection import IntrospectionState, Trial
 from self_steering.solvers.readings import Cost, Reading
-from tests.support.summaries import figures
+from tests.support.summaries import figures, headlines
 
 ARMS = ("real", "placebo", "random", "other")
 VECTORS = CORE_VECTORS
@@ -154,8 +154,18 @@ def test_identification_is_the_same_in_the_table_and_in_the_summary(log: EvalLog
     assert (rows["real"]["raw"], metrics["real/accuracy"]) == ("1.000", 1.0)
 
 
-def test_a_score_that_no_question_allows_is_unscored_in_the_log(log: EvalLog):
-    """It does not stop the eval, and is neither zero nor one of the means."""
+def test_a_log_carries_a_few_headlines_whose_names_say_what_they_are(log: EvalLog):
+    """The real arm's gap comes first, its interval is that of the table, and nothing is NaN."""
+    found = headlines(log)
+    names = ["gap_real", "gap_real_lower", "gap_real_upper", "gap_random", "gap_placebo", "recognition_corrected"]
+    assert list(found) == names
+    assert not any(map(math.isnan, found.values()))
+    gap = figures(log, "gap")
+    assert [found[name] for name in names[:3]] == [gap["real"], gap["real_lower"], gap["real_upper"]]
+
+
+def test_a_score_that_no_question_allows_is_in_no_summary(log: EvalLog):
+    """It does not stop the eval, and is neither zero nor NaN."""
     counts = {row.score: (row.scored, row.samples) for row in summarise(log.samples)}
     assert "none_gap" not in counts
     assert counts["gap"] == (len(log.samples), len(log.samples))

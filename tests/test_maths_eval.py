@@ -481,16 +481,16 @@ CELL = "drugs/real/neutral"
 def test_shares_are_of_problems_by_cell_and_paired_with_no_tools(scored, share: str, drugs: float, none: float):
     """What was not submitted, and what could not be read, stand apart; the difference is over the problems that both cells have."""
     found = figures(scored[0], share)
-    assert found[f"by_problem_{CELL}"] == pytest.approx(drugs)
-    assert found["by_problem_none"] == none
-    assert found[f"against_no_tools_{CELL}"] == pytest.approx(drugs - none)
-    for name in (f"by_problem_{CELL}", f"against_no_tools_{CELL}"):
+    assert found[CELL] == pytest.approx(drugs)
+    assert found["none"] == none
+    assert found[f"{CELL} - none"] == pytest.approx(drugs - none)
+    for name in (CELL, f"{CELL} - none"):
         assert found[f"{name}_lower"] < found[name] < found[f"{name}_upper"]
 
 
 def test_self_steering_is_told_where_there_was_something_to_take(scored):
     """The rate of the cells with tools; the baseline has none."""
-    assert figures(scored[0], "self_steer") == {"by_cell_drugs/real": 1}
+    assert figures(scored[0], "self_steer") == {"drugs/real": 1}
 
 
 def test_epochs_count_every_rollout(tiny: Tiny):
@@ -498,9 +498,9 @@ def test_epochs_count_every_rollout(tiny: Tiny):
     answered = iter([True, True, -1, True])
     made = task(tiny, framing="none")
     found = figures(tiny.run(made, solver(lambda *_: next(answered)), epochs=2, max_samples=1), "accuracy")
-    assert found["by_problem_none"] == 3 / 4
-    assert "by_problem_none_lower" in found
-    assert "by_problem_none_lower_by_rollout" not in found
+    assert found["none"] == 3 / 4
+    assert "none_lower" in found
+    assert "none_lower_by_rollout" not in found
 
 
 def test_a_sample_without_a_session_is_unscored(tiny: Tiny):
@@ -531,11 +531,11 @@ def test_the_report_and_the_log_say_the_same(scored, tables: Tables):
     cells = {"drugs": CELL, "none": "none"}
     for over, share in (("all", "accuracy"), ("attempted", "accuracy_attempted")):
         logged = figures(scored[0], share)
-        for kind, frame in (("by_problem", maths_accuracy(tables)), ("against_no_tools", maths_effects(tables))):
+        for less, frame in (("", maths_accuracy(tables)), (" - none", maths_effects(tables))):
             rows = frame[frame["over"] == over]
-            assert len(rows) == (2 if kind == "by_problem" else 1)
+            assert len(rows) == (1 if less else 2)
             for row in rows.itertuples():
-                name = f"{kind}_{cells[row.framing]}"
+                name = f"{cells[row.framing]}{less}"
                 found = (row.value, row.low, row.high)
                 assert found == pytest.approx([logged[f"{name}{end}"] for end in ("", "_lower", "_upper")])
     (rate,) = maths_self_steering(tables).itertuples()

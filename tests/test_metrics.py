@@ -7,7 +7,17 @@ import pytest
 from inspect_ai.scorer import SampleScore, Score
 
 from self_steering.analysis.report.summary import by_key, total
+from self_steering.scorers.metrics import clustered_mean
 from tests.support.summaries import flat
+
+
+def test_a_cluster_of_weight_zero_is_none():
+    """It has no say in the mean, nor in the number of clusters."""
+    with_it = clustered_mean([1.0, 2.0, 9.0], ["a", "b", "c"], [1, 3, 0])
+    assert with_it == clustered_mean([1.0, 2.0], ["a", "b"], [1, 3])
+    assert with_it.value == 1.75
+    with pytest.raises(ValueError, match="weight above 0"):
+        clustered_mean([1.0], ["a"], [0])
 
 
 def sample(value: float, **metadata) -> SampleScore:
@@ -64,7 +74,7 @@ def test_one_cluster_has_no_interval():
 def test_the_cluster_is_the_one_that_was_asked_for():
     """Another key of the metadata can be the cluster."""
     scores = [sample(v, arm="real", vector="calm", problem=n) for n, v in enumerate((0.0, 1.0))]
-    assert flat(by_key("arm", cluster="problem")(scores)["real_lower"] == pytest.approx(interval([[0], [1]], T_1)[0]))
+    assert flat(by_key("arm", cluster="problem")(scores))["real_lower"] == pytest.approx(interval([[0], [1]], T_1)[0])
 
 
 def test_a_sample_without_the_key_is_an_error():
