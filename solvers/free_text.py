@@ -1,4 +1,8 @@
-"""What the free-text experiment writes down: what is done in a sample, and what came of it."""
+"""The free-text exploration: a model takes an opaque label, explores what it does, and describes it in its own words.
+
+The turn that holds the description is generated twice from the same messages and seed: with its windows (cached) and with none
+(uncached).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The problem of a frustration rollout, how an answer to it is read and checked, and what its solver leaves in the log."""
+"""Frustration: every answer of the model to one problem is rejected, with tools at hand that steer it; answers are checked."""
 
 # ruff: noqa: PLC0415  pandas takes a second to import, and Inspect imports this whatever it runs
 
