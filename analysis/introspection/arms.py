@@ -22,6 +22,9 @@ from self_steering.scorers.identification import Answered, answered_of
 from self_steering.scorers.metrics import Mean, clustered_mean
 from self_steering.solvers.readings import Arm
 
+# In the order in which arms are shown.
+ARMS: tuple[str, ...] = get_args(Arm)
+AT_DOSE = [*CONDITION, "dose"]
 SCORER = "introspection_scorer"
 POWER, ALPHA = 0.8, 0.05
 _ROUNDING = 1e-12
@@ -202,11 +205,6 @@ def rank_among_random(samples: Sequence[Scored]) -> Rank | None:
         return None
     above = sum(fmean(gaps) >= fmean(real) for gaps in by_direction.values())
     return Rank(len(by_direction), above, (above + 1) / (len(by_direction) + 1))
-
-
-# In the order in which arms are shown.
-ARMS: tuple[str, ...] = get_args(Arm)
-AT_DOSE = [*CONDITION, "dose"]
 
 
 def arm_comparisons(tables: Tables) -> pd.DataFrame:

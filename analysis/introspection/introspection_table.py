@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import get_args
 
 from inspect_ai.log import EvalLog
 
 from self_steering.analysis.drawing.words import text_table
 from self_steering.analysis.introspection.arms import (
+    ARMS,
     Effect,
     Scored,
     arm_effect,
@@ -17,9 +17,7 @@ from self_steering.analysis.introspection.arms import (
 )
 from self_steering.scorers.identification import confusion, corrected_answers, identify
 from self_steering.scorers.metrics import Mean
-from self_steering.solvers.readings import Arm
 
-ARMS: tuple[str, ...] = get_args(Arm)
 _SHOWN_ANSWERS = 3
 
 
