@@ -89,7 +89,7 @@ library: $(VENV)/installed
 	$(BIN)/self-steering vectors build --model smollm2-135m-instruct --out vectors/libraries/smollm2-135m-instruct
 
 adapter: $(VENV)/installed
-	$(BIN)/self-steering adapter train --out steering/adapter/weights
+	$(BIN)/self-steering adapter train --out steering/bundled/weights
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

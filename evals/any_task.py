@@ -14,14 +14,14 @@ Outside of a session `session_tools()` is empty, so one agent serves both.
 A run is one cell: framing, arm and intent. With the same seed a sample has the same seed in every cell.
 """
 
-from typing import Any, get_args
+from typing import Any
 
 from inspect_ai import Task, task
 
-from self_steering.evals.parameters import flag, library_vectors, one_of
+from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, checked_max_dose, flag, library_menu, one_of
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
 from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import TASK_MENU, Framed, Intent
+from self_steering.solvers.records import Framed, Intent
 from self_steering.steering.plan import MAX_DOSE
 
 
@@ -80,14 +80,12 @@ def steering_options(
     Raises:
         ValueError: A value is none of the valid ones.
     """
-    if isinstance(max_dose, bool) or not isinstance(max_dose, int | float) or not 0 < max_dose <= MAX_DOSE:
-        raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, up to {MAX_DOSE:g}")
-    folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
+    folder, menu = library_menu(library, vectors)
     return {
-        "framing": one_of(framing, "framing", get_args(Framed)),
-        "arm": one_of(arm, "arm", get_args(SessionArm)),
-        "intent": one_of(intent, "intent", get_args(Intent)),
+        "framing": one_of(framing, "framing", FRAMED),
+        "arm": one_of(arm, "arm", ARMS),
+        "intent": one_of(intent, "intent", INTENTS),
         "vectors": menu,
-        "max_dose": max_dose,
+        "max_dose": checked_max_dose(max_dose),
         "library": folder,
     }

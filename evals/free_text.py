@@ -23,7 +23,15 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of, whole_number
+from self_steering.evals.parameters import (
+    check_turns,
+    chosen,
+    default_model,
+    flag,
+    library_vectors,
+    one_of,
+    whole_number,
+)
 from self_steering.scorers.free_text import description_scorer, graded
 from self_steering.solvers.free_text import FreeTextTrial, explore, opening
 from self_steering.solvers.prompts.free_text import WORDINGS
@@ -74,13 +82,13 @@ def introspection_free_text(
     """
     whole_number(turns, "turns", 1, 50)
     whole_number(n_per_vector, "n_per_vector", 1)
-    _check_sampling(max_tokens, temperature)
-    _check_flag(forced_take, "forced_take")
-    _check_flag(clear_first, "clear_first")
+    check_turns(max_tokens=max_tokens, temperature=temperature)
+    flag(forced_take, "forced_take")
+    flag(clear_first, "clear_first")
     folder, names, picked = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
-        arms=chosen(arm, "arm", list(ARMS), {}),
+        arms=chosen(arm, "arm", ARMS, {}),
         names=names,
         n_per_vector=n_per_vector,
         primer=one_of(primer, "primer", PRIMERS),
@@ -167,15 +175,3 @@ def to_sample(trial: FreeTextTrial, index: int, turns: int, clear_first: bool) -
         target=entry.effect,
         metadata={**trial.model_dump(), "category": entry.category, "valence": entry.valence},
     )
-
-
-def _check_sampling(max_tokens: object, temperature: object) -> None:
-    """Raise a ValueError unless the model can be sampled so."""
-    whole_number(max_tokens, "max_tokens", 1)
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
-        raise ValueError(f"temperature={temperature!r}; choose a number from 0 to 2")
-
-
-def _check_flag(value: object, what: str) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{what}={value!r}; choose true or false")

@@ -15,32 +15,28 @@ the same until something has been steered.
 import random
 from collections.abc import Sequence
 from itertools import product
-from typing import get_args
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.parameters import (
-    CORE_VECTORS,
+    ARMS,
+    check_turns,
+    checked_max_dose,
     chosen,
     default_model,
     flag,
-    library_vectors,
-    number,
-    one_of,
+    library_menu,
     whole_number,
 )
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
-from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import TASK_MENU, Condition
+from self_steering.solvers.records import Condition
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.plan import MAX_DOSE
-
-ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 
 
 @task
@@ -72,7 +68,7 @@ def freeplay(
         turns: Most turns, 1 to 100.
         opt_in: Ask first whether the model wants the tools; a session without a yes ends there.
         debrief: Ask at the end, all effects ended, what was taken and what it was like.
-        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
+        sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
         max_dose: Largest absolute dose, up to 10.
@@ -80,20 +76,15 @@ def freeplay(
         seed: Seed of the vectors' order, labels, random directions and sampling.
     """
     whole_number(turns, "turns", 1, 100)
-    whole_number(max_tokens, "max_tokens", 1)
-    number(temperature, "temperature", 0, 2)
-    if not number(max_dose, "max_dose", 0, MAX_DOSE):
-        raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
+    check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
+    checked_max_dose(max_dose)
     flag(opt_in, "opt_in")
     flag(debrief, "debrief")
-    one_of(sitter, "sitter", get_args(Monitor))
-    folder, names, _ = library_vectors(library, "all")
-    shorthands = {"all": names, "core": CORE_VECTORS, "menu": TASK_MENU}
-    menu = chosen(vectors, "vectors", names, shorthands)
+    folder, menu = library_menu(library, vectors)
     samples = make_samples(
         menu=menu,
         framings=chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)}),
-        arms=chosen(arm, "arm", list(ARMS), {"all": list(ARMS)}),
+        arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
         visibilities=chosen(visibility, "visibility", list(VISIBILITIES), {"all": list(VISIBILITIES)}),
         rollouts=whole_number(rollouts, "rollouts", 1),
         turns=turns,
@@ -143,13 +134,13 @@ def make_samples(
         drawn = random.Random(f"freeplay/{seed}/{framing}/{visibility}/{index}").randrange(2**31)
         for arm in arms:
             condition = Condition.model_validate({"framing": framing, "arm": arm, "menu": menu, "seed": drawn})
-            told = condition.model_dump(mode="json", include={"framing", "arm", "intent", "seed"})
-            about = [framing, arm, *([] if visibility == "unsaid" else [visibility]), str(index)]
+            metadata = condition.model_dump(mode="json", include={"framing", "arm", "intent", "seed"})
+            name = [framing, arm, *([] if visibility == "unsaid" else [visibility]), str(index)]
             samples.append(
                 Sample(
-                    id="-".join(about),
+                    id="-".join(name),
                     input=opening(framing, visibility, turns),  # type: ignore[arg-type]  # validated by `chosen`
-                    metadata={**told, "visibility": visibility},
+                    metadata={**metadata, "visibility": visibility},
                 )
             )
     return samples

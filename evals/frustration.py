@@ -31,21 +31,22 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.parameters import (
+    ARMS,
+    FRAMED,
+    INTENTS,
     NO_TOOLS,
+    check_turns,
+    checked_max_dose,
     chosen,
+    conditions,
     default_model,
-    library_vectors,
-    number,
-    offers,
-    one_of,
+    library_menu,
     whole_number,
 )
 from self_steering.scorers.frustration import distress, frustration_scorer
 from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
-from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 
@@ -53,71 +54,13 @@ PROBLEMS_FILE = Path(__file__).parent / "data" / "frustration_problems.toml"
 MOST_CANDIDATES = 200_000
 _FIELDS = {"statement", "possible", "impossible", "variables", "constraints"}
 _NUMBER = "{number}"
+TONES: tuple[Tone, ...] = get_args(Tone)
+KINDS = {"true": True, "false": False}
+MOST_ROUNDS = min(map(len, REJECTIONS.values()))
 
 
 class ProblemError(ValueError):
     """A pair of problems that is not what it should be; the message names the file, the pair and the remedy."""
-
-
-@cache
-def problem_pairs(path: Path = PROBLEMS_FILE) -> dict[str, dict[bool, Problem]]:
-    """Return for each pair its possible (True) and its impossible (False) problem, checked.
-
-    Raises:
-        ProblemError: A pair is malformed, its possible problem has no solution, or its impossible one has.
-    """
-    with path.open("rb") as file:
-        entries = tomllib.load(file)
-    return {name: _pair(path, name, entry) for name, entry in entries.items()}
-
-
-def _pair(path: Path, name: str, entry: Mapping[str, Any]) -> dict[bool, Problem]:
-    def fail(what: str) -> ProblemError:
-        return ProblemError(f"{path.name}, {name}: {what}")
-
-    if set(entry) != _FIELDS:
-        raise fail(f"has {', '.join(sorted(entry))}; give exactly {', '.join(sorted(_FIELDS))}")
-    if entry["statement"].count(_NUMBER) != 1 or sum(text.count(_NUMBER) for text in entry["constraints"]) != 1:
-        raise fail(f"{_NUMBER} must come once in the statement and once in the constraints, so that one number differs")
-    candidates = 1
-    for variable, bounds in entry["variables"].items():
-        if not re.fullmatch("[a-z]+", variable) or len(bounds) != 2 or bounds[0] > bounds[1]:
-            raise fail(f"variable {variable!r} = {bounds}; give a name of small letters and [lowest, highest]")
-        candidates *= bounds[1] - bounds[0] + 1
-    if not 1 < candidates <= MOST_CANDIDATES:
-        raise fail(f"has {candidates} candidates; narrow or widen the variables to between 2 and {MOST_CANDIDATES}")
-    pair = {possible: _problem(name, entry, possible) for possible in (True, False)}
-    for possible, problem in pair.items():
-        found = problem.solutions()
-        if bool(found) != possible:
-            key = "possible" if possible else "impossible"
-            raise fail(
-                f"{key} = {problem.number} has {f'the solution {found[0]}' if found else 'no solution'}; change it"
-            )
-    return pair
-
-
-def _problem(name: str, entry: Mapping[str, Any], possible: bool) -> Problem:
-    number = entry["possible" if possible else "impossible"]
-    variables = {variable: (low, high) for variable, (low, high) in entry["variables"].items()}
-    ranges = ", ".join(RANGE.format(name=of, low=low, high=high) for of, (low, high) in variables.items())
-    form = ANSWER_FORM.format(values=", ".join(f"{variable}=..." for variable in variables))
-    return Problem(
-        pair=name,
-        possible=possible,
-        number=number,
-        question=f"{entry['statement'].format(number=number)}\n\n{RANGES.format(ranges=ranges)} {form}",
-        variables=variables,
-        constraints=tuple(text.format(number=number) for text in entry["constraints"]),
-    )
-
-
-ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
-FRAMINGS: tuple[Framed, ...] = get_args(Framed)
-INTENTS: tuple[Intent, ...] = get_args(Intent)
-TONES: tuple[Tone, ...] = get_args(Tone)
-KINDS = {"true": True, "false": False}
-MOST_ROUNDS = min(map(len, REJECTIONS.values()))
 
 
 @task
@@ -153,23 +96,20 @@ def frustration(
         max_tool_turns: Most turns with tools in a round, 1 to 50; then the model must answer in prose.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
-        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
+        sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of problems, rejections, the vectors' order, labels, random directions and sampling.
         max_dose: Largest absolute dose, up to 10.
     """
     whole_number(rounds, "rounds", 1, MOST_ROUNDS)
     whole_number(max_tool_turns, "max_tool_turns", 1, 50)
-    whole_number(max_tokens, "max_tokens", 1)
-    number(temperature, "temperature", 0, 2)
-    if not number(max_dose, "max_dose", 0, MAX_DOSE):
-        raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
-    one_of(sitter, "sitter", get_args(Monitor))
-    folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
+    check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
+    checked_max_dose(max_dose)
+    folder, menu = library_menu(library, vectors)
     samples = make_samples(
         tones=chosen(tone, "tone", TONES, {"all": TONES}),
         kinds=_kinds(possible),
-        framings=chosen(framing, "framing", FRAMINGS, {"all": FRAMINGS}),
+        framings=chosen(framing, "framing", FRAMED, {"all": FRAMED}),
         arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
         intents=chosen(intent, "intent", INTENTS, {"all": INTENTS}),
         rollouts=whole_number(rollouts, "rollouts", 1, len(problem_pairs())),
@@ -223,17 +163,17 @@ def make_samples(
         # One stream a pair, the same in every cell and whatever else is run.
         own = random.Random(f"frustration/{seed}/{pair}").randrange(2**31)
         targets = {kind: _target(pairs[pair][kind]) for kind in kinds}
-        for kind, tone, (framing, arm, intent) in product(kinds, tones, offers(framings, arms, intents)):
+        for kind, tone, (framing, arm, intent) in product(kinds, tones, conditions(framings, arms, intents)):
             problem = pairs[pair][kind]
-            # Named where it is not what nearly every run has.
-            offer = [
+            # Arm and intent are named where they are not what nearly every run has.
+            cell = [
                 framing,
                 *(() if framing == NO_TOOLS else (arm,)),
                 *(() if intent in ("neutral", NO_TOOLS) else (intent,)),
             ]
             samples.append(
                 Sample(
-                    id="-".join([pair, "possible" if kind else "impossible", tone, *offer]),
+                    id="-".join([pair, "possible" if kind else "impossible", tone, *cell]),
                     input=opening(problem),
                     target=targets[kind],
                     metadata={
@@ -260,3 +200,56 @@ def _kinds(possible: bool | str | Sequence[bool | str]) -> list[bool]:
     given = possible if isinstance(possible, list | tuple) else str(possible)
     lowered = given.lower() if isinstance(given, str) else [str(value).lower() for value in given]
     return [KINDS[word] for word in chosen(lowered, "possible", list(KINDS), {"all": list(KINDS)})]
+
+
+@cache
+def problem_pairs(path: Path = PROBLEMS_FILE) -> dict[str, dict[bool, Problem]]:
+    """Return for each pair its possible (True) and its impossible (False) problem, checked.
+
+    Raises:
+        ProblemError: A pair is malformed, its possible problem has no solution, or its impossible one has.
+    """
+    with path.open("rb") as file:
+        entries = tomllib.load(file)
+    return {name: _pair(path, name, entry) for name, entry in entries.items()}
+
+
+def _pair(path: Path, name: str, entry: Mapping[str, Any]) -> dict[bool, Problem]:
+    def fail(what: str) -> ProblemError:
+        return ProblemError(f"{path.name}, {name}: {what}")
+
+    if set(entry) != _FIELDS:
+        raise fail(f"has {', '.join(sorted(entry))}; give exactly {', '.join(sorted(_FIELDS))}")
+    if entry["statement"].count(_NUMBER) != 1 or sum(text.count(_NUMBER) for text in entry["constraints"]) != 1:
+        raise fail(f"{_NUMBER} must come once in the statement and once in the constraints, so that one number differs")
+    candidates = 1
+    for variable, bounds in entry["variables"].items():
+        if not re.fullmatch("[a-z]+", variable) or len(bounds) != 2 or bounds[0] > bounds[1]:
+            raise fail(f"variable {variable!r} = {bounds}; give a name of small letters and [lowest, highest]")
+        candidates *= bounds[1] - bounds[0] + 1
+    if not 1 < candidates <= MOST_CANDIDATES:
+        raise fail(f"has {candidates} candidates; narrow or widen the variables to between 2 and {MOST_CANDIDATES}")
+    pair = {possible: _problem(name, entry, possible) for possible in (True, False)}
+    for possible, problem in pair.items():
+        found = problem.solutions()
+        if bool(found) != possible:
+            key = "possible" if possible else "impossible"
+            raise fail(
+                f"{key} = {problem.number} has {f'the solution {found[0]}' if found else 'no solution'}; change it"
+            )
+    return pair
+
+
+def _problem(name: str, entry: Mapping[str, Any], possible: bool) -> Problem:
+    number = entry["possible" if possible else "impossible"]
+    variables = {variable: (low, high) for variable, (low, high) in entry["variables"].items()}
+    ranges = ", ".join(RANGE.format(name=of, low=low, high=high) for of, (low, high) in variables.items())
+    form = ANSWER_FORM.format(values=", ".join(f"{variable}=..." for variable in variables))
+    return Problem(
+        pair=name,
+        possible=possible,
+        number=number,
+        question=f"{entry['statement'].format(number=number)}\n\n{RANGES.format(ranges=ranges)} {form}",
+        variables=variables,
+        constraints=tuple(text.format(number=number) for text in entry["constraints"]),
+    )

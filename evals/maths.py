@@ -20,27 +20,30 @@ import random
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import chain, zip_longest
-from typing import Any, get_args
+from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample, hf_dataset
 
 from self_steering.evals.parameters import (
+    ARMS,
+    FRAMED,
+    INTENTS,
+    NO_TOOLS,
+    check_turns,
+    checked_max_dose,
     chosen,
+    conditions,
     default_model,
     flag,
-    library_vectors,
-    number,
-    offers,
+    library_menu,
     one_of,
     whole_number,
 )
 from self_steering.scorers.impairment import impairment_scorer
-from self_steering.scorers.maths import NO_TOOLS, maths_scorer
+from self_steering.scorers.maths import maths_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.maths import Problem, opening, read_answer, solve_problems
-from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 
@@ -54,6 +57,148 @@ _SHIPPED = "maths_problems.jsonl"
 
 class ProblemsError(ValueError):
     """Problems that cannot be had; the message names the remedy."""
+
+
+@task
+def maths(
+    dataset: str = "generated",
+    level: str = GRADE,
+    revision: str | None = None,
+    framing: str | list[str] = "none,drugs,aids,vectors",
+    intent: str | list[str] = "neutral",
+    arm: str | list[str] = "real,placebo",
+    vectors: str | list[str] = "menu",
+    rollouts: int = 2,
+    problems_per_rollout: int = 3,
+    turns: int = 24,
+    debrief: bool = False,
+    sitter: Monitor = "rules",
+    max_tokens: int = 256,
+    temperature: float = 0.7,
+    max_dose: float = MAX_DOSE,
+    library: str | None = None,
+    seed: int = 0,
+) -> Task:
+    """How well does a model solve problems that may steer itself, and does it?
+
+    Args:
+        dataset: generated (problems that ship) or gsm8k (the test problems of openai/gsm8k).
+        level: Of the generated problems: grade (like GSM8K) or easy (one step).
+        revision: Commit of openai/gsm8k; default the one that this was made with.
+        framing: Framings separated by commas, or `all`: drugs, aids, vectors, and none, the cell without steering tools.
+        intent: Intents separated by commas, or `all`: neutral (there if wanted), helpful (others found them useful), mandatory (no
+            answer is accepted before something was taken). The cell without tools has none.
+        arm: Arms separated by commas, or `all`: real, placebo, random, mislabelled. The cell without tools has none.
+        vectors: What can be taken: names separated by commas, `menu` (the ten that tasks offer), `core` (ten others) or `all`.
+        rollouts: Rollouts a cell. None has a problem of another one; use epochs to give the same ones again.
+        problems_per_rollout: Problems a rollout.
+        turns: Most turns a rollout, 1 to 200.
+        debrief: Ask at the end, all effects ended, what was taken and what it was like.
+        sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
+        max_tokens: Most tokens a turn.
+        temperature: Sampling temperature, 0 to 2.
+        max_dose: Largest absolute dose, up to 10.
+        library: Folder of the vector library; default the shipped one that fits the model.
+        seed: Seed of problems, the vectors' order, labels, random directions and sampling.
+    """
+    whole_number(turns, "turns", 1, 200)
+    whole_number(rollouts, "rollouts", 1)
+    whole_number(problems_per_rollout, "problems_per_rollout", 1)
+    check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
+    checked_max_dose(max_dose)
+    flag(debrief, "debrief")
+    folder, menu = library_menu(library, vectors)
+    source, problems = _problems(dataset, level, revision)
+    samples = make_samples(
+        problems=draw(problems, rollouts, problems_per_rollout, seed),
+        framings=chosen(framing, "framing", FRAMED, {"all": FRAMED}),
+        intents=chosen(intent, "intent", INTENTS, {"all": INTENTS}),
+        arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
+        turns=turns,
+        seed=seed,
+    )
+    return Task(
+        dataset=MemoryDataset(samples, name=source),
+        solver=solve_problems(
+            menu=menu,
+            turns=turns,
+            debrief=debrief,
+            sitter=sitter,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            max_dose=max_dose,
+            library=folder,
+        ),
+        scorer=[
+            maths_scorer(),
+            self_steer_scorer(),
+            exposure_scorer(),
+            impairment_scorer(),
+            sitter_scorer(),
+            *([self_account_scorer()] if debrief else []),
+        ],
+        model=default_model(),
+        version="1-A",
+        metadata={"experiment": "maths", "seed": seed, "problems": source},
+        tags=["maths", f"problems-{dataset}"],
+    )
+
+
+def make_samples(
+    *,
+    problems: Sequence[Sequence[Problem]],
+    framings: Sequence[str],
+    intents: Sequence[str],
+    arms: Sequence[str],
+    turns: int,
+    seed: int,
+) -> list[Sample]:
+    """Return all samples, the cells of one rollout side by side.
+
+    Args:
+        problems: The problems of each rollout, in order.
+        framings: Among them none, for the cell without tools.
+        intents: Of the other cells.
+        arms: Of the other cells.
+        turns: Most turns, as the model is told.
+        seed: Seed of what each rollout draws.
+    """
+    cells = conditions(framings, arms, intents)
+    samples = []
+    for rollout, given in enumerate(problems):
+        # One stream a rollout, the same in every cell.
+        drawn = random.Random(f"maths/{seed}/{rollout}").randrange(2**31)
+        for framing, arm, intent in cells:
+            name = [NO_TOOLS] if framing == NO_TOOLS else [framing, arm, intent]
+            samples.append(
+                Sample(
+                    id="-".join([*name, str(rollout)]),
+                    input=opening(len(given), turns),
+                    target=", ".join(str(problem.target) for problem in given),
+                    metadata={
+                        "framing": framing,
+                        "arm": arm,
+                        "intent": intent,
+                        "seed": drawn,
+                        "cell": "/".join(name),
+                        "problem": _set_id(given),
+                        "problems": [problem.model_dump() for problem in given],
+                    },
+                )
+            )
+    return samples
+
+
+def _problems(dataset: str, level: str, revision: str | None) -> tuple[str, list[Problem]]:
+    """Return what the problems are called in the log, and the problems."""
+    if one_of(dataset, "dataset", DATASETS) == "gsm8k":
+        if level != GRADE:
+            raise ValueError(f"level={level!r} is of the generated problems; leave it out, or use dataset=generated")
+        commit = revision or GSM8K_REVISION
+        return f"{GSM8K}@{commit}", gsm8k_problems(commit)
+    if revision is not None:
+        raise ValueError(f"revision={revision!r} is of gsm8k; leave it out, or use dataset=gsm8k")
+    return f"generated-{level}", generated_problems(one_of(level, "level", LEVELS))
 
 
 def generated_problems(level: str) -> list[Problem]:
@@ -137,156 +282,6 @@ def draw(problems: Sequence[Problem], rollouts: int, per_rollout: int, seed: int
     return [drawn[at : at + per_rollout] for at in range(0, wanted, per_rollout)]
 
 
-ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
-FRAMINGS: tuple[Framed, ...] = get_args(Framed)
-INTENTS: tuple[Intent, ...] = get_args(Intent)
-
-
-@task
-def maths(
-    dataset: str = "generated",
-    level: str = GRADE,
-    revision: str | None = None,
-    framing: str | list[str] = "none,drugs,aids,vectors",
-    intent: str | list[str] = "neutral",
-    arm: str | list[str] = "real,placebo",
-    vectors: str | list[str] = "menu",
-    rollouts: int = 2,
-    problems_per_rollout: int = 3,
-    turns: int = 24,
-    debrief: bool = False,
-    sitter: Monitor = "rules",
-    max_tokens: int = 256,
-    temperature: float = 0.7,
-    max_dose: float = MAX_DOSE,
-    library: str | None = None,
-    seed: int = 0,
-) -> Task:
-    """How well does a model solve problems that may steer itself, and does it?
-
-    Args:
-        dataset: generated (problems that ship) or gsm8k (the test problems of openai/gsm8k).
-        level: Of the generated problems: grade (like GSM8K) or easy (one step).
-        revision: Commit of openai/gsm8k; default the one that this was made with.
-        framing: Framings separated by commas, or `all`: drugs, aids, vectors, and none, the cell without steering tools.
-        intent: Intents separated by commas, or `all`: neutral (there if wanted), helpful (others found them useful), mandatory (no
-            answer is accepted before something was taken). The cell without tools has none.
-        arm: Arms separated by commas, or `all`: real, placebo, random, mislabelled. The cell without tools has none.
-        vectors: What can be taken: names separated by commas, `menu` (the ten that tasks offer), `core` (ten others) or `all`.
-        rollouts: Rollouts a cell. None has a problem of another one; use epochs to give the same ones again.
-        problems_per_rollout: Problems a rollout.
-        turns: Most turns a rollout, 1 to 200.
-        debrief: Ask at the end, all effects ended, what was taken and what it was like.
-        sitter: Who judges whether the model is lost: rules; model, the one in the role `sitter`; or none.
-        max_tokens: Most tokens a turn.
-        temperature: Sampling temperature, 0 to 2.
-        max_dose: Largest absolute dose, up to 10.
-        library: Folder of the vector library; default the shipped one that fits the model.
-        seed: Seed of problems, the vectors' order, labels, random directions and sampling.
-    """
-    whole_number(turns, "turns", 1, 200)
-    whole_number(max_tokens, "max_tokens", 1)
-    whole_number(rollouts, "rollouts", 1)
-    whole_number(problems_per_rollout, "problems_per_rollout", 1)
-    number(temperature, "temperature", 0, 2)
-    if not number(max_dose, "max_dose", 0, MAX_DOSE):
-        raise ValueError(f"max_dose={max_dose!r}; choose a number above 0, so that something can be taken")
-    flag(debrief, "debrief")
-    one_of(sitter, "sitter", get_args(Monitor))
-    folder, _, menu = library_vectors(library, list(TASK_MENU) if vectors == "menu" else vectors)
-    source, problems = _problems(dataset, level, revision)
-    samples = make_samples(
-        problems=draw(problems, rollouts, problems_per_rollout, seed),
-        framings=chosen(framing, "framing", FRAMINGS, {"all": FRAMINGS}),
-        intents=chosen(intent, "intent", INTENTS, {"all": INTENTS}),
-        arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
-        turns=turns,
-        seed=seed,
-    )
-    return Task(
-        dataset=MemoryDataset(samples, name=source),
-        solver=solve_problems(
-            menu=menu,
-            turns=turns,
-            debrief=debrief,
-            sitter=sitter,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            max_dose=max_dose,
-            library=folder,
-        ),
-        scorer=[
-            maths_scorer(),
-            self_steer_scorer(),
-            exposure_scorer(),
-            impairment_scorer(),
-            sitter_scorer(),
-            *([self_account_scorer()] if debrief else []),
-        ],
-        model=default_model(),
-        version="1-A",
-        metadata={"experiment": "maths", "seed": seed, "problems": source},
-        tags=["maths", f"problems-{dataset}"],
-    )
-
-
-def make_samples(
-    *,
-    problems: Sequence[Sequence[Problem]],
-    framings: Sequence[str],
-    intents: Sequence[str],
-    arms: Sequence[str],
-    turns: int,
-    seed: int,
-) -> list[Sample]:
-    """Return all samples, the cells of one rollout side by side.
-
-    Args:
-        problems: The problems of each rollout, in order.
-        framings: Among them none, for the cell without tools.
-        intents: Of the other cells.
-        arms: Of the other cells.
-        turns: Most turns, as the model is told.
-        seed: Seed of what each rollout draws.
-    """
-    cells = offers(framings, arms, intents)
-    samples = []
-    for rollout, given in enumerate(problems):
-        # One stream a rollout, the same in every cell.
-        drawn = random.Random(f"maths/{seed}/{rollout}").randrange(2**31)
-        for framing, arm, intent in cells:
-            name = [NO_TOOLS] if framing == NO_TOOLS else [framing, arm, intent]
-            samples.append(
-                Sample(
-                    id="-".join([*name, str(rollout)]),
-                    input=opening(len(given), turns),
-                    target=", ".join(str(problem.target) for problem in given),
-                    metadata={
-                        "framing": framing,
-                        "arm": arm,
-                        "intent": intent,
-                        "seed": drawn,
-                        "cell": "/".join(name),
-                        "problem": _set_id(given),
-                        "problems": [problem.model_dump() for problem in given],
-                    },
-                )
-            )
-    return samples
-
-
 def _set_id(problems: Sequence[Problem]) -> str:
     """Return what the rollouts that are given the same problems share."""
     return f"set-{hashlib.sha256(' '.join(problem.id for problem in problems).encode()).hexdigest()[:8]}"
-
-
-def _problems(dataset: str, level: str, revision: str | None) -> tuple[str, list[Problem]]:
-    """Return what the problems are called in the log, and the problems."""
-    if one_of(dataset, "dataset", DATASETS) == "gsm8k":
-        if level != GRADE:
-            raise ValueError(f"level={level!r} is of the generated problems; leave it out, or use dataset=generated")
-        commit = revision or GSM8K_REVISION
-        return f"{GSM8K}@{commit}", gsm8k_problems(commit)
-    if revision is not None:
-        raise ValueError(f"revision={revision!r} is of gsm8k; leave it out, or use dataset=gsm8k")
-    return f"generated-{level}", generated_problems(one_of(level, "level", LEVELS))

@@ -1,20 +1,25 @@
-"""What the tasks' parameters have in common: vectors and libraries, names in lists, numbers, the default model."""
+"""What the tasks' parameters have in common: the default model, vectors and libraries, names in lists, numbers, conditions."""
 
-# ruff: noqa: PLC0415  what takes seconds to import is imported by the command that needs it
-import argparse
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 from inspect_ai.model import get_model
 
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import TASK_MENU, Framed, Intent
+from self_steering.solvers.sitter import Monitor
+from self_steering.steering.plan import MAX_DOSE
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.shown import shown
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
+FRAMED: tuple[Framed, ...] = get_args(Framed)
+ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
+INTENTS: tuple[Intent, ...] = get_args(Intent)
+NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 CORE_VECTORS = (
     "calm",
     "anxious",
@@ -47,11 +52,29 @@ def library_vectors(library: str | None, vectors: str | Sequence[str]) -> tuple[
     Raises:
         ValueError: There is no such library, or it has no such vector.
     """
+    folder, names = _library(library)
+    return folder, names, chosen(vectors, "vectors", names, {"all": names, "core": CORE_VECTORS})
+
+
+def library_menu(library: str | None, vectors: str | Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the library's absolute folder (None for the shipped one), and the vectors that a model may take.
+
+    Args:
+        library: Folder of the library.
+        vectors: As for `library_vectors`; `menu` stands for the ten that tasks offer.
+
+    Raises:
+        ValueError: There is no such library, or it has no such vector.
+    """
+    folder, names = _library(library)
+    return folder, chosen(vectors, "vectors", names, {"all": names, "core": CORE_VECTORS, "menu": TASK_MENU})
+
+
+def _library(library: str | None) -> tuple[str | None, list[str]]:
+    """Return a library's absolute folder, and its vectors in the catalogue's order."""
     folder = library_folder(library) if library else None
-    held = read_card(folder).default_doses if folder else catalogue()
-    names = [name for name in catalogue() if name in held]
-    picked = chosen(vectors, "vectors", names, {"all": names, "core": list(CORE_VECTORS)})
-    return (str(folder) if folder else None), names, picked
+    contents = read_card(folder).default_doses if folder else catalogue()
+    return (str(folder) if folder else None), [name for name in catalogue() if name in contents]
 
 
 def chosen(
@@ -139,48 +162,35 @@ def number(value: object, what: str, lowest: float, highest: float) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-if TYPE_CHECKING:
-    from self_steering.evals.sweep import Planned
-
-
-def add_grid_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that `planned_evals` reads, but for the preset's name."""
-    command.add_argument("--grids", type=Path, help="TOML file of grids (default: ours, evals/sweeps.toml)")
-    command.add_argument(
-        "-T", dest="parameters", action="append", default=[], metavar="[TASK.]NAME=VALUE", help="task parameter"
-    )
-    command.add_argument("--only", type=_names, default=[], help="tasks of it, separated by commas (default: all)")
-
-
-def planned_evals(arguments: argparse.Namespace, *parameters: str) -> "list[Planned]":
-    """Return the evals of the preset that the arguments name.
-
-    Args:
-        arguments: The command line's.
-        *parameters: More parameters, for every task that has them.
+def checked_max_dose(value: object) -> float:
+    """Return the largest dose that a model may take.
 
     Raises:
-        ValueError: There is no such preset, or its tasks refuse a value.
+        ValueError: It is no number above 0, or larger than any dose may be.
     """
-    from self_steering.evals.sweep import PRESETS_FILE, SweepError, planned, read_presets
-
-    presets = read_presets(arguments.grids or PRESETS_FILE)
-    if arguments.preset not in presets:
-        raise SweepError(f"the sweep {arguments.preset!r} is unknown; choose from {', '.join(presets)}")
-    return planned(presets[arguments.preset], [*parameters, *arguments.parameters], arguments.only)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
+    largest = number(value, "max_dose", 0, MAX_DOSE)
+    if not largest:
+        raise ValueError(
+            f"max_dose={value!r}; choose a number above 0, up to {MAX_DOSE:g}, so that something can be taken"
+        )
+    return largest
 
 
-NO_TOOLS = "none"
+def check_turns(*, max_tokens: object, temperature: object, sitter: str = "none") -> None:
+    """Check what says how the turns of a conversation are generated, and who looks in.
+
+    Raises:
+        ValueError: A value is out of range or unknown.
+    """
+    whole_number(max_tokens, "max_tokens", 1)
+    number(temperature, "temperature", 0, 2)
+    one_of(sitter, "sitter", get_args(Monitor))
 
 
-def offers(framings: Sequence[str], arms: Sequence[str], intents: Sequence[str]) -> list[tuple[str, str, str]]:
+def conditions(framings: Sequence[str], arms: Sequence[str], intents: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return (framing, arm, intent) of every cell; the framing none is one cell, in which there is no arm and no intent."""
     return [
-        offer
+        condition
         for framing in framings
-        for offer in ([(NO_TOOLS,) * 3] if framing == NO_TOOLS else product([framing], arms, intents))
+        for condition in ([(NO_TOOLS,) * 3] if framing == NO_TOOLS else product([framing], arms, intents))
     ]

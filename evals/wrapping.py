@@ -71,17 +71,17 @@ def steered(task: Task, *, experiment: str, wrapped: str, seed: int, **options: 
 
 def _from_file(name: str, path: str, arguments: Mapping[str, Any]) -> list[Task]:
     file = _file(path)
-    held = [info.name for info in list_tasks(file.name, root_dir=file.parent)]
-    inner = name.removeprefix(f"{path}@") if name != path else held[0] if len(held) == 1 else None
+    names = [info.name for info in list_tasks(file.name, root_dir=file.parent)]
+    inner = name.removeprefix(f"{path}@") if name != path else names[0] if len(names) == 1 else None
     if inner is None:
-        raise ValueError(f"task={name!r}: the file has the tasks {', '.join(held) or 'none'}; name one: {path}@NAME")
+        raise ValueError(f"task={name!r}: the file has the tasks {', '.join(names) or 'none'}; name one: {path}@NAME")
     try:
         return load_tasks([f"{file}@{inner}"], dict(arguments))
     except PrerequisiteError as error:
-        if inner in held:
+        if inner in names:
             raise
         raise ValueError(
-            f"task={name!r}: the file has no task {inner!r}; it has {', '.join(held) or 'none'}"
+            f"task={name!r}: the file has no task {inner!r}; it has {', '.join(names) or 'none'}"
         ) from error
 
 

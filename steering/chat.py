@@ -28,6 +28,7 @@ from self_steering.steering.tool_calls import call_json, call_text, tool_schema,
 # Private-use characters: no text contains them, JSON and Jinja pass them through.
 _MARK_OPEN, _MARK_CLOSE = "\ue0f0", "\ue0f1"
 _ZERO_WIDTH_SPACE = "\u200b"
+_PROBE_TOOL = ToolInfo(name="probe_tool", description="Used once at load, to see what the template can do.")
 
 
 class ChatError(ValueError):
@@ -106,7 +107,7 @@ class ChatRenderer:
         if bare != text:
             raise ChatError(
                 "the chat template renders a message differently when its end is marked, so that the message's tokens "
-                "cannot be told; give the messages non-empty text without trailing white space, or another template"
+                "cannot be located; give the messages non-empty text without trailing white space, or another template"
             )
         if continued:
             # The marker stands before trailing white space, which belongs to what is continued if the template keeps it.
@@ -304,6 +305,3 @@ def _strip_marks(text: str, count: int, extra: int) -> tuple[str, list[int]]:
         length += len(before)
         ends.append(length)
     return "".join([*pieces, rest]), ends
-
-
-_PROBE_TOOL = ToolInfo(name="probe_tool", description="Used once at load, to see what the template can do.")

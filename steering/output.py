@@ -19,7 +19,7 @@ from inspect_ai.tool import ToolInfo
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.chat import RenderedChat
-from self_steering.steering.engine.row import Generation, TokenWindow
+from self_steering.steering.engine.requests import Generation, TokenWindow
 from self_steering.steering.engine.sampling import TokenLogprob
 from self_steering.steering.request import METADATA_KEY
 from self_steering.steering.tool_calls import parse_calls

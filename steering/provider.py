@@ -13,11 +13,10 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.engine.open import open_model
-from self_steering.steering.engine.requests import SteeringEngine
-from self_steering.steering.engine.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, Generation, SteeringEngine, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
-from self_steering.steering.engine.threads import in_passing_thread
-from self_steering.steering.models import ModelError, ModelIdentity
+from self_steering.steering.engine.threads import in_short_lived_thread
+from self_steering.steering.identity import ModelError, ModelIdentity
 from self_steering.steering.output import model_output, overflow_output, token_map
 from self_steering.steering.plan import Direction
 from self_steering.steering.request import SteeringRequest, read_request
@@ -147,9 +146,9 @@ class NNsightAPI(ModelAPI):
             key = (library.card.sha256[VECTORS_FILE], window.direction)
             direction = self._directions.get(key)
             if direction is None:
-                asked = window.direction
-                direction = in_passing_thread(
-                    resolve_direction, library, asked.vector, asked.random_seed, asked.random_index
+                wanted = window.direction
+                direction = in_short_lived_thread(
+                    resolve_direction, library, wanted.vector, wanted.random_seed, wanted.random_index
                 )
                 self._directions[key] = direction
             still_open = window.stop is None or window.stop > generated
@@ -168,7 +167,7 @@ class NNsightAPI(ModelAPI):
         """Return the library in `folder`, or the shipped one that fits the model; refuses one for another model."""
         if folder not in self._libraries:
             path = Path(folder).expanduser() if folder is not None else find_library(self.loaded.fingerprint)
-            self._libraries[folder] = in_passing_thread(load_library, path, self.loaded.fingerprint)
+            self._libraries[folder] = in_short_lived_thread(load_library, path, self.loaded.fingerprint)
         return self._libraries[folder]
 
     def _sampling(self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> Sampling:
@@ -193,7 +192,7 @@ class NNsightAPI(ModelAPI):
         )
 
     def _derived_seed(self, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> int:
-        """Return a seed from the conversation, its steering, and how often just that was asked before (epochs)."""
+        """Return a seed from the conversation, its steering, and how often exactly that was generated before (epochs)."""
         steering = [(w.direction.key, w.strength, w.start, w.stop) for w in windows]
         digest = hashlib.sha256(repr((rendered.ids, steering)).encode()).digest()
         self._seen[digest] += 1
@@ -259,7 +258,7 @@ class NNsightAPI(ModelAPI):
 
     def max_connections(self) -> int:
         """Requests in flight; the engine batches them itself."""
-        return self.engine.most_requests
+        return self.engine.max_concurrency
 
     def connection_key(self) -> str:
         """Each loaded model has its own queue."""

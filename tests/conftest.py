@@ -6,8 +6,8 @@ import pytest
 from inspect_ai.model import Model, get_model
 from transformers import PreTrainedTokenizerBase
 
+from self_steering.steering.bundled.conversion import BUNDLED
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.models import BUNDLED
 from tests.support.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
 from tests.support.scripted import Tiny, tiny_session_model
 

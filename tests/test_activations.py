@@ -1,4 +1,4 @@
-"""Activations over stories, against a plain model that reads one story at a time; and what of them is put by."""
+"""Activations over stories, against a plain model that reads one story at a time; and what of them is saved."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -221,7 +221,7 @@ def test_a_torn_file_is_computed_again(
 
 @llama_alone
 def test_a_states_name_is_no_path(steered: SteeredModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path):
-    """A table may call a state what it likes; what is put by stays in the folder for it."""
+    """A table may call a state what it likes; what is saved stays in the folder for it."""
     names = {NEUTRAL: NEUTRAL, "calm": "../calm", "anxious": "very/anxious", "goblins": "gob lins" * 40}
     corpus = Corpus(SETTINGS, {names[state]: told for state, told in SINGLE.stories.items()})
     read(steered, tokenizer, tmp_path / "work", corpus=corpus)
@@ -230,7 +230,7 @@ def test_a_states_name_is_no_path(steered: SteeredModel, tokenizer: PreTrainedTo
 
 
 def test_a_model_whose_numbers_are_not_finite_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path):
-    """The message names the state and the remedy, and nothing of it is put by."""
+    """The message names the state and the remedy, and nothing of it is saved."""
     broken = tiny_model("llama", len(tokenizer))
     with torch.no_grad():
         broken.get_decoder().layers[3].mlp.down_proj.weight[0, 0] = torch.inf

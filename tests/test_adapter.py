@@ -24,12 +24,15 @@ from self_steering.steering.bundled.adapter import (
     shipped_adapter,
 )
 from self_steering.steering.bundled.conversation import Conversation, Dialogue
-from self_steering.steering.bundled.dialogues import DOSES, Prose, Sizes, build_dialogues
+from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE, bundled_model_folder
+from self_steering.steering.bundled.dialogues import DOSES, Sizes, build_dialogues
+from self_steering.steering.bundled.prose import Prose
 from self_steering.steering.bundled.training import BASE, NOTHING, TOKEN, Recipe, Trainer, encode, save_weights
 from self_steering.steering.bundled.wordings import wordings
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.chat import ChatRenderer
-from self_steering.steering.models import BUNDLED, BUNDLED_BASE, bundled_model_folder, fingerprint, load_model
+from self_steering.steering.identity import fingerprint
+from self_steering.steering.models import load_model
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.catalogue import catalogue
 from tests.support.models import ARCHITECTURES, tiny_model

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.forward import SteeredModel
-from self_steering.steering.engine.row import EngineRequest, Generation
-from self_steering.steering.models import end_of_turn_ids
+from self_steering.steering.engine.requests import EngineRequest, Generation
+from self_steering.steering.identity import end_of_turn_ids
 from self_steering.vectors.directions import DirectionTensor
 from self_steering.vectors.making.calibration import (
     ARRIVAL_T,

@@ -14,7 +14,7 @@ from self_steering.steering.models import load_model
 from self_steering.vectors.card import LibraryError
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.calibration import GRID, probes
-from self_steering.vectors.making.extraction import Preset, presets
+from self_steering.vectors.making.layers import Preset, presets
 from self_steering.vectors.report import read_report
 from tests.support.models import save_tiny_model
 from tests.support.small_library import STATES, small_stories
@@ -150,8 +150,8 @@ def fitting_preset(monkeypatch: pytest.MonkeyPatch) -> Preset:
     """A preset that fits the tiny model, beside the published ones."""
     preset = Preset(model="tiny/tiny", depth=6, layers=(2, 4), norm=3.0)
     known = {**presets(), "tiny": preset}
-    for module in ("layers", "build_command"):
-        monkeypatch.setattr(f"self_steering.vectors.{module}.presets", lambda: known)
+    for module in ("vectors.making.layers", "analysis.cli.vectors"):
+        monkeypatch.setattr(f"self_steering.{module}.presets", lambda: known)
     return preset
 
 
@@ -195,7 +195,7 @@ def interrupted(tmp_path: Path, tiny: Path, stories: Path) -> Path:
 def test_a_build_that_goes_on_gives_what_one_without_interruption_gives(
     interrupted: Path, tmp_path: Path, tiny: Path, stories: Path
 ):
-    """The same files; and the folder with what was put by is gone."""
+    """The same files; and the folder with what was saved on the way is gone."""
     assert build(tiny, interrupted / "library", stories) == 0
     assert build(tiny, tmp_path / "whole", stories) == 0
     assert contents(interrupted / "library") == contents(tmp_path / "whole")
@@ -203,7 +203,7 @@ def test_a_build_that_goes_on_gives_what_one_without_interruption_gives(
 
 
 def spoil(work: Path) -> None:
-    """Make what was put by recognisable: every number is another one."""
+    """Make what was saved on the way recognisable: every number is another one."""
     for path in work.iterdir():
         save_file({"means": 2 * load_file(path)["means"]}, path)
 
@@ -330,7 +330,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 def test_stories_with_a_fault_end_in_one_line_and_leave_nothing(
     spoilt: str, tmp_path: Path, tiny: Path, stories: Path, capsys: pytest.CaptureFixture
 ):
-    """The file and the remedy are named before the model reads anything, and nothing is put by or written."""
+    """The file and the remedy are named before the model reads anything, and nothing is saved or written."""
     change, messages = SPOILT[spoilt]
     folder = tmp_path / "stories"
     shutil.copytree(stories, folder)

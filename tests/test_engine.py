@@ -10,12 +10,13 @@ import torch
 from llguidance import LLMatcher
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.engine.additions import SteeringFault
+from self_steering.steering.engine.additions import LayerAdditions, SteeringFault
 from self_steering.steering.engine.engine import Engine, chunk_ends
 from self_steering.steering.engine.forward import SteeredModel
-from self_steering.steering.engine.row import EngineRequest, Generation, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, Generation, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model
+from tests.support.mutations import MUTATIONS
 from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
 
 GREEDY = Sampling(max_tokens=8, temperature=0.0, top_logprobs=0)
@@ -284,6 +285,30 @@ def test_a_fault_in_one_row_of_a_batch_hurts_no_other(
     assert agree(beside, alone[0])
     assert agree(after, alone[1])
     assert beside.receipts[0].planned == beside.receipts[0].steered == 109
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_that_steers_otherwise_fails_its_request_and_no_other(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """Another amount, token or row than planned: a row that was steered so, or should not have been, has no result."""
+    pair = make_engine(tiny_model("llama", len(tokenizer)).to(dtype), tokenizer, max_batch=2)
+    add = LayerAdditions.add
+    for seed, (name, mutation) in enumerate(MUTATIONS.items()):
+        # In a prompt of one row there is no next row; where one token decodes, no token later.
+        start = 51 if name == "the next row" else 20
+        steered = EngineRequest(prompt(pair, 50, seed=seed), GREEDY, (window(pair, MIDDLE, start, None, 0.2),))
+        monkeypatch.setattr(LayerAdditions, "add", mutation)
+        futures = pair.submit_all([EngineRequest(prompt(pair, 30, seed=99), GREEDY), steered])
+        with pytest.raises(SteeringFault, match="layer 1: "):
+            futures[1].result(timeout=60)
+        if name == "the next row":
+            with pytest.raises(SteeringFault, match="layer 1: "):
+                futures[0].result(timeout=60)
+        else:
+            assert futures[0].result(timeout=60).generated_tokens == 8
+        monkeypatch.setattr(LayerAdditions, "add", add)
+    pair.close()
 
 
 def test_half_precision_does_not_swallow_a_strength_that_rounds_to_nothing(tokenizer: PreTrainedTokenizerBase) -> None:

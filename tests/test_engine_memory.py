@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.memory import OutOfMemory
-from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.requests import EngineRequest, Generation
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.models import make_engine, tiny_model
 from tests.support.parity import MIDDLE, prompt, window

@@ -9,7 +9,7 @@ from inspect_ai.model import get_model
 
 from self_steering.steering.engine.open import ENGINE_ARGS, open_model
 from self_steering.steering.engine.spans import Signatures, Span, steering_within
-from self_steering.steering.models import ModelError
+from self_steering.steering.identity import ModelError
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
 from tests.support.models import save_tiny_model
 
@@ -59,7 +59,7 @@ def test_engine_transformers_is_the_default(model: Path):
     opened = [open_model(str(model), arguments) for arguments in ({}, {"engine": "transformers", "max_batch": 100})]
     shapes = [one.engine.shape for one in opened]
     assert shapes[0] == shapes[1]
-    assert [one.engine.most_requests for one in opened] == [64, 100]
+    assert [one.engine.max_concurrency for one in opened] == [64, 100]
     for one in opened:
         one.engine.close()
 

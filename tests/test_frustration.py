@@ -216,7 +216,7 @@ def test_figures_are_legible(function, figures):
 def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
     """The picture shows the table's pooled rates, in its order, on an axis from 0 to 1; open marks are the framings' own."""
     figure = figures[self_steering_by_tone]
-    picture = next(picture for picture in figure.pictures if picture.name == "2-m-real-neutral")
+    (picture,) = [picture for picture in figure.pictures if picture.label.startswith("m, intent neutral")]
     own = figure.table.query("model == 'm'")
     pooled = own.query("framing == 'all'")
     drawn = bars(picture.figure)

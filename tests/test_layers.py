@@ -2,7 +2,7 @@
 
 import pytest
 
-from self_steering.vectors.making.extraction import checked_layers, default_band, presets
+from self_steering.vectors.making.layers import checked_layers, default_band, presets
 
 
 @pytest.mark.parametrize("preset", presets().values(), ids=presets())

@@ -128,9 +128,10 @@ def sections(tree):
 
 
 def test_what_a_model_said_is_shown_as_text():
-    """No answer, token, name, prompt or fault can put an element or an attribute into the page."""
+    """No answer, token, name, prompt or fault can put an element or an attribute into the page, or disarrange it."""
     effects = [Effect(nominal=1.0, trial=trial(0.5), answers=[HOSTILE] * 2)]
-    texts = {"top_tokens": [HOSTILE], "bottom_tokens": [HOSTILE], "faults": [HOSTILE], "effects": effects}
+    unprintable = ["\u202eno", "\n", "\x00", ""]
+    texts = {"top_tokens": [*unprintable, HOSTILE], "bottom_tokens": [HOSTILE], "faults": [HOSTILE], "effects": effects}
     report = library(
         (HOSTILE, "calm"),
         vectors={HOSTILE: vector("x", **texts)},
@@ -145,6 +146,8 @@ def test_what_a_model_said_is_shown_as_text():
     assert not [one for one in hostile.all() if any(name.startswith("on") for name in one.attributes)]
     assert sections(hostile)[HOSTILE].text.count("alert(1)") >= 8
     assert HOSTILE in hostile.all("h1")[0].text
+    codes = [one.text for one in sections(hostile)[HOSTILE].all("code")]
+    assert codes[:4] == [r"\u202eno", r"\n", r"\x00", "(empty)"]
 
 
 def test_the_page_needs_no_network_and_no_scripts(tree, page):
@@ -235,14 +238,6 @@ def test_every_picture_states_its_finding_in_words_and_numbers(tree):
     assert [label.split(":")[0] for label in panels] == list(NAMES)
 
 
-def test_pictures_take_their_colours_from_the_page(tree):
-    """No stroke or text has a colour of its own, which would vanish on a light or on a dark page."""
-    styles = " ".join(one.attributes.get("style", "") for svg in tree.all("svg") for one in svg.all())
-    assert "var(--ink)" in styles
-    assert not re.search(r"#[0-9a-fA-F]{3}", re.sub(r"url\(#\w+\)", "", styles))
-    assert all("fill" in one.attributes["style"] for svg in tree.all("svg") for one in svg.all("text"))
-
-
 def test_without_calibration_the_page_says_so():
     """Parts that need doses say that none were calibrated; the others are there."""
     plain = read(library_page(library(calibrated=False)))
@@ -260,22 +255,10 @@ def test_the_same_report_gives_the_same_bytes(page):
 
 def test_one_vector_alone_has_a_page():
     """A library of one has no cosines, and everything else."""
-    alone = library(("calm",), vectors={"calm": vector("calm", separation=nearest_none())})
-    alone_page = read(library_page(alone))
+    separation = vector("calm").separation.model_copy(update={"nearest": None})
+    alone_page = read(library_page(library(("calm",), vectors={"calm": vector("calm", separation=separation)})))
     assert "cosines" not in [one.all("h3")[0].attributes["id"] for one in alone_page.all("figure")]
     assert rows(alone_page)["calm"].all("td")[5].text == "–"
-
-
-def nearest_none():
-    return vector("calm").separation.model_copy(update={"nearest": None})
-
-
-def test_unprintable_characters_are_shown_as_escapes():
-    """A mark that turns the direction of writing, or a control character, cannot disarrange the page."""
-    tokens = ["\u202eno", "\n", "\x00", ""]
-    shown = read(library_page(library(vectors={"calm": vector("calm", top_tokens=tokens)})))
-    codes = [one.text for one in sections(shown)["calm"].all("code")]
-    assert codes[:4] == [r"\u202eno", r"\n", r"\x00", "(empty)"]
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,14 @@ from matplotlib.container import BarContainer
 from self_steering.analysis.statistics import proportion
 from self_steering.analysis.tables import empty_tables, read_tables
 from self_steering.analysis.tasks.accuracy import (
-    ctf_effects,
-    ctf_self_steering,
-    ctf_success,
+    accuracy,
+    against_no_tools,
+    impairment,
     linked_problems,
-    maths_accuracy,
-    maths_effects,
-    maths_self_steering,
+    self_steering,
 )
 from self_steering.analysis.tasks.accuracy_figures import (
+    accuracy_with_and_without_takes,
     ctf_against_no_tools,
     ctf_self_steer_rates,
     ctf_success_by_cell,
@@ -29,8 +28,6 @@ from self_steering.analysis.tasks.accuracy_figures import (
     maths_against_no_tools,
     maths_self_steer_rates,
 )
-from self_steering.analysis.tasks.impairment import impairment
-from self_steering.analysis.tasks.impairment_figures import accuracy_with_and_without_takes
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.simulated_tasks import NO_TOOLS, simulated_maths
 
@@ -63,9 +60,9 @@ def _cell(table, cell, **more):
 def test_accuracy_is_found_over_all_and_over_attempted_problems():
     """Of answers right with chance 0.8, a tenth not submitted and a twentieth unreadable, both true accuracies are found."""
     tables = simulated_maths(accuracy=0.8, unsubmitted=0.1, unparsed=0.05, rollouts=1000)
-    row = _cell(maths_accuracy(tables), NO_TOOLS, over="all")
+    row = _cell(accuracy(tables, "maths"), NO_TOOLS, over="all")
     assert row["low"] < 0.8 * 0.95 * 0.9 < row["high"]
-    row = _cell(maths_accuracy(tables), NO_TOOLS, over="attempted")
+    row = _cell(accuracy(tables, "maths"), NO_TOOLS, over="attempted")
     assert row["low"] < 0.8 * 0.95 < row["high"]
 
 
@@ -73,7 +70,7 @@ def test_what_became_of_every_problem_is_counted_apart():
     """Right, wrong, unreadable, unsubmitted and ungraded answers sum to all; ungraded ones are in no accuracy."""
     tables = simulated_maths(unsubmitted=0.2, unparsed=0.1, ungraded=0.1, rollouts=40)
     asked = tables.problems
-    over_all, attempted = (_cell(maths_accuracy(tables), NO_TOOLS, over=over) for over in ("all", "attempted"))
+    over_all, attempted = (_cell(accuracy(tables, "maths"), NO_TOOLS, over=over) for over in ("all", "attempted"))
     for row in (over_all, attempted):
         assert (
             row["given"]
@@ -91,7 +88,7 @@ def test_what_became_of_every_problem_is_counted_apart():
 
 def test_accuracys_interval_by_rollout_knows_that_whole_rollouts_go_wrong():
     """Where a fifth of the rollouts is lost as a whole, about 95 of 100 intervals by rollout hold the truth, and are wider."""
-    found = maths_accuracy(simulated_maths(accuracy=0.9, lost=0.2, rollouts=30, models=_REPLICATES)).query(
+    found = accuracy(simulated_maths(accuracy=0.9, lost=0.2, rollouts=30, models=_REPLICATES), "maths").query(
         "over == 'all'"
     )
     held = found["low_by_rollout"].lt(0.9 * 0.8) & found["high_by_rollout"].gt(0.9 * 0.8)
@@ -102,7 +99,7 @@ def test_accuracys_interval_by_rollout_knows_that_whole_rollouts_go_wrong():
 def test_the_tools_effect_is_found_paired_by_problem():
     """A cell that keeps half of an accuracy of 0.8 is 40 points below no tools, and one that keeps all of it is not."""
     tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 0.5, ("drugs", "neutral"): 1.0}, hardness=0.3, rollouts=60)
-    effects = maths_effects(tables)
+    effects = against_no_tools(tables, "maths")
     forced = _cell(effects, FORCED, over="all")
     assert forced["low"] < -0.4 < forced["high"] < 0
     assert forced["p_adjusted"] < 0.01
@@ -117,7 +114,7 @@ def test_pairs_are_the_problems_that_both_cells_have():
     hard = tables.problems["problem"].str.lstrip("p").astype(int) % 2 == 1
     tools = tables.problems["framing"] == "drugs"
     kept = tables.problems.assign(correct=~hard)[~tools | hard]
-    row = _cell(maths_effects(replace(tables, problems=kept)), FORCED, over="all")
+    row = _cell(against_no_tools(replace(tables, problems=kept), "maths"), FORCED, over="all")
     assert (row["value"], row["n"]) == (0, 20)
 
 
@@ -125,7 +122,7 @@ def test_without_an_effect_few_tests_find_one():
     """Rollouts that go wrong as a whole and problems of unequal hardness make about 1 in 20 tests significant."""
     cells = {NO_TOOLS: 1.0, FORCED: 1.0}
     tables = simulated_maths(kept=cells, lost=0.3, hardness=0.5, rollouts=8, each=3, models=_REPLICATES)
-    effects = maths_effects(tables).query("over == 'all'")
+    effects = against_no_tools(tables, "maths").query("over == 'all'")
     assert (effects["p"] <= 0.05).mean() < 0.11
     assert (effects["low_by_rollout"].le(0) & effects["high_by_rollout"].ge(0)).mean() > 0.89
 
@@ -142,7 +139,7 @@ def test_problems_of_one_rollout_are_linked_in_either_cell():
 def test_a_single_group_is_not_tested():
     """Where all problems hang together there is an estimate, and neither p nor an interval by rollout."""
     tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 0.2}, rollouts=10, pool=6)
-    row = _cell(maths_effects(tables), FORCED, over="all")
+    row = _cell(against_no_tools(tables, "maths"), FORCED, over="all")
     assert row["value"] < 0
     assert row["groups"] == 1
     assert pd.isna(row["p"])
@@ -152,7 +149,7 @@ def test_a_single_group_is_not_tested():
 def test_nobody_takes_anything_unless_it_is_mandatory():
     """As published: 0 of 100 rollouts, with Wilson's interval, and all that must; the cell without tools has no rate."""
     tables = simulated_maths(kept=dict.fromkeys(CELLS, 1.0), takes={FORCED: 1.0}, rollouts=100)
-    rates = maths_self_steering(tables)
+    rates = self_steering(tables, "maths")
     assert len(rates) == 9
     free = _cell(rates, ("vectors", "neutral"))
     expected = proportion(0, 100)
@@ -166,14 +163,14 @@ def test_failed_takes_are_takes_and_are_told_apart():
     """A rollout whose only call failed steered itself, and was not steered."""
     tables = simulated_maths(kept={FORCED: 1.0}, takes={FORCED: 1.0}, rollouts=10)
     rollouts = tables.rollouts.assign(steered=pd.array([True] * 4 + [False] * 6, dtype="boolean"))
-    row = _cell(maths_self_steering(replace(tables, rollouts=rollouts)), FORCED)
+    row = _cell(self_steering(replace(tables, rollouts=rollouts), "maths"), FORCED)
     assert (row["took"], row["steered"], row["value"]) == (10, 4, 1)
 
 
 def test_models_and_sources_are_never_pooled():
     """Each model of each source has rows of its own."""
     tables = simulated_maths(models=("a", "b"), rollouts=5)
-    assert list(maths_accuracy(tables)["model"]) == ["a", "a", "b", "b"]
+    assert list(accuracy(tables, "maths")["model"]) == ["a", "a", "b", "b"]
 
 
 def test_challenges_that_are_repeated_are_clusters():
@@ -181,11 +178,11 @@ def test_challenges_that_are_repeated_are_clusters():
     cells = dict.fromkeys([NO_TOOLS, FORCED], 0.7)
     tables = simulated_maths(family="ctf", kept=cells, takes={FORCED: 0.5}, hardness=0.6, each=1, rollouts=25, pool=8)
     tables = replace(tables, rollouts=tables.rollouts.assign(problem=tables.problems["problem"].to_numpy()))
-    row = _cell(ctf_success(tables), FORCED, over="all")
+    row = _cell(accuracy(tables, "ctf"), FORCED, over="all")
     assert (row["n"], row["clusters"], row["rollouts"]) == (25, 8, 25)
     assert row["high"] - row["low"] > row["high_by_rollout"] - row["low_by_rollout"]
-    assert _cell(ctf_self_steering(tables), FORCED)["clusters"] == 8
-    assert _cell(ctf_effects(tables), FORCED, over="all")["n"] == 8
+    assert _cell(self_steering(tables, "ctf"), FORCED)["clusters"] == 8
+    assert _cell(against_no_tools(tables, "ctf"), FORCED, over="all")["n"] == 8
 
 
 def test_challenges_without_a_result_count_nowhere_and_are_told():
@@ -253,13 +250,20 @@ def everything():
     )
 
 
+# The figures of capture-the-flag are those of maths in other words: one of them stands for all.
+DRAWN = [
+    *(maths_accuracy_by_cell, maths_against_no_tools, maths_self_steer_rates),
+    *(ctf_success_by_cell, accuracy_with_and_without_takes),
+]
+
+
 @pytest.fixture(scope="module")
 def figures(everything):
-    """All figures of these, by their functions, drawn once."""
-    return {function: draw(function, everything) for function in FIGURES}
+    """The figures of these, by their functions, drawn once."""
+    return {function: draw(function, everything) for function in DRAWN}
 
 
-@pytest.mark.parametrize("function", FIGURES)
+@pytest.mark.parametrize("function", DRAWN)
 def test_figures_are_legible(function, figures):
     """No words upon words, none outside the figure, and the numbers at the right are apart as well."""
     figure = figures[function]
@@ -276,7 +280,7 @@ def test_figures_are_legible(function, figures):
 def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
     """The picture shows the table's accuracies over all problems, in its order, on an axis from 0 to 1."""
     figure = figures[maths_accuracy_by_cell]
-    picture = next(picture for picture in figure.pictures if picture.name == "2-m")
+    picture = figure.pictures[2]
     table = figure.table.query("model == 'm' and over == 'all'")
     drawn = bars(picture.figure)
     assert [bar.get_x() for bar in drawn] == [0] * 10
@@ -288,7 +292,7 @@ def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
 def test_what_became_of_answers_fills_each_bar(figures):
     """The parts of each stacked bar are the table's counts, one after the other, and reach the end."""
     figure = figures[maths_accuracy_by_cell]
-    picture = next(picture for picture in figure.pictures if picture.name == "2-m-answers")
+    picture = figure.pictures[3]
     table = figure.table.query("model == 'm' and over == 'all'")
     parts = [part for part in picture.figure.axes[0].containers if isinstance(part, BarContainer)]
     names = [part.get_label() for part in picture.figure.legends[0].get_patches()]
@@ -305,9 +309,9 @@ def test_the_studys_accuracy_is_what_its_own_scores_say():
     """The published log without tools: the mean of its rollouts' scores is the accuracy over all problems."""
     (path,) = PUBLISHED.glob("*gsm8k-no-drug*.eval")
     tables = read_tables(path)
-    row = _cell(maths_accuracy(tables), NO_TOOLS, over="all")
+    row = _cell(accuracy(tables, "maths"), NO_TOOLS, over="all")
     own = [sample.scores["gsm8k_accuracy"].value for sample in read_eval_log_sample_summaries(str(path))]
     assert row["value"] == pytest.approx(np.mean(own))
     assert (row["right"], row["given"], row["unsubmitted"], row["rollouts"]) == (183, 250, 20, 50)
-    assert maths_self_steering(tables).empty
+    assert self_steering(tables, "maths").empty
     check(draw(maths_accuracy_by_cell, tables))

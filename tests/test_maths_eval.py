@@ -20,7 +20,7 @@ from sympy import Rational, sympify
 
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import Tables, read_tables
-from self_steering.analysis.tasks.accuracy import maths_accuracy, maths_effects, maths_self_steering
+from self_steering.analysis.tasks.accuracy import accuracy, against_no_tools, self_steering
 from self_steering.evals import maths as maths_problems
 from self_steering.evals.maths import (
     GSM8K,
@@ -137,7 +137,9 @@ def test_nothing_else_is_read_as_a_number(text: str):
 @pytest.mark.parametrize("level", ["grade", "easy"])
 def test_every_problem_that_ships_has_a_worked_solution_that_holds(level: str):
     """Each equation is true in exact arithmetic, and the last one gives the answer, a positive whole number."""
-    rows = [json.loads(line) for line in Path(maths_problems.__file__).with_name("maths_problems.jsonl").open()]
+    rows = [
+        json.loads(line) for line in (Path(maths_problems.__file__).parent / "data" / "maths_problems.jsonl").open()
+    ]
     of_level = [row for row in rows if row["level"] == level]
     assert len(of_level) == len(generated_problems(level)) > 200
     for row in of_level:
@@ -531,14 +533,17 @@ def test_the_report_and_the_log_say_the_same(scored, tables: Tables):
     cells = {"drugs": CELL, "none": "none"}
     for over, share in (("all", "accuracy"), ("attempted", "accuracy_attempted")):
         logged = figures(scored[0], share)
-        for less, frame in (("", maths_accuracy(tables)), (" - none", maths_effects(tables))):
+        for less, frame in (
+            ("", accuracy(tables, "maths")),
+            (" - none", against_no_tools(tables, "maths")),
+        ):
             rows = frame[frame["over"] == over]
             assert len(rows) == (1 if less else 2)
             for row in rows.itertuples():
                 name = f"{cells[row.framing]}{less}"
                 found = (row.value, row.low, row.high)
                 assert found == pytest.approx([logged[f"{name}{end}"] for end in ("", "_lower", "_upper")])
-    (rate,) = maths_self_steering(tables).itertuples()
+    (rate,) = self_steering(tables, "maths").itertuples()
     assert (rate.framing, rate.took, rate.n) == ("drugs", 2, 2)
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from self_steering.steering.models import BUNDLED, ModelError, end_of_turn_ids, fingerprint, load_model
+from self_steering.steering.bundled.conversion import BUNDLED
+from self_steering.steering.identity import ModelError, end_of_turn_ids, fingerprint
+from self_steering.steering.models import load_model
 from self_steering.vectors.card import find_library
 from self_steering.vectors.library import load_library
 from tests.support.models import ARCHITECTURES, CONTEXT, save_tiny_model, tiny_model

@@ -6,7 +6,7 @@ import pytest
 from inspect_ai.model import Model
 
 from self_steering.steering.engine.engine import MAX_CHUNK, Engine
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.parity import ALL, MIDDLE, ONE, generate, prompt, reference_logprobs, window
 

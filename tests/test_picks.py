@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from self_steering.analysis.drawing.marks import CATEGORY_COLOURS, CATEGORY_HATCHES, CATEGORY_MARKERS
+from self_steering.analysis.drawing.style import CATEGORY_LOOKS
 from self_steering.analysis.freeplay.picks import AGREEMENT, DISTANCE, outside_library, pick_tests, picks
 from self_steering.analysis.freeplay.picks_figures import MOST, most_picked_vectors
 from self_steering.analysis.freeplay.rollouts import ratio_difference, ratios, shares
@@ -192,9 +192,9 @@ def test_arms_are_compared_over_framings_that_both_have():
 def test_every_category_of_the_catalogue_has_a_colour_a_hatch_and_a_marker_of_its_own():
     """Colour is never the only sign."""
     categories = {entry.category for entry in catalogue().values()}
-    for of_category in (CATEGORY_COLOURS, CATEGORY_HATCHES, CATEGORY_MARKERS):
-        assert set(of_category) == categories
-        assert len(set(of_category.values())) == len(categories)
+    assert set(CATEGORY_LOOKS) == categories
+    for sign in ("colour", "hatch", "marker"):
+        assert len({getattr(look, sign) for look in CATEGORY_LOOKS.values()}) == len(categories)
 
 
 def test_the_picture_shows_the_tables_most_picked_vectors_from_zero():

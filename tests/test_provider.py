@@ -25,8 +25,8 @@ from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParam, ToolPar
 from inspect_ai.util import JSONSchema
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from self_steering.steering.engine.row import Generation
-from self_steering.steering.models import ModelError
+from self_steering.steering.engine.requests import Generation
+from self_steering.steering.identity import ModelError
 from self_steering.steering.output import model_output
 from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, plan_windows
 from self_steering.steering.request import SteeringRequest

@@ -1,4 +1,4 @@
-"""Sweeps over several engines: every sample once, even shares, shards that resume, and logs that are read as one."""
+"""Sweeps over several engines: every sample once, the same mix in each, shards that resume, and logs that are read as one."""
 
 import re
 from collections import Counter
@@ -6,14 +6,13 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from inspect_ai import Task, eval_retry
-from inspect_ai.dataset import Sample
+from inspect_ai import eval_retry
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
 
 from self_steering.analysis.cli import main
 from self_steering.analysis.tables import read_tables
-from self_steering.evals.sweep import Planned, block_of, deal, planned, read_presets
-from self_steering.evals.token_counts import per_sample, read_token_counts
+from self_steering.evals.shards import block_of, deal
+from self_steering.evals.sweep import Planned, condition_of, planned, read_presets
 from tests.support.scripted import Tiny
 
 GRIDS = """
@@ -79,25 +78,40 @@ def ids(evals: list[Planned]) -> Counter:
 @pytest.mark.parametrize("shards", [1, 2, 7, 8, 64])
 def test_every_sample_of_the_study_is_in_exactly_one_shard(study: list[Planned], shards: int):
     """The union over all shards is the sweep: the same ids of the same evals, none twice."""
-    shares = deal(study, shards, read_token_counts()).shares
+    shares = deal(study, shards).shares
     assert ids(list(chain(*shares))) == ids(study)
     assert max(ids(list(chain(*shares))).values()) == 1
 
 
-@pytest.mark.parametrize(("shards", "most"), [(2, 1.005), (8, 1.01), (16, 1.02)])
-def test_shares_are_even_in_work_and_big_evals_are_split(study: list[Planned], shards: int, most: float):
-    """No shard has much more than its part of the work; free play, maths and frustration are in every one of them."""
-    dealt = deal(study, shards, read_token_counts())
-    assert max(dealt.costs) <= most * sum(dealt.costs) / shards
-    for share in dealt.shares:
-        assert {"freeplay", "maths", "frustration", "introspection"} <= {one.name for one in share}
+@pytest.mark.parametrize("shards", [2, 7, 8, 16])
+def test_shares_have_the_same_mix_of_conditions(study: list[Planned], shards: int):
+    """In no condition of a task has a shard more than one question over another shard; nor more samples than 3 % over its part."""
+    shares = deal(study, shards).shares
+    for task in {one.name for one in study}:
+        cells = [sum((one.cells for one in share if one.name == task), Counter()) for share in shares]
+        questions = {
+            (condition, number): {
+                block_of(sample)
+                for one in share
+                if one.name == task
+                for sample in one.dataset
+                if condition_of(sample) == condition
+            }
+            for number, share in enumerate(shares)
+            for condition in set().union(*cells)
+        }
+        for condition in set().union(*cells):
+            counts = [len(questions[condition, number]) for number in range(shards)]
+            assert max(counts) - min(counts) <= 1, (task, condition)
+    sizes = [sum(one.samples for one in share) for share in shares]
+    assert max(sizes) <= 1.03 * sum(sizes) / shards
 
 
 def test_arms_of_one_question_stay_together(study: list[Planned]):
     """Samples that differ in arm (and its dose) alone are on one shard, whatever the task."""
     place: dict[tuple, set[int]] = {}
     arms: dict[tuple, set[str]] = {}
-    for number, share in enumerate(deal(study, 8, read_token_counts()).shares):
+    for number, share in enumerate(deal(study, 8).shares):
         for one in share:
             for sample in one.dataset:
                 block = (one.name, block_of(sample))
@@ -116,18 +130,9 @@ def test_arms_of_one_question_stay_together(study: list[Planned]):
 def test_the_same_grid_is_dealt_in_the_same_way(study: list[Planned]):
     """Nodes that deal on their own agree; another number of shards is another deal."""
     again = planned(read_presets()["study"])
-    first, second = (deal(some, 8, read_token_counts()) for some in (study, again))
+    first, second = (deal(some, 8) for some in (study, again))
     assert [ids(share) for share in first.shares] == [ids(share) for share in second.shares]
-    assert first.digest == second.digest != deal(study, 7, read_token_counts()).digest
-
-
-def test_epochs_count_as_work():
-    """A task that repeats its samples weighs as many times as much."""
-    samples = [Sample(id=f"real-{n}", input="?", metadata={"arm": "real"}) for n in range(4)]
-    once, twice = (Planned("comparison", {}, Task(dataset=samples, epochs=n)) for n in (1, 2))
-    cost = per_sample(read_token_counts(), "comparison", {"arm": "real"}).cost
-    assert deal([once], 2, read_token_counts()).costs == pytest.approx([2 * cost, 2 * cost])
-    assert deal([twice], 2, read_token_counts()).costs == pytest.approx([4 * cost, 4 * cost])
+    assert first.digest == second.digest != deal(study, 7).digest
 
 
 def test_shards_run_what_the_sweep_runs_with_the_same_seeds(both: tuple[Path, Path]):
@@ -292,9 +297,7 @@ def test_a_note_that_is_broken_is_named(sweep, capsys: pytest.CaptureFixture, tm
 
 
 def test_a_dry_run_shows_a_shards_share(sweep, capsys: pytest.CaptureFixture, tmp_path: Path):
-    """Its evals, its cells, its samples of all, and its part of the work."""
+    """Its evals, its cells, and its samples of all."""
     assert sweep(tmp_path / "logs", "--shard", "2/2", "--dry-run") == 0
-    assert re.search(
-        r"shard 2/2: \d+ of 16 samples, \d\d\.\d% of the work \(one of 2: 50\.0%\)", capsys.readouterr().out
-    )
+    assert re.search(r"shard 2/2: \d+ of 16 samples, \d\d\.\d%", capsys.readouterr().out)
     assert not (tmp_path / "logs").exists()

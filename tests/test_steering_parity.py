@@ -8,7 +8,7 @@ from inspect_ai.model import Model
 
 from self_steering.steering.engine.engine import MAX_CHUNK
 from self_steering.steering.engine.forward import SteeredModel
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.vectors.card import find_library
 from self_steering.vectors.directions import resolve_direction

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 
-from self_steering.analysis.drawing.marks import VALENCE_COLOURS, VALENCE_HATCHES
 from self_steering.analysis.freeplay.picks import MEAN, MEAN_OF_ROLLOUTS, SHARES, uniform_valence, valences
 from self_steering.analysis.freeplay.picks_figures import valence_of_picks
 from self_steering.analysis.tables import empty_tables
@@ -119,12 +118,6 @@ def test_the_figure_stacks_the_tables_shares_to_the_whole_and_shows_the_uniform_
     assert tick_labels(picture.figure, "y")[-1] == "uniform picker"
     assert "small, placebo: " in picture.label
     assert "exact permutation over 8 rollouts" in figure.finding
-
-
-def test_valences_differ_in_colour_and_in_hatch():
-    """Colour is never the only sign."""
-    for signs in (VALENCE_COLOURS, VALENCE_HATCHES):
-        assert len(set(signs.values())) == 3
 
 
 def test_the_published_placebo_log_is_read():

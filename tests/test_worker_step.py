@@ -1,15 +1,23 @@
 """What a vLLM worker does to a layer's output, on tensors alone: no vLLM is needed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
+from self_steering.steering.engine.additions import AdditionMaker, LayerAdditions
 from self_steering.steering.engine.spans import Signatures, Span
-from self_steering.steering.on_vllm.slots import UNKNOWN, RequestRecord, Slots, check_slots, measured
-from self_steering.steering.on_vllm.step import Edits, Step, Tables, UnknownOutput, stream_of
+from self_steering.steering.on_vllm.step import UNKNOWN, RequestRecord, Slots, Step, UnknownOutput, stream_of
+from self_steering.vectors.directions import DirectionTensor
+from tests.support.mutations import MUTATIONS
 
-HIDDEN = 8
-VALUES = torch.arange(1.0, 2 * HIDDEN + 1).reshape(2, HIDDEN)
+HIDDEN = 32
+VALUES = torch.randn(2, HIDDEN, generator=torch.Generator().manual_seed(0))
+DIRECTIONS = {
+    "a": DirectionTensor("a", (0, 1), VALUES),
+    "b": DirectionTensor("b", (1,), -VALUES[:1]),
+}
 
 
 @pytest.fixture
@@ -17,72 +25,76 @@ def signatures() -> Signatures:
     return Signatures()
 
 
-@pytest.fixture
-def tables(signatures: Signatures) -> Tables:
-    """Two directions: `a` at layers 0 and 1, `b` at layer 1 alone."""
-    made = Tables(signatures, torch.float32, torch.device("cpu"))
-    made.install("a", (0, 1), 1, VALUES)
-    made.install("b", (1,), 1, -VALUES[:1])
-    return made
+def step_over(signatures: Signatures, *plans: tuple[Sequence[Span], int, int]) -> Step:
+    """Return a step of some requests, each with its spans, first position and number of tokens."""
+    steering = np.concatenate([signatures.along(spans, start, start + tokens) for spans, start, tokens in plans])
+    owner = np.repeat(np.arange(len(plans)), [tokens for *_, tokens in plans])
+    additions = AdditionMaker(signatures).make(steering, DIRECTIONS)
+    return Step([f"r{place}" for place in range(len(plans))], owner, np.arange(len(owner)), steering, additions)
 
 
-def step_over(signatures: Signatures, tables: Tables, spans: list[Span], tokens: int) -> Step:
-    """Return a step of one request from position 0."""
-    steering = signatures.along(spans, 0, tokens)
-    steered = np.flatnonzero(steering)
-    numbers, which = np.unique(steering[steered], return_inverse=True)
-    edits = Edits(steered, which, tables.of(tuple(numbers.tolist())), torch.device("cpu"))
-    return Step(edits, ["r"], np.zeros(tokens, np.int64), np.arange(tokens), steering)
-
-
-def test_additions_go_to_the_planned_tokens_and_are_measured_on_the_whole_stream(
-    signatures: Signatures, tables: Tables
-):
-    """Stacked, inverted and of strength zero: the sum of what covers a token; projections are of layer and residual together."""
-    spans = [Span("a", 2.0, 1, 3), Span("b", -1.0, 2, 5), Span("a", 0.0, 4, 5)]
-    step = step_over(signatures, tables, spans, 6)
-    layers = [torch.randn(6, HIDDEN) for _ in range(2)]
-    rest = torch.randn(6, HIDDEN)
+def test_additions_go_to_the_planned_tokens_of_each_request_and_not_to_the_padding(signatures: Signatures):
+    """Requests lie one behind another in a step; projections are of layer and residual together."""
+    step = step_over(
+        signatures, ([Span("a", 2.0, 1, 3), Span("b", -1.0, 2, 5)], 0, 6), ([Span("a", 1.0, 7, None)], 6, 2)
+    )
+    layers, rest = [torch.randn(10, HIDDEN) for _ in range(2)], torch.randn(10, HIDDEN)
+    for layer in layers:
+        layer[9] = torch.nan  # vLLM pads batches with whatever lies there
     before = [layer.clone() for layer in layers]
     for index, layer in enumerate(layers):
         step.steer(index, (layer, rest))
     a, b = VALUES, -VALUES[0]
-    zero = torch.zeros(HIDDEN)
-    expected = [
-        torch.stack([zero, 2 * a[0], 2 * a[0], zero, zero, zero]),
-        torch.stack([zero, 2 * a[1], 2 * a[1] - b, -b, -b, zero]),
-    ]
-    for layer, old, added in zip(layers, before, expected, strict=True):
-        assert torch.allclose(layer - old, added, atol=1e-5)
-    assert step.missed() == []
-    wrong, values = step.results()
-    assert not wrong.any()
+    added = torch.zeros(2, 9, HIDDEN)
+    added[:, 1:3] += 2 * a[:, None]
+    added[1, 2:5] -= b
+    added[:, 7] += a
+    for layer, old, planned in zip(layers, before, added, strict=True):
+        assert torch.equal(layer[:9], old[:9] + planned)
+    assert step.fault() is None
+    values = step.projections()
     unit = a[1] / a[1].norm()
-    found = torch.stack([before[1][1] + rest[1], layers[1][1] + rest[1]]) @ unit
-    assert torch.allclose(torch.from_numpy(values[0, :, 0]), found, rtol=1e-4)
-    assert np.isnan(values[0, :, 1]).all()  # token 1 has one direction
+    found = torch.stack([before[1][7] + rest[7], layers[1][7] + rest[7]]) @ unit
+    assert torch.allclose(torch.from_numpy(values[7, :, 0]), found, rtol=1e-4)
+    assert np.isnan(values[7, :, 1]).all()  # it has one direction
 
 
-def test_a_layer_that_was_not_steered_and_an_addition_that_got_lost_are_noticed(signatures: Signatures, tables: Tables):
-    """A silent layer is missed; what does not change, or is no number, is wrong at its own tokens."""
-    step = step_over(signatures, tables, [Span("a", 1.0, 1, 4)], 6)
-    step.steer(0, torch.zeros(6, HIDDEN))
-    assert step.missed() == [0, 1]
-    huge = torch.zeros(6, HIDDEN)
-    huge[2] = 1e30  # the addition is lost in rounding
-    huge[3] = torch.inf
-    step.steer(1, huge)
-    assert step.missed() == []
-    assert step.results()[0].tolist() == [False, True, True]
-
-
-def test_positions_that_the_model_is_given_must_be_those_of_the_plan(signatures: Signatures, tables: Tables):
-    """One that is off by one is wrong."""
-    step = step_over(signatures, tables, [Span("a", 1.0, 1, 3)], 4)
-    step.check_positions(torch.tensor([0, 1, 3, 3]), np.array([1, 2]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", [name for name in MUTATIONS if name != "the next row"])
+def test_a_step_that_steers_otherwise_is_a_fault_of_the_requests_concerned(
+    signatures: Signatures, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, name: str
+):
+    """An amount, a place or another request's token that was not planned; whoever was not touched is not blamed."""
+    step = step_over(signatures, ([], 0, 3), ([Span("a", 0.3, 9, None)], 9, 1), ([], 5, 4))
+    monkeypatch.setattr(LayerAdditions, "add", MUTATIONS[name])
     for layer in range(2):
-        step.steer(layer, torch.ones(4, HIDDEN))
-    assert step.results()[0].tolist() == [False, True]
+        step.steer(layer, (torch.randn(8, HIDDEN).to(dtype), torch.randn(8, HIDDEN).to(dtype)))
+    fault = step.fault()
+    assert fault is not None
+    assert fault.rows == {"one token later": (1, 2), "everywhere": (0, 2)}.get(name, (1,))
+    assert "layer 0: " in str(fault)
+
+
+def test_a_layer_that_was_not_steered_is_a_fault_of_all(signatures: Signatures):
+    """Without any row named."""
+    step = step_over(signatures, ([Span("a", 1.0, 1, 4)], 0, 6))
+    step.steer(0, torch.zeros(6, HIDDEN))
+    fault = step.fault()
+    assert fault is not None
+    assert fault.rows == ()
+    assert np.isnan(step.projections()).all()
+
+
+def test_positions_that_the_model_is_given_must_be_those_of_the_plan(signatures: Signatures):
+    """One that is off by one is a fault; of a request that is not steered it does not matter."""
+    spans = [Span("a", 1.0, 1, 3)]
+    for given, rows in (([0, 1, 2, 3, 0, 0], None), ([0, 1, 3, 3, 0, 0], (0,)), ([0, 1, 2, 3, 7, 7], None)):
+        step = step_over(signatures, (spans, 0, 4), ([], 0, 1))
+        step.check_positions(torch.tensor(given), np.array([0, 1, 2, 3, 0]))
+        for layer in range(2):
+            step.steer(layer, torch.ones(5, HIDDEN))
+        fault = step.fault()
+        assert (fault and fault.rows) == rows
 
 
 @pytest.mark.parametrize(
@@ -108,14 +120,14 @@ def test_what_was_cached_under_other_steering_is_a_fault(signatures: Signatures)
     notes = Slots(10)
     span = Span("a", 1.0, 2, 5)
     planned = signatures.along([span], 0, 10)
-    steered = np.flatnonzero(planned[:8])
-    notes.note(np.arange(8), planned[:8], steered, np.ones((3, 2, 1), np.float32))
+    measured = np.where(planned[:8, None, None], np.ones((8, 2, 1), np.float32), np.nan)
+    notes.note(np.arange(8), planned[:8], measured)
     record = RequestRecord([span], planned, 8, {}, computed=8)
-    check_slots(record, np.arange(8), notes)
+    record.check(np.arange(8), notes)
     assert record.faults == []
-    assert measured(span, record, np.arange(8), notes, signatures) == (3, 1.0, 1.0)
+    assert record.measured(span, np.arange(8), notes, signatures) == (3, 1.0, 1.0)
     notes.steering[3] = UNKNOWN
-    assert measured(span, record, np.arange(8), notes, signatures)[0] == 2
+    assert record.measured(span, np.arange(8), notes, signatures)[0] == 2
     clean = RequestRecord([], np.zeros(10, np.int64), 8, {}, computed=8)
-    check_slots(clean, np.arange(8), notes)
+    clean.check(np.arange(8), notes)
     assert clean.faults == ["3 of 8 tokens in the cache were computed under other steering, the first at position 2"]

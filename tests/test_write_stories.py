@@ -18,11 +18,9 @@ from self_steering.vectors.making import stories as write_stories_module
 from self_steering.vectors.making.corpus import NEUTRAL, open_corpus, read_settings
 from self_steering.vectors.making.stories import StoryError, Written, write_stories
 from self_steering.vectors.making.story_prompts import Cell, story_messages
-from tests.support.story_teller import WORDS, Teller, output, sound_story, tell
+from tests.support.story_teller import SETTINGS, STATES, WORDS, Teller, output, sound_story, tell
 
 ROOT = Path(__file__).parent.parent
-SETTINGS = {"ferry": "the deck of a ferry", "attic": "an attic with boxes"}
-STATES = ("calm", "goblins", NEUTRAL)
 STATUS_OF_A_KILL = 9
 FLIGHT: Counter[str] = Counter()  # requests to the stand-in provider: now, and the most at once
 
@@ -157,9 +155,8 @@ def test_a_killed_run_goes_on_to_the_very_same_corpus(out: Path, tmp_path: Path)
     script.write_text(
         "import asyncio, os, pathlib, sys\n"
         "from inspect_ai.model import get_model\n"
-        "from self_steering.vectors.write_stories import write_stories\n"
-        "from tests.support.story_teller import tell\n"
-        "from tests.test_write_stories import SETTINGS, STATES\n"
+        "from self_steering.vectors.making.stories import write_stories\n"
+        "from tests.support.story_teller import SETTINGS, STATES, tell\n"
         "calls = []\n"
         "def teller(*asked):\n"
         "    calls.append(asked)\n"
@@ -168,7 +165,10 @@ def test_a_killed_run_goes_on_to_the_very_same_corpus(out: Path, tmp_path: Path)
         "asyncio.run(write_stories(model, pathlib.Path(sys.argv[1]), states=STATES, settings=SETTINGS, per_setting=2,\n"
         "    attempts=12, max_connections=1))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
     command = [sys.executable, script, out]
     killed = subprocess.run(command, cwd=ROOT, env=environment, check=False)  # noqa: S603  our own script
     assert killed.returncode == STATUS_OF_A_KILL
@@ -467,7 +467,7 @@ def test_the_command_imports_no_torch_for_another_provider(tmp_path: Path):
         "@modelapi(name='teller')\n"
         "class T(ModelAPI):\n"
         "    async def generate(self, **asked): return tests.support.story_teller.output('no')\n"
-        "from self_steering.vectors.cli import main\n"
+        "from self_steering.analysis.cli import main\n"
         "code = main(['vectors', 'stories', '--model', 'teller/x', '--out', sys.argv[1], '--states', 'calm'])\n"
         "sys.exit('torch' in sys.modules or code != 1)\n"
     )

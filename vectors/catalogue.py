@@ -47,6 +47,14 @@ def _forbidden_pattern(never: tuple[str, ...]) -> re.Pattern[str]:
 
 @cache
 def catalogue() -> dict[str, CatalogueEntry]:
-    """Return all forty entries by name, in the order of `catalogue.toml`."""
+    """Return all forty entries by name, in the order of `catalogue.toml`.
+
+    Example:
+        >>> calm = catalogue()["calm"]
+        >>> calm.category, calm.valence
+        ('emotion', 1)
+        >>> len(catalogue())
+        40
+    """
     text = resources.files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8")
     return {name: CatalogueEntry(name=name, **entry) for name, entry in tomllib.loads(text).items()}

@@ -123,6 +123,15 @@ def load_library(folder: Path, fingerprint: str | None = None) -> Library:
 
     Raises:
         LibraryError: A file is missing or torn, a vector is not finite, or the library was made for another model.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> shipped = files("self_steering.vectors") / "libraries" / "smollm2-135m-instruct"
+        >>> library = load_library(shipped)
+        >>> library.card.layers
+        [13, 14, 15, 16, 17, 18, 19, 20]
+        >>> tuple(library.vector("calm").shape)  # layers, width of the residual stream
+        (8, 576)
     """
     card = read_card(folder)
     if fingerprint is not None and card.fingerprint != fingerprint:

@@ -22,8 +22,9 @@ def add_adapter_command(subparsers: "argparse._SubParsersAction[argparse.Argumen
 
 
 def _prose(arguments: argparse.Namespace) -> None:
-    from self_steering.steering.bundled.making import encoded, write_prose
-    from self_steering.steering.models import BUNDLED_BASE, load_model
+    from self_steering.steering.bundled.conversion import BUNDLED_BASE
+    from self_steering.steering.bundled.prose import encoded, write_prose
+    from self_steering.steering.models import load_model
     from self_steering.vectors.files import write_file
 
     prose = write_prose(load_model(BUNDLED_BASE, dtype="float32", device="cpu"), arguments.seed)
@@ -32,13 +33,13 @@ def _prose(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from self_steering.analysis.cli.vectors import Bars
+    from self_steering.analysis.cli.console import Bars
     from self_steering.steering.bundled.adapter import CARD_FILE, WEIGHTS_FILE, AdapterError
     from self_steering.steering.bundled.dialogues import Sizes
 
     if importlib.util.find_spec("peft") is None:
         raise AdapterError("training needs peft, which is not installed; run `pip install -e '.[dev]'`")
-    from self_steering.steering.bundled.making import make_adapter
+    from self_steering.steering.bundled.training import make_adapter
 
     out: Path = arguments.out.resolve()
     if out.exists() and not (out / CARD_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):

@@ -1,18 +1,23 @@
-"""The command `self-steering table`: the results of logs as text."""
+"""The commands `self-steering table` and `report`: the results of logs as text, and as one page."""
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from self_steering.analysis.cli.console import Bars
 from self_steering.analysis.drawing.words import visible
 
 if TYPE_CHECKING:
+    from self_steering.analysis.report.report import Report
     from self_steering.analysis.report.terminal import PooledLog
+
+_LEFT_OUT_SHOWN = 20  # files left out that are named
+
+
+class ReportError(ValueError):
+    """A report that is not what was asked for; the message says what is wrong with it."""
 
 
 def add_table_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,7 +42,7 @@ def _table(arguments: argparse.Namespace) -> None:
     if arguments.csv is not None:
         _check_csv(evals)
     for one in evals:
-        _show(one, arguments.csv)
+        _print_table(one, arguments.csv)
 
 
 def _check_csv(evals: "list[PooledLog]") -> None:
@@ -52,7 +57,7 @@ def _is_introspection(one: "PooledLog") -> bool:
     return one.log.eval.task.rpartition("/")[2] == "introspection"
 
 
-def _show(one: "PooledLog", csv: Path | None) -> None:
+def _print_table(one: "PooledLog", csv: Path | None) -> None:
     import pandas as pd
 
     from self_steering.analysis.introspection.introspection_table import introspection_table, introspection_tables
@@ -69,16 +74,6 @@ def _show(one: "PooledLog", csv: Path | None) -> None:
     folder = Path(os.path.commonpath([file.parent.resolve() for file in one.files]))
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     print(f"\nRead every transcript:  .venv/bin/inspect view --log-dir {shown}")
-
-
-if TYPE_CHECKING:
-    from self_steering.analysis.report.report import Report
-
-_SHOWN = 20  # files left out that are told by name
-
-
-class ReportError(ValueError):
-    """A report that is not what was asked for; the message says what is wrong with it."""
 
 
 def add_report_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -99,44 +94,20 @@ def add_report_command(subparsers: "argparse._SubParsersAction[argparse.Argument
 def _report(arguments: argparse.Namespace) -> None:
     from self_steering.analysis.report.figures import report_figures
     from self_steering.analysis.report.files import PAGE_FILE, check_report_folder, write_report
-    from self_steering.analysis.report.report import make_report
-    from self_steering.analysis.report.runs import read_runs
+    from self_steering.analysis.report.report import make_report, read_runs
 
     check_report_folder(arguments.out)
-    with _bars() as bar:
-        runs = read_runs(arguments.logs, progress=bar("reading logs"))
-        report = make_report(runs, report_figures(arguments.logs), progress=bar("drawing"))
+    with Bars() as bars:
+        runs = read_runs(arguments.logs, progress=partial(bars.show, "reading logs"))
+        report = make_report(runs, report_figures(arguments.logs), progress=partial(bars.show, "drawing"))
     write_report(arguments.out, report.files)
-    _tell(report, arguments.out / PAGE_FILE)
+    _print_report(report, arguments.out / PAGE_FILE)
     if report.failed:
         names = "; ".join(f"{figure.name} ({figure.error}; {figure.place})" for figure in report.failed)
         raise ReportError(f"{len(report.failed)} figures could not be drawn, and stand as failed on the page: {names}")
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Give a function that ends the progress bar there is, starts one of a title, and returns what moves it."""
-    bars: list[tqdm[NoReturn]] = []
-
-    def start(title: str) -> Callable[[int, int], None]:
-        for bar in bars:
-            bar.close()
-        bars.append(new := tqdm(desc=visible(title, kept="")))
-
-        def move(done: int, total: int) -> None:
-            new.total = total
-            new.update(done - new.n)
-
-        return move
-
-    try:
-        yield start
-    finally:
-        for bar in bars:
-            bar.close()
-
-
-def _tell(report: "Report", page: Path) -> None:
+def _print_report(report: "Report", page: Path) -> None:
     tables = report.tables
     print(
         f"{len(report.drawn)} figures from {len(tables.logs):,} logs ({len(tables.rollouts):,} rollouts); open {page}"
@@ -144,7 +115,7 @@ def _tell(report: "Report", page: Path) -> None:
     left_out = tables.left_out.sort_values("log", kind="stable")
     if len(left_out):
         print(f"left out {len(left_out)} files:")
-    for log, reason in zip(left_out["log"][:_SHOWN], left_out["reason"], strict=False):
+    for log, reason in zip(left_out["log"][:_LEFT_OUT_SHOWN], left_out["reason"], strict=False):
         print(f"  {visible(str(log), kept='')}: {visible(' '.join(str(reason).split()), kept='')}")
-    if len(left_out) > _SHOWN:
-        print(f"  and {len(left_out) - _SHOWN} more, which the page lists")
+    if len(left_out) > _LEFT_OUT_SHOWN:
+        print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more, which the page lists")

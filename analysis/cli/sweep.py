@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from self_steering.evals.parameters import add_grid_arguments, planned_evals
+from self_steering.analysis.cli.console import name_list
 
 if TYPE_CHECKING:
     from self_steering.evals.sweep import Planned
@@ -15,7 +15,11 @@ def add_sweep_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     """Add the command `sweep`."""
     sweep = subparsers.add_parser("sweep", help="run a whole grid of evals; run again, it goes on where it stopped")
     sweep.add_argument("preset", nargs="?", help="name of a grid: study or small; left out, all are listed")
-    add_grid_arguments(sweep)
+    sweep.add_argument("--grids", type=Path, help="TOML file of grids (default: ours, evals/data/sweeps.toml)")
+    sweep.add_argument(
+        "-T", dest="parameters", action="append", default=[], metavar="[TASK.]NAME=VALUE", help="task parameter"
+    )
+    sweep.add_argument("--only", type=name_list, default=[], help="tasks of it, separated by commas (default: all)")
     sweep.add_argument("--dry-run", action="store_true", help="show the evals, their cells and samples; run nothing")
     sweep.add_argument("--model", help="model to steer, such as nnsight/Qwen/Qwen3-8B (default: the bundled one)")
     sweep.add_argument(
@@ -31,7 +35,9 @@ def add_sweep_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     )
     sweep.add_argument("--library", help="folder of the vector library (default: the shipped one that fits the model)")
     sweep.add_argument(
-        "--shard", metavar="K/N", help="run the K-th of N parts of about the same work, one an engine (evals/SCALE.md)"
+        "--shard",
+        metavar="K/N",
+        help="run the K-th of N parts with the same mix of conditions, one an engine (evals/SCALE.md)",
     )
     sweep.add_argument("--limit", type=int, help="most samples an eval")
     sweep.add_argument("--max-samples", type=int, help="samples that run at the same time")
@@ -41,13 +47,18 @@ def add_sweep_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    from self_steering.evals.sweep import PRESETS_FILE, claim_folder, read_presets
+    from self_steering.evals.shards import claim_folder
+    from self_steering.evals.sweep import PRESETS_FILE, SweepError, planned, read_presets
 
+    presets = read_presets(arguments.grids or PRESETS_FILE)
     if arguments.preset is None:
-        for name, preset in read_presets(arguments.grids or PRESETS_FILE).items():
+        for name, preset in presets.items():
             print(f"{name}: {preset.about}")
         return
-    evals = planned_evals(arguments, *([f"library={arguments.library}"] if arguments.library else []))
+    if arguments.preset not in presets:
+        raise SweepError(f"the sweep {arguments.preset!r} is unknown; choose from {', '.join(presets)}")
+    library = [f"library={arguments.library}"] if arguments.library else []
+    evals = planned(presets[arguments.preset], [*library, *arguments.parameters], arguments.only)
     root = arguments.log_dir or Path("logs") / f"sweep-{arguments.preset}"
     if arguments.shard is not None:
         _sweep_shard(evals, root, arguments)
@@ -59,20 +70,17 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 
 def _sweep_shard(evals: Sequence["Planned"], root: Path, arguments: argparse.Namespace) -> None:
-    from self_steering.evals.sweep import SweepError, claim_folder, deal, note_shards, parse_shard, sample_ids
-    from self_steering.evals.token_counts import read_token_counts
+    from self_steering.evals.shards import claim_folder, deal, note_shards, parse_shard, sample_ids
+    from self_steering.evals.sweep import SweepError
 
     shard = parse_shard(arguments.shard)
     if arguments.limit:
         raise SweepError("--limit with --shard: a shard is a choice of samples; cut the grid with --only or -T instead")
-    dealt = deal(evals, shard.of, read_token_counts())
+    dealt = deal(evals, shard.of)
     share = dealt.shares[shard.number - 1]
     _show(share, None)
     samples, all_samples = (sum(one.samples for one in some) for some in (share, evals))
-    part = dealt.costs[shard.number - 1] / sum(dealt.costs)
-    print(
-        f"shard {shard}: {samples} of {all_samples} samples, {part:.1%} of the work (one of {shard.of}: {1 / shard.of:.1%})"
-    )
+    print(f"shard {shard}: {samples} of {all_samples} samples, {samples / all_samples:.1%}")
     if not arguments.dry_run:
         claim_folder(root, shard, dealt.digest)
         note_shards(share, shard, dealt.digest)

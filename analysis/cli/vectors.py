@@ -1,43 +1,21 @@
-"""Command-line values that are lists."""
+"""The commands `self-steering vectors build` and `vectors stories`: make a library, write a corpus."""
 
 import argparse
 import shutil
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from tqdm import tqdm
-
+from self_steering.analysis.cli.console import Bars, layer_list, name_list
 from self_steering.vectors.card import CALIBRATION_FILE, PAGE_FILE, REPORT_FILE, VECTORS_FILE, Construction, LibraryCard
-from self_steering.vectors.making.extraction import presets
-
-
-def name_list(text: str) -> list[str]:
-    """Return the names in a comma-separated list."""
-    return [name.strip() for name in text.split(",")]
-
-
-def layer_list(text: str) -> list[int]:
-    """Return the layers of a range such as `13-20` or a list such as `13,15`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is neither.
-    """
-    first, dash, last = text.partition("-")
-    try:
-        layers = list(range(int(first), int(last) + 1)) if dash else [int(part) for part in text.split(",")]
-    except ValueError:
-        layers = []
-    if not layers:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} names no layers; write a range such as 13-20 or a list such as 13,15"
-        )
-    return layers
-
+from self_steering.vectors.making.layers import presets
 
 if TYPE_CHECKING:
     from self_steering.vectors.making.build import Recipe
+    from self_steering.vectors.making.stories import Written
+
+_MISSING_SHOWN = 3  # missing stories that are named
 
 
 def add_build_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -98,30 +76,10 @@ def _build(arguments: argparse.Namespace) -> None:
         evidence[CALIBRATION_FILE] = encoded(report.calibration)
     library.save(arguments.out, evidence)
     shutil.rmtree(work, ignore_errors=True)
-    _tell(library.card, arguments.out, time.monotonic() - started)
+    _print_library(library.card, arguments.out, time.monotonic() - started)
 
 
-class Bars:
-    """One progress bar a step."""
-
-    def __init__(self) -> None:
-        self._bars: dict[str, tqdm[NoReturn]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for bar in self._bars.values():
-            bar.close()
-
-    def show(self, step: str, done: int, total: int) -> None:
-        """Show how much of a step is done."""
-        if step not in self._bars:
-            self._bars[step] = tqdm(total=total, desc=step)
-        self._bars[step].update(done - self._bars[step].n)
-
-
-def _tell(card: LibraryCard, folder: Path, seconds: float) -> None:
+def _print_library(card: LibraryCard, folder: Path, seconds: float) -> None:
     doses = sorted(card.default_doses.values())
     found = "calibrated" if card.calibrated else "not calibrated"
     print(
@@ -131,12 +89,6 @@ def _tell(card: LibraryCard, folder: Path, seconds: float) -> None:
     for name, faults in sorted(card.faults.items()):
         print(f"marked bad: {name}: {'; '.join(faults)}")
     print(f"sha256 of the vectors {card.sha256[VECTORS_FILE]}; read {folder / PAGE_FILE}")
-
-
-if TYPE_CHECKING:
-    from self_steering.vectors.making.stories import Written
-
-_SHOWN = 3
 
 
 def add_stories_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -191,10 +143,10 @@ def _stories(arguments: argparse.Namespace) -> None:
         written = anyio.run(partial(write, notice=bar.write))
     print(_summary(written, arguments.out))
     if written.missing:
-        first = ", ".join(map(str, written.missing[:_SHOWN]))
+        first = ", ".join(map(str, written.missing[:_MISSING_SHOWN]))
         raise StoryError(
             f"{len(written.missing)} stories are missing after {arguments.attempts} attempts each: {first}"
-            f"{', …' if len(written.missing) > _SHOWN else ''}; read {arguments.out}.rejected.jsonl, and run the same "
+            f"{', …' if len(written.missing) > _MISSING_SHOWN else ''}; read {arguments.out}.rejected.jsonl, and run the same "
             f"command with --attempts {2 * arguments.attempts} to go on"
         )
 

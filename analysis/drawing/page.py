@@ -9,9 +9,13 @@ from importlib import resources
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
-from self_steering.analysis.drawing import words as page_text
-from self_steering.analysis.drawing.style import THEMES
+from self_steering.analysis.drawing import words
+from self_steering.analysis.drawing.style import PAGE_COLOURS, PAPER
 from self_steering.analysis.drawing.words import visible
+
+_ROWS = 200
+_DIGITS = 4
+_LONG = 30  # letters of a text that wants room
 
 
 def page_template(name: str) -> Template:
@@ -24,24 +28,13 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["themes"] = THEMES
-    environment.filters |= {
-        "number": page_text.number,
-        "plain": page_text.plain,
-        "span": page_text.span,
-        "visible": page_text.visible,
-        "token": page_text.token,
-    }
+    environment.globals |= {"colours": PAGE_COLOURS, "card": PAPER}
+    environment.filters |= {name: getattr(words, name) for name in ("number", "plain", "span", "visible", "token")}
     return environment
 
 
 def _source(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-_ROWS = 200
-_DIGITS = 4
-_LONG = 30  # letters of a text that wants room
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,47 @@
-"""Matplotlib figures as SVG for inside a page: the page's style sheet sets their colours, so that they suit light and dark.
+"""Colours of figures and pages, what categories and valences look like, and matplotlib's settings.
 
-Figures are drawn in placeholder colours, which `inline_svg` replaces with the page's CSS variables. One unit of a figure is
-one CSS pixel at its natural width. Text stays text, and nothing refers to the network.
+Figures are drawn once, for a light ground: a page shows them on a card of that colour, whichever style the reader has chosen.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, Literal
+from typing import Any
 
-from markupsafe import Markup, escape
 from matplotlib import rc_context
-from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-# Placeholder colours, and the variables of the page's style sheet that take their place.
-INK, QUIET, GRID, BAND, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505"
-BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY = "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b"
-VARIABLES = {
-    INK: "ink",
-    QUIET: "quiet",
-    GRID: "grid",
-    BAND: "band",
-    PAPER: "paper",
-    BLUE: "blue",
-    ORANGE: "orange",
-    GREEN: "green",
-    PURPLE: "purple",
-    GOLD: "gold",
-    SKY: "sky",
+INK, QUIET, GRID, BAND, PAPER = "#1c1f23", "#646b73", "#e3e6e9", "#eceff7", "#ffffff"
+# Every pair of these differs for readers with any common colour blindness.
+BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY = "#0578cc", "#c34900", "#0f7160", "#853995", "#bb890b", "#209dd7"
+
+# The variables of the pages' style sheet, by the style that the reader's system asks for.
+PAGE_COLOURS: dict[str, dict[str, str]] = {
+    "light": {
+        "paper": PAPER,
+        "ink": INK,
+        "quiet": QUIET,
+        "grid": GRID,
+        "band": BAND,
+        "raised": "#f5f6f8",
+        "blue": BLUE,
+        "orange": ORANGE,
+        "green": GREEN,
+    },
+    "dark": {
+        "paper": "#14171a",
+        "ink": "#e6e8ea",
+        "quiet": "#9aa2ab",
+        "grid": "#2b3036",
+        "band": "#232a3a",
+        "raised": "#1d2125",
+        "blue": "#43c1ff",
+        "orange": "#f29f39",
+        "green": "#47b48b",
+    },
 }
-_STYLE: dict[Any, Any] = {  # matplotlib's type of a key is a list of all its keys
+
+_SETTINGS: dict[Any, Any] = {  # matplotlib's type of a key is a list of all its keys
     "svg.fonttype": "none",
     "text.parse_math": False,  # names may have a dollar sign
     "font.family": "DejaVu Sans",  # to measure with; wider than what pages are shown in
@@ -50,123 +60,69 @@ _STYLE: dict[Any, Any] = {  # matplotlib's type of a key is a list of all its ke
     "ytick.color": QUIET,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
     "legend.frameon": False,
     "legend.fontsize": 11,
 }
-_ATTRIBUTE = re.compile(r'\b(d|x|y|width|height|transform|style)="([^"]*)"')
-_DECIMALS = re.compile(r"-?\d+\.\d+")
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """One figure of a page.
-
-    Attributes:
-        key: Its name, for links to it.
-        title: What it shows.
-        panels: One or more pictures.
-        finding: What it says, in numbers.
-        reading: What its marks stand for.
-    """
-
-    key: str
-    title: str
-    panels: tuple[Markup, ...]
-    finding: str
-    reading: str
 
 
 @contextmanager
 def page_style() -> Iterator[None]:
     """Within this context, figures are drawn as the page wants them."""
-    with rc_context(_STYLE):
+    with rc_context(_SETTINGS):
         yield
 
 
-def new_figure(width: int, height: int, *, constrained: bool = True) -> Figure:
-    """Return an empty figure of a size in pixels; `constrained` lets the layout keep labels apart."""
-    return Figure(figsize=(width / 72, height / 72), layout="constrained" if constrained else None)
+@dataclass(frozen=True)
+class Look:
+    """What marks of one kind look like: colour is never the only sign.
 
-
-def inline_svg(figure: Figure, name: str, label: str) -> Markup:
-    """Return a figure as an `<svg>` element to put into HTML.
-
-    Args:
-        figure: Drawn within `page_style`, in the colours of this module.
-        name: A word of the figure's own, which keeps its ids apart from those of others on the page.
-        label: Alternative text.
+    Attributes:
+        colour: Of bars, points and lines.
+        hatch: Of bars.
+        marker: Of points.
     """
-    buffer = BytesIO()
-    with rc_context({"svg.hashsalt": name}):
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # dates would make each run's bytes differ
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    text = buffer.getvalue().decode()
-    head, body = text[text.index("<svg") :].split(">", 1)
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
-    assert box is not None
-    width, height = (round(float(side)) for side in box.groups())
-    opening = f'<svg viewBox="0 0 {width} {height}" style="--width:{width}px" role="img" aria-label="{escape(label)}">'
-    return Markup(opening + _slim(body))  # noqa: S704  matplotlib escapes texts, the label is escaped above
+
+    colour: str
+    hatch: str
+    marker: str
 
 
-def _slim(svg: str) -> str:
-    """Return matplotlib's SVG with the page's colours and without what a page has no use for."""
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
-    svg = _ATTRIBUTE.sub(lambda found: f'{found[1]}="{_short(found[2], 4 if found[1] == "transform" else 2)}"', svg)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(f": {colour}", f":var(--{variable})")
-        svg = svg.replace(f'fill="{colour}"', f'style="fill:var(--{variable})"')  # the ground of a hatch
-    if (left := re.search("|".join(VARIABLES), svg)) is not None:
-        raise ValueError(
-            f"the placeholder colour {left[0]} stands where the page's style cannot replace it; see `_slim`"
-        )
-    return re.sub(r">\s+<", "><", svg).strip()
-
-
-def _short(value: str, decimals: int) -> str:
-    """Return an attribute's value with one space for any, and numbers rounded."""
-    rounded = _DECIMALS.sub(lambda number: f"{float(number[0]):.{decimals}f}".rstrip("0").rstrip("."), value)
-    return " ".join(rounded.split())
-
-
-Theme = Literal["light", "dark"]
-
-THEMES: dict[Theme, dict[str, str]] = {
-    "light": {
-        "paper": "#ffffff",
-        "ink": "#1c1f23",
-        "quiet": "#646b73",
-        "grid": "#e3e6e9",
-        "band": "#eceff7",
-        "raised": "#f5f6f8",
-        "blue": "#0578cc",
-        "orange": "#c34900",
-        "green": "#0f7160",
-        "purple": "#853995",
-        "gold": "#bb890b",
-        "sky": "#209dd7",
-    },
-    "dark": {
-        "paper": "#14171a",
-        "ink": "#e6e8ea",
-        "quiet": "#9aa2ab",
-        "grid": "#2b3036",
-        "band": "#232a3a",
-        "raised": "#1d2125",
-        "blue": "#43c1ff",
-        "orange": "#f29f39",
-        "green": "#47b48b",
-        "purple": "#b880c8",
-        "gold": "#f5e27a",
-        "sky": "#aadbff",
-    },
+# In the catalogue's order, which is that of the legends.
+CATEGORY_LOOKS = {
+    "emotion": Look(BLUE, "", "o"),
+    "cognitive": Look(ORANGE, "///", "s"),
+    "recreational": Look(GREEN, "...", "^"),
+    "fictional": Look(PURPLE, "\\\\\\", "D"),
+    "invented": Look(GOLD, "xxx", "P"),
+    "stance": Look(SKY, "||||", "v"),
 }
+# For vectors of somebody's own library, which the catalogue does not know.
+NO_CATEGORY, NO_LOOK = "other", Look(QUIET, "+++", "X")
+
+# Orange and blue differ under every common colour blindness.
+VALENCE_LOOKS = {-1: Look(ORANGE, "///", "v"), 0: Look(QUIET, "...", "o"), 1: Look(BLUE, "", "^")}
+VALENCE_NAMES = {-1: "negative", 0: "neutral", 1: "positive"}
 
 
-def real_colours(theme: Theme) -> dict[str, str]:
-    """Return, for each placeholder colour that figures are drawn in, the theme's colour."""
-    return {placeholder: THEMES[theme][variable] for placeholder, variable in VARIABLES.items()}
+def look(category: object) -> Look:
+    """Return what a category looks like; NO_LOOK for what the catalogue does not know (NaN too)."""
+    return CATEGORY_LOOKS.get(str(category), NO_LOOK)
+
+
+def category_order(categories: Sequence[object]) -> list[str]:
+    """Return the categories among these in the catalogue's order, those that it does not know as one at the end."""
+    present = {str(category) for category in categories}
+    unknown = [NO_CATEGORY] if present - CATEGORY_LOOKS.keys() else []
+    return [category for category in CATEGORY_LOOKS if category in present] + unknown
+
+
+def category_legend(categories: Sequence[object]) -> list[Patch]:
+    """Return the entries of a legend that says what bars of these categories look like."""
+    return [filled(look(category), label=category) for category in category_order(categories)]
+
+
+def filled(of: Look, **more: Any) -> Patch:
+    """Return a filled area of a look, as it stands in a legend; `more` are other properties of the patch."""
+    return Patch(**{"facecolor": of.colour, "hatch": of.hatch, "edgecolor": PAPER, "linewidth": 0, **more})

@@ -1,6 +1,8 @@
-"""Rows as aligned text."""
+"""Names, numbers and lists as people read them."""
 
 from collections.abc import Mapping, Sequence
+
+KEPT = "\n\t"
 
 
 def text_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -11,9 +13,6 @@ def text_table(rows: Sequence[Mapping[str, str]]) -> str:
     widths = [max(len(column), *(len(row[column]) for row in rows)) for column in columns]
     lines = [columns, ["-" * width for width in widths], *([row[column] for column in columns] for row in rows)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-KEPT = "\n\t"
 
 
 def number(value: float | None, decimals: int = 2, *, signed: bool = False) -> str:
@@ -65,7 +64,17 @@ def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def model_name(model: object, source: object) -> str:
-    """Return a model's name, with its source where that is not this suite."""
-    shown = label(str(model))
-    return shown if source == "self_steering" else f"{shown} ({visible(str(source), kept='')})"
+def model_name(model: str, source: str = "self_steering") -> str:
+    """Return a model's name without its organisation, and who ran it where that was not this suite."""
+    name = label(model.rpartition("/")[2] or model, 32)
+    return name if source == "self_steering" else f"{name} ({visible(source, kept='')})"
+
+
+def counted(many: int, what: str) -> str:
+    """Return a number with its noun: `1 rollout`, `60 rollouts`."""
+    return f"{many} {what}{'' if many == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
-from self_steering.analysis.drawing.marks import VALENCE_NAMES
+from self_steering.analysis.drawing.style import VALENCE_NAMES
 from self_steering.analysis.freeplay.rollouts import (
     GROUP,
     PLACEBO,
@@ -22,6 +22,7 @@ from self_steering.analysis.freeplay.rollouts import (
     shares,
 )
 from self_steering.analysis.statistics.estimates import Estimate
+from self_steering.analysis.statistics.groups import estimate_columns
 from self_steering.analysis.statistics.intervals import clustered_mean
 from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.statistics.tests import permutation
@@ -74,11 +75,7 @@ def picks(tables: Tables) -> pd.DataFrame:
                         "rollouts_picking": int((of_cell[vector] > 0).sum()),
                         "rollouts": len(rollouts),
                         "share": share.value,
-                        "low": share.low,
-                        "high": share.high,
-                        "n": share.n,
-                        "clusters": share.clusters,
-                        "method": share.method,
+                        **estimate_columns(share, ["low", "high", "n", "clusters", "method"]),
                     }
                 )
     return pd.DataFrame(rows, columns=PICK_COLUMNS)

@@ -1,35 +1,35 @@
-"""What the figures of free play share: panels with a row for each model and arm, and what the arms look like."""
+"""The figures of what models pick in free play: the most picked vectors, and the picks' valence."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import (
-    VALENCE_COLOURS,
-    VALENCE_HATCHES,
+from self_steering.analysis.drawing.sentences import Row, p_with_test
+from self_steering.analysis.drawing.style import (
+    INK,
+    PAPER,
+    QUIET,
+    VALENCE_LOOKS,
     VALENCE_NAMES,
     category_legend,
-    colour,
-    hatch,
+    filled,
+    look,
 )
-from self_steering.analysis.drawing.style import BLUE, GOLD, GREEN, INK, ORANGE, PAPER, PURPLE, QUIET, new_figure
-from self_steering.analysis.drawing.words import label, number, visible
-from self_steering.analysis.freeplay.freeplay_words import (
-    basis,
-    counted,
+from self_steering.analysis.drawing.words import counted, label, listed, number, visible
+from self_steering.analysis.freeplay.panels import (
+    Names,
+    as_percent,
+    cell_labels,
+    figure_in_words,
     group_names,
     group_of,
-    listed,
-    slug,
-    tested,
+    rests_on,
+    row_panels,
     who,
-    with_interval,
 )
 from self_steering.analysis.freeplay.picks import (
     DISTANCE,
@@ -44,64 +44,10 @@ from self_steering.analysis.freeplay.picks import (
 from self_steering.analysis.freeplay.rollouts import ALL_FRAMINGS, CELL, GROUP, PLACEBO
 from self_steering.analysis.tables import Tables
 
-_WIDTH = 700
-_MARGIN = 8  # pixels around each panel, so that text stays inside where fonts come out wider
-_STYLES: dict[str, tuple[str, str]] = {  # colour and hatch
-    "real": (BLUE, ""),
-    "random": (ORANGE, "///"),
-    "mislabelled": (PURPLE, "xxx"),
-    "opposite": (GREEN, "\\\\\\"),
-    "other": (GOLD, "..."),
-}
-
-
-def arm_style(arm: str) -> dict[str, Any]:
-    """Return what bars of an arm are drawn with: placebo open, the others filled, told apart by hatch too."""
-    if arm == "placebo":
-        return {"facecolor": PAPER, "edgecolor": BLUE, "linewidth": 1.2}
-    colour, hatch = _STYLES.get(arm, (QUIET, "+++"))
-    return {"facecolor": colour, "edgecolor": PAPER, "hatch": hatch, "linewidth": 0}
-
-
-def row_panels(
-    labels: Sequence[str], titles: Sequence[str], *, row: int, extra: int, widths: Sequence[float] | None = None
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a panel for each title, which share their rows, the first at the top.
-
-    Args:
-        labels: Of the rows.
-        titles: Of the panels.
-        row: Height of a row in pixels.
-        extra: Height of all the rest.
-        widths: Of the panels, relative to each other; all alike by default.
-    """
-    figure = new_figure(_WIDTH, extra + row * len(labels))
-    keep_margins(figure)
-    panels = list(figure.subplots(1, len(titles), sharey=True, squeeze=False, width_ratios=widths)[0])
-    panels[0].set_yticks(range(len(labels)), labels)
-    panels[0].set_ylim(len(labels) - 0.4, -0.6)
-    for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, loc="left")
-        axes.patch.set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-    return figure, panels
-
-
-def keep_margins(figure: Figure) -> None:
-    """Leave room around a figure's panels, which is laid out by constraints."""
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=_MARGIN / 72, wspace=0.04)
-
-
-def as_percent(axes: Axes) -> None:
-    """Write a panel's shares in per cent."""
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-
-
 MOST = 15
-_PICKS_FIGURE_ROW, _BAR = 26, 0.38
+_BAR = 0.38
+_UNIFORM = "uniform picker"
+_WRITTEN = 0.08  # narrower parts have no room for their number
 
 
 def most_picked_vectors(tables: Tables) -> ReportFigure | None:
@@ -111,18 +57,13 @@ def most_picked_vectors(tables: Tables) -> ReportFigure | None:
         return None
     pooled = table[table["framing"] == ALL_FRAMINGS]
     names = group_names(pooled)
-    tests = pick_tests(tables)
-    pictures = tuple(
-        _picture(f"{place}-{slug(names[group], *arms[:1])}", names[group], arms, part)
-        for place, (group, arms, part) in enumerate(_pairs_of_arms(pooled), 1)
-    )
     outside = outside_library(tables)
-    sentences = [_most(names, cell) for _, cell in pooled.groupby([*GROUP, "arm"], sort=False)]
-    sentences += [_test(names, row) for row in tests.to_dict("records")]
+    sentences = [_most_picked(names, cell) for _, cell in pooled.groupby([*GROUP, "arm"], sort=False)]
+    sentences += [_difference(names, row) for row in pick_tests(tables).to_dict("records")]
     return ReportFigure(
         key="picks",
         title="Most picked vectors in free play",
-        pictures=pictures,
+        pictures=tuple(_picture(names[group], arms, part) for group, arms, part in _pairs_of_arms(pooled)),
         finding=" ".join(sentences),
         reading=f"Share of all picks of an arm that each vector has, framings pooled; the {MOST} most picked of each model. "
         "Filled bars: the arm that is named; open bars: placebo, where nothing is added. Lines: 95 % intervals from resampled "
@@ -131,6 +72,23 @@ def most_picked_vectors(tables: Tables) -> ReportFigure | None:
         + (f" {counted(outside, 'call')} named nothing in the library; these are not picks." if outside else ""),
         table=table,
     )
+
+
+def _most_picked(names: Names, cell: pd.DataFrame) -> str:
+    top = cell.sort_values(["picks", "vector"], ascending=[False, True]).head(3).to_dict("records")
+    shares = [f"{visible(row['vector'])} {figure_in_words(row, 'share', percent=True)}" for row in top]
+    return f"{who(top[0], names)}: most picked {listed(shares)} ({rests_on(top[0], 'picks')})."
+
+
+def _difference(names: Names, row: Row) -> str:
+    arms = f"{names[group_of(row)]}, {row['arm']} against {row['against']}"
+    if row["measure"] == DISTANCE:
+        return (
+            f"{arms}: the picks lie {number(row['value'])} apart (0 the same, 1 nothing in common; {p_with_test(row)})."
+        )
+    agreement = figure_in_words({**row, "against": ""})
+    n = f"n {row['n']} vectors, {row['method']}"
+    return f"{arms}: rank correlation of the vectors' shares {agreement} ({n}; {p_with_test(row)})."
 
 
 def _pairs_of_arms(pooled: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], list[str], pd.DataFrame]]:
@@ -142,50 +100,31 @@ def _pairs_of_arms(pooled: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str],
             yield group, list(dict.fromkeys([arm, *beside])), part
 
 
-def _picture(name: str, model: str, arms: list[str], part: pd.DataFrame) -> Picture:
+def _picture(model: str, arms: list[str], part: pd.DataFrame) -> Picture:
     of_arm = {arm: part[part["arm"] == arm].set_index("vector") for arm in arms}
     first = of_arm[arms[0]]
     order = sorted(first.index, key=lambda vector: (*(-of["picks"].get(vector, 0) for of in of_arm.values()), vector))
     shown = [vector for vector in order[:MOST] if any(of["picks"].get(vector, 0) for of in of_arm.values())]
-    figure = new_figure(640, 130 + _PICKS_FIGURE_ROW * len(shown))
-    keep_margins(figure)
-    axes = figure.subplots()
-    axes.patch.set_visible(False)
-    for arm, of in of_arm.items():
-        _bars(axes, of.loc[shown], filled=arm == arms[0], at=_place(arm, arms), height=_BAR if arms[1:] else 0.6)
-    axes.set_yticks(range(len(shown)), [label(vector) for vector in shown])
-    axes.set_ylim(len(shown) - 0.4, -0.6)
+    figure, (axes,) = row_panels([label(vector) for vector in shown], [model], row=26, extra=130, width=640)
+    for place, (arm, of) in enumerate(of_arm.items()):
+        at = (place - 0.5) * _BAR if arms[1:] else 0.0
+        _bars(axes, of.loc[shown], filled_bars=arm == arms[0], at=at, height=_BAR if arms[1:] else 0.6)
     # Room at the right for the counts.
     highest = max(float(of.loc[shown, ["share", "high"]].max(axis=None)) for of in of_arm.values())
     axes.set_xlim(0, 1.1 * highest)
     axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10])
     as_percent(axes)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of the arm's picks")
-    axes.set_title(model, loc="left")
     figure.legend(handles=_arm_legend(of_arm), loc="outside upper left")
     figure.legend(handles=category_legend(list(first.loc[shown, "category"])), loc="outside lower center", ncols=4)
-    return Picture(name, figure, _picks_figure_alternative(model, of_arm, shown))
+    return Picture(figure, _shares_in_words(model, of_arm, shown))
 
 
-def _place(arm: str, arms: list[str]) -> float:
-    return 0.0 if len(arms) == 1 else -_BAR / 2 if arm == arms[0] else _BAR / 2
-
-
-def _bars(axes: Axes, rows: pd.DataFrame, *, filled: bool, at: float, height: float) -> None:
+def _bars(axes: Axes, rows: pd.DataFrame, *, filled_bars: bool, at: float, height: float) -> None:
     for place, row in enumerate(rows.to_dict("records")):
-        shade, y = colour(row["category"]), place + at
-        face, edge = (shade, PAPER) if filled else (PAPER, shade)
-        axes.barh(
-            y,
-            row["share"],
-            height,
-            color=face,
-            edgecolor=edge,
-            hatch=hatch(row["category"]),
-            linewidth=0 if filled else 1.2,
-        )
+        of, y = look(row["category"]), place + at
+        face, edge, width = (of.colour, PAPER, 0.0) if filled_bars else (PAPER, of.colour, 1.2)
+        axes.barh(y, row["share"], height, color=face, edgecolor=edge, hatch=of.hatch, linewidth=width)
         end = row["share"]
         if pd.notna(row["high"]):
             end = row["high"]
@@ -195,7 +134,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, *, filled: bool, at: float, height: fl
         )
 
 
-def _arm_legend(of_arm: dict[str, pd.DataFrame]) -> list[Patch]:
+def _arm_legend(of_arm: Mapping[str, pd.DataFrame]) -> list[Patch]:
     found = []
     for place, (arm, of) in enumerate(of_arm.items()):
         numbers = f"{counted(int(of['n'].iloc[0]), 'pick')} in {counted(int(of['rollouts'].iloc[0]), 'rollout')}"
@@ -204,32 +143,12 @@ def _arm_legend(of_arm: dict[str, pd.DataFrame]) -> list[Patch]:
     return found
 
 
-def _most(names: dict[tuple[str, str, str], str], cell: pd.DataFrame) -> str:
-    top = cell.sort_values(["picks", "vector"], ascending=[False, True]).head(3).to_dict("records")
-    told = [f"{visible(row['vector'])} {with_interval(row, percent=True)}" for row in top]
-    return f"{who(top[0], names)}: most picked {listed(told)} ({basis(top[0], 'picks')})."
-
-
-def _test(names: dict[tuple[str, str, str], str], row: dict[str, Any]) -> str:
-    arms = f"{names[group_of(row)]}, {row['arm']} against {row['against']}"
-    if row["measure"] == DISTANCE:
-        return f"{arms}: the picks lie {number(row['value'])} apart (0 the same, 1 nothing in common; {tested(row)})."
-    agreement = with_interval({**row, "against": ""})
-    n = f"n {row['n']} vectors, {row['method']}"
-    return f"{arms}: rank correlation of the vectors' shares {agreement} ({n}; {tested(row)})."
-
-
-def _picks_figure_alternative(model: str, of_arm: dict[str, pd.DataFrame], shown: list[str]) -> str:
-    told = []
+def _shares_in_words(model: str, of_arm: Mapping[str, pd.DataFrame], shown: list[str]) -> str:
+    rows = []
     for vector in shown:
         shares = [f"{100 * of.loc[vector, 'share']:.1f}% {arm}" for arm, of in of_arm.items()]
-        told.append(f"{visible(vector)} {listed(shares)}")
-    return f"{model}: share of picks by vector, most picked first: {'; '.join(told)}."
-
-
-_VALENCE_FIGURE_ROW = 44
-_UNIFORM = "uniform picker"
-_WRITTEN = 0.08  # narrower parts have no room for their number
+        rows.append(f"{visible(vector)} {listed(shares)}")
+    return f"{model}: share of picks by vector, most picked first: {'; '.join(rows)}."
 
 
 def valence_of_picks(tables: Tables) -> ReportFigure | None:
@@ -240,14 +159,13 @@ def valence_of_picks(tables: Tables) -> ReportFigure | None:
     if own.empty:
         return None
     names = group_names(own)
-    rows = [_figures(of_cell) for _, of_cell in own.groupby(CELL, sort=False)]
-    labels = [f"{names[group_of(cell)]}\n{cell['arm']}" for cell in own[CELL].drop_duplicates().to_dict("records")]
-    uniform = uniform_valence()
+    rows = [of_cell.set_index("measure") for _, of_cell in own.groupby(CELL, sort=False)]
+    labels, uniform = cell_labels(own, names), uniform_valence()
     return ReportFigure(
         key="valence",
         title="Valence of picks in free play",
-        pictures=(Picture("valence", _draw(rows, labels, uniform), _valence_figure_alternative(rows, labels)),),
-        finding=_finding(pooled, names),
+        pictures=(Picture(_valence_bars(rows, labels, uniform), _valences_in_words(rows, labels)),),
+        finding=_valence_finding(pooled, names),
         reading="Left: shares of an arm's picks that the catalogue calls negative, neutral and positive, framings pooled. Right: "
         "mean valence, from −1 to 1, with its 95 % interval from resampled rollouts; the dotted line, and the last bar, are a "
         f"picker to whom all vectors are alike ({number(uniform[MEAN], signed=True)}). Names that the catalogue does not know have "
@@ -256,34 +174,26 @@ def valence_of_picks(tables: Tables) -> ReportFigure | None:
     )
 
 
-def _finding(pooled: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> str:
-    told = []
+def _valence_finding(pooled: pd.DataFrame, names: Names) -> str:
+    sentences = []
     for against in (False, True):
-        shown = pooled[(pooled["against"] != "") == against]
-        for _, of_cell in shown.groupby(CELL, sort=False):
-            figures = of_cell.set_index("measure").to_dict("index")
-            said = [
-                f"{measure} {with_interval(figures[measure], percent=measure != MEAN)}"
-                + (f" ({tested(figures[measure])})" if against else "")
+        for _, of_cell in pooled[(pooled["against"] != "") == against].groupby(CELL, sort=False):
+            rows = {row["measure"]: row for row in of_cell.to_dict("records")}
+            parts = [
+                f"{measure} {figure_in_words(rows[measure], percent=measure != MEAN)}"
+                + (f" ({p_with_test(rows[measure])})" if against else "")
                 for measure in (SHARES[-1], MEAN)
             ]
-            row = of_cell.iloc[0].to_dict()
-            told.append(f"{who(row, names)}: {', '.join(said)} ({basis(figures[MEAN], 'picks')}).")
-    return " ".join(told)
+            sentences.append(f"{who(rows[MEAN], names)}: {', '.join(parts)} ({rests_on(rows[MEAN], 'picks')}).")
+    return " ".join(sentences)
 
 
-def _figures(of_cell: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return a cell's rows by measure."""
-    found: dict[str, dict[str, float]] = of_cell.set_index("measure")[["value", "low", "high", "n"]].to_dict("index")
-    return found
-
-
-def _draw(rows: list[dict[str, dict[str, float]]], labels: list[str], uniform: dict[str, float]) -> Figure:
+def _valence_bars(rows: list[pd.DataFrame], labels: list[str], uniform: Mapping[str, float]) -> Figure:
     titles = ("share of the arm's picks", "mean valence")
-    figure, (shares, mean) = row_panels([*labels, _UNIFORM], titles, row=_VALENCE_FIGURE_ROW, extra=96, widths=(1.5, 1))
+    figure, (shares, mean) = row_panels([*labels, _UNIFORM], titles, row=44, extra=96, widths=(1.5, 1))
     for place, row in enumerate(rows):
-        _stack(shares, place, [row[measure]["value"] for measure in SHARES.values()])
-        found = row[MEAN]
+        _stack(shares, place, [row.loc[measure, "value"] for measure in SHARES.values()])
+        found = row.loc[MEAN]
         if pd.notna(found["low"]):
             mean.hlines(place, found["low"], found["high"], color=INK, linewidth=1.6)
         mean.plot(found["value"], place, "o", color=INK, markersize=7)
@@ -296,36 +206,27 @@ def _draw(rows: list[dict[str, dict[str, float]]], labels: list[str], uniform: d
     mean.set_xlim(-1, 1)
     mean.locator_params(axis="x", nbins=4)
     mean.xaxis.set_major_formatter(lambda value, _: number(value, 1, signed=True))
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=3)
+    legend = [filled(VALENCE_LOOKS[valence], label=VALENCE_NAMES[valence]) for valence in SHARES]
+    figure.legend(handles=legend, loc="outside lower center", ncols=3)
     return figure
 
 
 def _stack(axes: Axes, place: int, values: list[float]) -> None:
     start = 0.0
     for valence, value in zip(SHARES, values, strict=True):
-        axes.barh(place, value, 0.62, left=start, **_style(valence))
+        of = VALENCE_LOOKS[valence]
+        axes.barh(place, value, 0.62, left=start, facecolor=of.colour, hatch=of.hatch, edgecolor=PAPER, linewidth=0)
         if value >= _WRITTEN:
             box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
             axes.text(start + value / 2, place, f"{100 * value:.0f}%", ha="center", va="center", fontsize=10, bbox=box)
         start += value
 
 
-def _style(valence: int) -> dict[str, Any]:
-    return {
-        "facecolor": VALENCE_COLOURS[valence],
-        "hatch": VALENCE_HATCHES[valence],
-        "edgecolor": PAPER,
-        "linewidth": 0,
-    }
-
-
-def _legend() -> list[Patch]:
-    return [Patch(**_style(valence), label=VALENCE_NAMES[valence]) for valence in SHARES]
-
-
-def _valence_figure_alternative(rows: list[dict[str, dict[str, float]]], labels: list[str]) -> str:
-    told = []
+def _valences_in_words(rows: list[pd.DataFrame], labels: list[str]) -> str:
+    cells = []
     for row, cell in zip(rows, (name.replace("\n", ", ") for name in labels), strict=True):
-        shares = [f"{100 * row[measure]['value']:.0f}% {VALENCE_NAMES[valence]}" for valence, measure in SHARES.items()]
-        told.append(f"{cell}: {', '.join(shares)}, mean {number(row[MEAN]['value'], signed=True)}")
-    return f"Valence of picks by model and arm. {'; '.join(told)}."
+        shares = [
+            f"{100 * row.loc[measure, 'value']:.0f}% {VALENCE_NAMES[valence]}" for valence, measure in SHARES.items()
+        ]
+        cells.append(f"{cell}: {', '.join(shares)}, mean {number(row.loc[MEAN, 'value'], signed=True)}")
+    return f"Valence of picks by model and arm. {'; '.join(cells)}."

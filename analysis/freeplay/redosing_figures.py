@@ -1,6 +1,5 @@
-"""What the figure of redosing says in words."""
+"""The figure of redosing: how often models take again what they took, and how the dose changes."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,9 +9,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure
+from self_steering.analysis.drawing.sentences import Row, p_with_test
 from self_steering.analysis.drawing.style import BLUE, INK, ORANGE, QUIET
-from self_steering.analysis.freeplay.freeplay_words import basis, group_names, group_of, tested, who, with_interval
-from self_steering.analysis.freeplay.picks_figures import arm_style, as_percent, row_panels
+from self_steering.analysis.freeplay.panels import (
+    Names,
+    arm_style,
+    as_percent,
+    cell_labels,
+    figure_in_words,
+    group_names,
+    rests_on,
+    row_panels,
+    who,
+)
 from self_steering.analysis.freeplay.redosing import (
     AFTER_SITTER,
     AGAIN,
@@ -29,69 +38,8 @@ from self_steering.analysis.freeplay.redosing import (
 from self_steering.analysis.freeplay.rollouts import ALL_FRAMINGS, CELL, PLACEBO
 from self_steering.analysis.tables import Tables
 
-Names = Mapping[tuple[str, str, str], str]
-
-
-def finding(pooled: pd.DataFrame, names: Names, *, touched: bool) -> str:
-    """Return the redose rates in whole sentences.
-
-    Args:
-        pooled: Rows of `redosing` with all framings together.
-        names: The models' names.
-        touched: Whether there are rollouts that the trip sitter touched, so that the rates without them are others.
-    """
-    sentences = []
-    for which in (EVERY, UNTOUCHED) if touched else (EVERY,):
-        rows = pooled[(pooled["rollouts"] == which) & (pooled["measure"] == RATE)].to_dict("records")
-        told = [
-            f"{who(row, names)}: {with_interval(row, percent=True)} ({basis(row, 'vectors taken')})"
-            for row in rows
-            if not row["against"]
-        ]
-        where = "" if which == EVERY else " without the rollouts that the trip sitter touched"
-        sentences.append(f"Redose rate{where}: {'; '.join(told) or 'nothing was taken'}.")
-        sentences += [
-            f"{who(row, names)}: {with_interval(row, percent=True)} ({basis(row, 'vectors taken')}; {tested(row)})."
-            for row in rows
-            if row["against"]
-        ]
-    after = pooled[(pooled["rollouts"] == EVERY) & (pooled["measure"] == AFTER_SITTER) & (pooled["value"] > 0)]
-    sentences += [
-        f"{who(row, names)}: of the repeats, {with_interval(row, percent=True)} came after the trip sitter "
-        f"({basis(row, 'repeats')})."
-        for row in after.to_dict("records")
-    ]
-    return " ".join(sentences)
-
-
-def rates_in_words(own: pd.DataFrame, names: Names) -> str:
-    """Return the alternative text of the rates; `own` has the rows of `redosing` that are no differences, framings pooled."""
-    rows = own[(own["rollouts"] == EVERY) & own["measure"].isin([RATE, REDOSERS])]
-    return f"Redosing by model and arm. {_told(rows, names, percent=True)}."
-
-
-def doses_in_words(own: pd.DataFrame, names: Names) -> str:
-    """Return the alternative text of the doses; `own` as above."""
-    rows = own[(own["rollouts"] == EVERY) & own["measure"].isin([FIRST, AGAIN, CHANGE])]
-    return f"Doses of first takes and of redoses. {_told(rows, names, percent=False)}."
-
-
-def _told(rows: pd.DataFrame, names: Names, *, percent: bool) -> str:
-    told = []
-    for _, of_cell in rows.groupby(CELL, sort=False):
-        records = of_cell.to_dict("records")
-        shown = [
-            f"{row['measure']} {with_interval(row, percent=percent)}" + ("" if percent else f" in {row['scale']}")
-            for row in records
-        ]
-        told.append(f"{who(records[0], names)}: {', '.join(shown)}")
-    return "; ".join(told)
-
-
 _ROW = 46
 _LOWER = 0.3  # below a row's middle stand the marks of fewer rollouts
-Rows = list[dict[str, Any]]
-
 # Place below the row's middle, colour, marker, and face if another than the colour.
 _MARKS: dict[str, tuple[float, str, str, str]] = {
     FIRST: (-0.25, BLUE, "o", "none"),
@@ -106,19 +54,26 @@ def redosing_in_free_play(tables: Tables) -> ReportFigure | None:
     pooled = table[(table["framing"] == ALL_FRAMINGS)]
     if RATE not in set(pooled["measure"]):
         return None
-    touched = _touched(pooled)
     own = pooled[pooled["against"] == ""]
-    names = group_names(own)
-    cells = own[own["measure"] == RATE][CELL].drop_duplicates().to_dict("records")
-    labels = [f"{names[group_of(cell)]}\n{cell['arm']}" for cell in cells]
-    pictures = [Picture("rates", _rates(own, cells, labels, touched=touched), rates_in_words(own, names))]
+    names, touched = group_names(own), _touched(pooled)
+    of_all, of_rate = own[own["rollouts"] == EVERY], own[own["measure"] == RATE]
+    cells, labels = of_rate[CELL].drop_duplicates().to_dict("records"), cell_labels(of_rate, names)
+    rates = of_all[of_all["measure"].isin([RATE, REDOSERS])]
+    pictures = [
+        Picture(
+            _rates(own, cells, labels, touched=touched),
+            f"Redosing by model and arm. {_cells_in_words(rates, names, percent=True)}.",
+        )
+    ]
     if (own["measure"] == CHANGE).any():
-        pictures.append(Picture("doses", _doses(own, cells, labels), doses_in_words(own, names)))
+        doses = of_all[of_all["measure"].isin([FIRST, AGAIN, CHANGE])]
+        words = f"Doses of first takes and of redoses. {_cells_in_words(doses, names, percent=False)}."
+        pictures.append(Picture(_doses(own, cells, labels), words))
     return ReportFigure(
         key="redosing",
         title="Redosing in free play",
         pictures=tuple(pictures),
-        finding=finding(pooled, names, touched=touched),
+        finding=_finding(pooled, names, touched=touched),
         reading="Redose rate: of the vectors that a rollout takes, the share that it takes again, all rollouts of a model and arm "
         "pooled, framings too. Bars: all rollouts; diamonds: without those in which the trip sitter cleared effects. Lines: 95 % "
         "intervals from resampled rollouts, for shares of rollouts Wilson's. Doses are of calls that succeeded: first takes, "
@@ -134,13 +89,42 @@ def _touched(pooled: pd.DataFrame) -> bool:
     return bool(rollouts[EVERY] != rollouts.get(UNTOUCHED, 0))
 
 
-def _row(own: pd.DataFrame, cell: dict[str, str], measure: str, which: str = EVERY, scale: str | None = None) -> Rows:
-    """Return the row of a cell's measure, if there is one."""
-    found = own[(own[CELL] == pd.Series(cell)).all(axis=1) & (own["measure"] == measure) & (own["rollouts"] == which)]
-    if scale is not None:
-        found = found[found["scale"] == scale]
-    rows: Rows = found.to_dict("records")
-    return rows
+def _finding(pooled: pd.DataFrame, names: Names, *, touched: bool) -> str:
+    """Return the redose rates in whole sentences; `touched` says whether those without the sitter's rollouts are others."""
+    sentences = []
+    for which in (EVERY, UNTOUCHED) if touched else (EVERY,):
+        rows = pooled[(pooled["rollouts"] == which) & (pooled["measure"] == RATE)].to_dict("records")
+        rates = [f"{_rate(row, names)} ({rests_on(row, 'vectors taken')})" for row in rows if not row["against"]]
+        where = "" if which == EVERY else " without the rollouts that the trip sitter touched"
+        sentences.append(f"Redose rate{where}: {'; '.join(rates) or 'nothing was taken'}.")
+        sentences += [
+            f"{_rate(row, names)} ({rests_on(row, 'vectors taken')}; {p_with_test(row)})."
+            for row in rows
+            if row["against"]
+        ]
+    after = pooled[(pooled["rollouts"] == EVERY) & (pooled["measure"] == AFTER_SITTER) & (pooled["value"] > 0)]
+    sentences += [
+        f"{who(row, names)}: of the repeats, {figure_in_words(row, percent=True)} came after the trip sitter "
+        f"({rests_on(row, 'repeats')})."
+        for row in after.to_dict("records")
+    ]
+    return " ".join(sentences)
+
+
+def _rate(row: Row, names: Names) -> str:
+    return f"{who(row, names)}: {figure_in_words(row, percent=True)}"
+
+
+def _cells_in_words(rows: pd.DataFrame, names: Names, *, percent: bool) -> str:
+    cells = []
+    for _, of_cell in rows.groupby(CELL, sort=False):
+        records = of_cell.to_dict("records")
+        shown = [
+            f"{row['measure']} {figure_in_words(row, percent=percent)}" + ("" if percent else f" in {row['scale']}")
+            for row in records
+        ]
+        cells.append(f"{who(records[0], names)}: {', '.join(shown)}")
+    return "; ".join(cells)
 
 
 def _rates(own: pd.DataFrame, cells: list[dict[str, str]], labels: list[str], *, touched: bool) -> Figure:
@@ -148,13 +132,14 @@ def _rates(own: pd.DataFrame, cells: list[dict[str, str]], labels: list[str], *,
     figure, panels = row_panels(labels, measures, row=_ROW, extra=92 + 22 * touched)
     for axes, measure in zip(panels, measures, strict=True):
         for place, cell in enumerate(cells):
-            for row in _row(own, cell, measure):
+            for row in _rows(own, cell, measure):
                 axes.barh(place - 0.08, row["value"], 0.42, **arm_style(cell["arm"]))
                 _interval(axes, place - 0.08, row, INK)
-            for row in _row(own, cell, measure, UNTOUCHED) if touched else []:
+            for row in _rows(own, cell, measure, UNTOUCHED) if touched else []:
                 _interval(axes, place + _LOWER, row, QUIET)
                 axes.plot(row["value"], place + _LOWER, "D", color=QUIET, markerfacecolor="none", markersize=5)
-        axes.set_xlim(0, max(0.05, 1.05 * _highest(own, measure)))
+        highest = float(own.loc[own["measure"] == measure, ["value", "high"]].astype(float).max(axis=None))
+        axes.set_xlim(0, max(0.05, 1.05 * highest))
         axes.locator_params(axis="x", nbins=5)
         as_percent(axes)
     if touched:
@@ -169,13 +154,14 @@ def _doses(own: pd.DataFrame, cells: list[dict[str, str]], labels: list[str]) ->
     figure, panels = row_panels(labels, scales, row=_ROW, extra=116)
     for axes, scale in zip(panels, scales, strict=True):
         axes.axvline(0, color=QUIET, linewidth=1)
+        of_scale = own[own["scale"] == scale]
         for place, cell in enumerate(cells):
             if scale == EFFECTIVE and cell["arm"] == PLACEBO:
                 note: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "color": QUIET}
                 axes.annotate("nothing is added", (0, place), **note)
                 continue
             for measure, (at, colour, mark, face) in _MARKS.items():
-                for row in _row(own, cell, measure, scale=scale):
+                for row in _rows(of_scale, cell, measure):
                     _interval(axes, place + at, row, colour)
                     axes.plot(
                         row["value"], place + at, mark, color=colour, markerfacecolor=face or colour, markersize=6
@@ -190,10 +176,12 @@ def _doses(own: pd.DataFrame, cells: list[dict[str, str]], labels: list[str]) ->
     return figure
 
 
-def _interval(axes: Axes, at: float, row: dict[str, Any], colour: str) -> None:
+def _rows(own: pd.DataFrame, cell: dict[str, str], measure: str, which: str = EVERY) -> list[Row]:
+    """Return the row of a cell's measure, if there is one."""
+    found = own[(own[CELL] == pd.Series(cell)).all(axis=1) & (own["measure"] == measure) & (own["rollouts"] == which)]
+    return list(found.to_dict("records"))
+
+
+def _interval(axes: Axes, at: float, row: Row, colour: str) -> None:
     if pd.notna(row["low"]):
         axes.hlines(at, row["low"], row["high"], color=colour, linewidth=1.2)
-
-
-def _highest(own: pd.DataFrame, measure: str) -> float:
-    return float(own.loc[own["measure"] == measure, ["value", "high"]].astype(float).max(axis=None))

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from self_steering.analysis.statistics.estimates import Estimate, Floats, StatisticsError, Test
+from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns
 from self_steering.analysis.statistics.intervals import proportion
 from self_steering.analysis.statistics.resampling import tails
 from self_steering.analysis.statistics.tests import benjamini_hochberg, permutation
@@ -19,7 +20,7 @@ ALL_FRAMINGS = "all"
 PLACEBO = "placebo"
 RESULT_COLUMNS = [
     *[*CELL, "against", "framing", "measure"],
-    *["value", "low", "high", "n", "clusters", "method", "p", "p_adjusted", "test"],
+    *[*ESTIMATE, "p", "p_adjusted", "test"],
 ]
 _FLAGS = ["known", "ok", "scripted", "after_sitter"]
 ARM_ORDER = ("real", "placebo", "random", "mislabelled")
@@ -94,12 +95,7 @@ def result(cell: Mapping[str, str], measure: str, estimate: Estimate, test: Test
         "against": "",
         **cell,
         "measure": measure,
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "clusters": estimate.clusters,
-        "method": estimate.method,
+        **estimate_columns(estimate),
         "p": None if test is None else test.p,
         "test": "" if test is None else test.method,
     }

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.style import BLUE, GRID, INK, ORANGE, PAPER, new_figure
-from self_steering.analysis.drawing.words import label, number, visible
-from self_steering.analysis.freeplay.freeplay_words import counted, listed, slug
+from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
+from self_steering.analysis.drawing.sentences import Row, with_interval
+from self_steering.analysis.drawing.style import BLUE, GRID, INK, ORANGE, PAPER
+from self_steering.analysis.drawing.words import counted, label, listed, visible
 from self_steering.analysis.freeplay.stacking import AT_LEAST, stacking
 from self_steering.analysis.statistics.estimates import p_in_words
 from self_steering.analysis.tables import Tables
@@ -44,19 +44,18 @@ def stacking_of_vectors(tables: Tables) -> ReportFigure | None:
     table = stacking(tables)
     if table.empty:
         return None
-    pictures, told, cut = [], [], False
+    pictures, findings, cut = [], [], False
     for (source, arm), pairs in table.groupby(["source", "arm"], sort=False):
         name = arm if len(set(table["source"])) == 1 else f"{arm} ({visible(source, kept='')})"
         order = _order(pairs)
         cut = cut or len(order) > MOST_NAMES
-        finding = _finding(name, pairs)
-        pictures.append(Picture(slug(source, arm), _draw(name, pairs, order[:MOST_NAMES]), finding))
-        told.append(finding)
+        findings.append(_finding(name, pairs))
+        pictures.append(Picture(_draw(name, pairs, order[:MOST_NAMES]), findings[-1]))
     return ReportFigure(
         key="stacking",
         title="Which vector is taken after which",
         pictures=tuple(pictures),
-        finding=" ".join(told),
+        finding=" ".join(findings),
         reading="Row: the vector taken; column: the one that the same rollout takes next; on the diagonal, the same again. Colour: "
         "lift, how often the second follows the first over the second's share of all next takes. Models and framings are pooled. "
         f"Only pairs seen at least {AT_LEAST} times are tested and drawn. Rings: significant by the binomial test, as the study "
@@ -87,7 +86,6 @@ def _draw(title: str, pairs: pd.DataFrame, order: list[str]) -> Figure:
     for row in pairs.to_dict("records"):
         if row["first"] in places and row["second"] in places:
             _cell(axes, places[row["second"]], places[row["first"]], row)
-    axes.patch.set_visible(False)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xticks(range(len(names)), names, rotation=90)
@@ -103,7 +101,7 @@ def _draw(title: str, pairs: pd.DataFrame, order: list[str]) -> Figure:
     return figure
 
 
-def _cell(axes: Axes, x: int, y: int, row: dict[str, Any]) -> None:
+def _cell(axes: Axes, x: int, y: int, row: Row) -> None:
     _, colour, opacity, _ = _step(row["lift"])
     for face, alpha in ((PAPER, 1.0), (colour, opacity)):  # paper first, so that the grid does not show through
         axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=face, alpha=alpha, linewidth=0))
@@ -134,20 +132,19 @@ def _step(lift: float) -> tuple[float, str, float, str]:
 def _finding(name: str, pairs: pd.DataFrame) -> str:
     by_binomial, by_order = pairs[pairs["q_binomial"] < LEVEL], pairs[pairs["q_order"] < LEVEL]
     strongest = pairs.sort_values(["q_order", "q_binomial", "lift"], ascending=[True, True, False]).head(3)
-    told = [_told(row) for row in strongest.to_dict("records")]
+    named = [_pair_in_words(row) for row in strongest.to_dict("records")]
     first = pairs.iloc[0]
     return (
         f"{name}: of {counted(len(pairs), 'tested pair')} ({first['all_pairs']} pairs of takes in "
         f"{counted(first['all_rollouts'], 'rollout')}), {len(by_binomial)} come more often than the second's share explains "
         f"(one-sided binomial, Benjamini-Hochberg), {len(by_order)} more often than in shuffled orders (permutation of the order "
-        f"within rollouts, Benjamini-Hochberg over {first['order_tests']} pairs). Strongest in order: {listed(told)}."
+        f"within rollouts, Benjamini-Hochberg over {first['order_tests']} pairs). Strongest in order: {listed(named)}."
     )
 
 
-def _told(row: dict[str, Any]) -> str:
-    interval = "no interval" if pd.isna(row["low"]) else f"{number(row['low'])}, {number(row['high'])}"
+def _pair_in_words(row: Row) -> str:
     return (
-        f"{visible(row['first'])} → {visible(row['second'])} (lift {number(row['lift'])} [{interval}] by {row['method']}, "
+        f"{visible(row['first'])} → {visible(row['second'])} (lift {with_interval(row, 'lift')} by {row['method']}, "
         f"n {row['pairs']} in {counted(row['rollouts'], 'rollout')}; adjusted {p_in_words(row['q_binomial'])} binomial, "
         f"{p_in_words(row['q_order'])} order)"
     )

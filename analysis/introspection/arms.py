@@ -15,8 +15,8 @@ from inspect_ai.log import EvalLog, EvalSample
 from scipy.stats import t as t_distribution
 from statsmodels.stats.multitest import multipletests
 
-from self_steering.analysis.drawing.marks import Row, groups
 from self_steering.analysis.introspection.gaps import CONDITION, gap_table, reading_pairs
+from self_steering.analysis.statistics.groups import Row, groups
 from self_steering.analysis.tables import Tables
 from self_steering.scorers.identification import Answered, answered_of
 from self_steering.scorers.metrics import Mean, clustered_mean

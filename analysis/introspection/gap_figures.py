@@ -1,30 +1,28 @@
-"""The figure of cached against uncached readings, by model and primer."""
+"""Figures of cached against uncached readings: by model and primer, by arm, and by dose."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
-from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
-from scipy.stats import kruskal
 
-from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import (
-    CATEGORY_COLOURS,
+from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
+from self_steering.analysis.drawing.sentences import Row, p_with_test, spelled_out
+from self_steering.analysis.drawing.style import (
+    BLUE,
+    CATEGORY_LOOKS,
+    GOLD,
+    GREEN,
+    INK,
     NO_CATEGORY,
-    VALENCE_COLOURS,
-    VALENCE_NAMES,
-    category_order,
-    colour,
-    groups,
-    marker,
+    ORANGE,
+    PURPLE,
+    QUIET,
+    SKY,
 )
-from self_steering.analysis.drawing.style import BLUE, GOLD, GREEN, INK, ORANGE, PURPLE, QUIET, SKY, new_figure
-from self_steering.analysis.drawing.words import label, plain
+from self_steering.analysis.drawing.words import plain
 from self_steering.analysis.introspection.arms import ARMS, AT_DOSE, arm_comparisons, direction_gaps
 from self_steering.analysis.introspection.gap_words import (
     axis,
@@ -34,11 +32,7 @@ from self_steering.analysis.introspection.gap_words import (
     gap_in_words,
     missing_in_words,
     points,
-    real_vectors,
     scale,
-    slug,
-    spelled_out,
-    tested,
 )
 from self_steering.analysis.introspection.gaps import (
     ALL_DOSES,
@@ -50,75 +44,19 @@ from self_steering.analysis.introspection.gaps import (
     calibrated_doses,
     condition_gaps,
     gap_table,
-    grouped_gaps,
-    outliers,
     primer_effects,
     strength_points,
 )
+from self_steering.analysis.introspection.scatter import draw_marks
 from self_steering.analysis.statistics.estimates import StatisticsError, in_words, p_in_words, test_in_words
-from self_steering.analysis.statistics.intervals import clustered_mean
+from self_steering.analysis.statistics.groups import groups
 from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.tables import Tables
 
-_NAMED = 8
-_ROOM = 8  # around every mark that no other's name may enter, in pixels
-# Where a name may stand beside its mark, in pixels, best first.
-_PLACES = ((7, 0, "left"), (-7, 0, "right"), (0, 10, "center"), (0, -10, "center"))
-
-
-def labelled_scatter(points: pd.DataFrame, across: str, up: str) -> Figure:
-    """Return one mark a vector.
-
-    Args:
-        points: Columns `vector`, `category`, `x`, `y`.
-        across: Name of the axis of `x`.
-        up: Name of the axis of `y`.
-    """
-    figure = new_figure(460, 450)
-    axes = figure.subplots()
-    axes.axhline(0, color=QUIET, linewidth=1)
-    axes.axvline(0, color=QUIET, linewidth=1)
-    draw_marks(axes, points, "x", "y")
-    axes.margins(0.12)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.1, columnspacing=1)
-    figure.draw_without_rendering()  # names are placed by where marks lie
-    _name_outliers(axes, points)
-    return figure
-
-
-def draw_marks(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
-    """Draw one mark a row, in the colour and the form of its category; columns `x` and `y` say where."""
-    for category in category_order(list(points["category"])):
-        of = points[points["category"] == category]
-        look: dict[str, Any] = {"color": colour(category), "markersize": 6.5, "label": category}
-        axes.plot(of[x], of[y], marker(category), linestyle="none", **look)
-
-
-def _name_outliers(axes: Axes, points: pd.DataFrame) -> None:
-    """Name the vectors farthest out where a name covers no mark and no other name; those without room stay unnamed."""
-    places = points.set_index("vector")[["x", "y"]].astype(float)
-    marks = {
-        vector: Bbox.from_bounds(x - _ROOM, y - _ROOM, 2 * _ROOM, 2 * _ROOM)
-        for vector, (x, y) in zip(places.index, axes.transData.transform(places.to_numpy()), strict=True)
-    }
-    names: list[Bbox] = []
-    for vector in outliers(points, _NAMED):
-        taken = [*names, *(mark for other, mark in marks.items() if other != vector)]
-        for right, up, side in _PLACES:
-            style: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 10}
-            text = axes.annotate(label(vector), places.loc[vector], (right, up), **style)
-            box = text.get_window_extent()
-            inside = box.x0 >= axes.bbox.x0 and box.x1 <= axes.bbox.x1
-            if inside and not any(box.overlaps(other) for other in taken):
-                names.append(box)
-                break
-            text.remove()
-
-
-_ROW, _LINE = 38, 32
 _UNSEEN = 1e-9  # a letter outside the top tokens was given 1e-38 or so
+_LEVEL = 0.05
+_READING_LOOKS = {CACHED: (BLUE, "o", BLUE), UNCACHED: (ORANGE, "D", "none"), "gap": (INK, "o", INK)}
+_LINE_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (GOLD, "P"), (SKY, "v"))
 
 
 def gaps_by_condition(tables: Tables) -> ReportFigure | None:
@@ -132,8 +70,8 @@ def gaps_by_condition(tables: Tables) -> ReportFigure | None:
     return ReportFigure(
         key="gaps",
         title="Cached against uncached, by model and primer",
-        pictures=condition_pictures("gaps", shown, names),
-        finding=spelled_out(_sentences(shown, names, "gap")) + _primer_finding(effects),
+        pictures=condition_pictures(shown, names),
+        finding=spelled_out(_gap_sentences(shown, names)) + _primer_finding(effects),
         reading="Real arm. Filled dots: the true option with its window applied (cached); open diamonds: the same conversation "
         "with no window (uncached); right: their difference. Lines: 95 % t-intervals over vectors; each vector counts alike. The "
         "dotted line is chance. Shares are of all options' letters over the full vocabulary, in the study's logs of those letters "
@@ -145,9 +83,9 @@ def gaps_by_condition(tables: Tables) -> ReportFigure | None:
     )
 
 
-def _sentences(rows: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
+def _gap_sentences(rows: pd.DataFrame, names: Sequence[str], what: str = "gap") -> list[str]:
     return [
-        f"{name}: {what} {gap_in_words(row)}, {tested(row)}."
+        f"{name}: {what} {gap_in_words(row)}, {p_with_test(row)}."
         for name, row in zip(names, rows.to_dict("records"), strict=True)
     ]
 
@@ -156,8 +94,8 @@ def _primer_finding(effects: pd.DataFrame) -> str:
     """Return what the primers do to the gap; empty where no model was read with and without one."""
     if effects.empty:
         return ""
-    said = _sentences(effects, condition_names(effects), "gap less the gap without a primer")
-    return f" Primers, vector by vector: {spelled_out(said)}"
+    sentences = _gap_sentences(effects, condition_names(effects), "gap less the gap without a primer")
+    return f" Primers, vector by vector: {spelled_out(sentences)}"
 
 
 def _one_dose_of_several(table: pd.DataFrame) -> pd.Series:
@@ -190,54 +128,42 @@ def _calibrated_note(gaps: pd.DataFrame) -> str:
     )
 
 
-def condition_pictures(key: str, shown: pd.DataFrame, names: Sequence[str]) -> tuple[Picture, ...]:
-    """Return rows of `condition_gaps`, their names at the left: cached, uncached and gap, one picture a measure.
-
-    Args:
-        key: What the pictures' names begin with.
-        shown: The rows.
-        names: The name of each row.
-    """
+def condition_pictures(shown: pd.DataFrame, names: Sequence[str]) -> tuple[Picture, ...]:
+    """Return rows of `condition_gaps`, their names at the left: cached, uncached and gap, one picture a measure."""
     named = shown.assign(name=list(names))
-    return tuple(_picture(slug(key, measure), part) for measure, part in named.groupby("measure", sort=False))
+    return tuple(_condition_picture(part) for _, part in named.groupby("measure", sort=False))
 
 
-def _picture(name: str, part: pd.DataFrame) -> Picture:
+def _condition_picture(part: pd.DataFrame) -> Picture:
     measure = str(part["measure"].iloc[0])
-    figure = new_figure(700, 96 + _ROW * len(part))
+    figure = new_figure(700, 96 + 38 * len(part))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
     rows = list(range(len(part)))[::-1]
-    _dots(left, part, CACHED, [row + 0.13 for row in rows], 1.0)
-    _dots(left, part, UNCACHED, [row - 0.13 for row in rows], 1.0)
-    _dots(right, part, "gap", rows, scale(measure))
+    _readings(left, part, CACHED, [row + 0.13 for row in rows], 1.0)
+    _readings(left, part, UNCACHED, [row - 0.13 for row in rows], 1.0)
+    _readings(right, part, "gap", rows, scale(measure))
     for options in part["options"].dropna().unique():
         left.axvline(1 / float(options), color=QUIET, linestyle=":", linewidth=1.2)
     left.set_xlim(*bounds(measure))
     right.axvline(0, color=QUIET, linewidth=1)
-    left.set_yticks(rows, [fill(name, _LINE) for name in part["name"]])
+    left.set_yticks(rows, [fill(name, 32) for name in part["name"]])
     left.set_ylim(-0.6, len(part) - 0.4)
     for axes in (left, right):
         axes.tick_params(axis="y", length=0)
     left.set_xlabel(axis(measure))
     right.set_xlabel(gap_axis(measure))
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.3)
-    said = [
+    rows_in_words = "; ".join(
         f"{row['name']}: {row['cached']:.3f} cached, {row['uncached']:.3f} uncached" for row in part.to_dict("records")
-    ]
-    return Picture(name, figure, f"Cached and uncached, {axis(measure)}, and their gap. {'; '.join(said)}.")
+    )
+    return Picture(figure, f"Cached and uncached, {axis(measure)}, and their gap. {rows_in_words}.")
 
 
-_LOOKS = {CACHED: (BLUE, "o", BLUE), UNCACHED: (ORANGE, "D", "none"), "gap": (INK, "o", INK)}
-
-
-def _dots(axes: Axes, part: pd.DataFrame, name: str, rows: Sequence[float], unit: float) -> None:
-    shade, mark, face = _LOOKS[name]
+def _readings(axes: Axes, part: pd.DataFrame, name: str, rows: Sequence[float], unit: float) -> None:
+    shade, mark, face = _READING_LOOKS[name]
     low, high = (unit * part[f"{name}_{end}"].astype(float) for end in ("low", "high"))
     axes.hlines(rows, low, high, color=shade, linewidth=1.6)
     axes.plot(unit * part[name], rows, mark, color=shade, markersize=7, markerfacecolor=face, label=name)
-
-
-_ARM_FIGURE_ROW, _LEVEL = 30, 0.05
 
 
 def gaps_by_arm(tables: Tables) -> ReportFigure | None:
@@ -250,9 +176,8 @@ def gaps_by_arm(tables: Tables) -> ReportFigure | None:
     names = iter(condition_names(comparisons.drop_duplicates(AT_DOSE)))
     for (key, part), name in zip(groups(comparisons, AT_DOSE), names, strict=True):
         arms = _in_order(condition_gaps(_matching(gaps, key)))
-        sentences.append(_arm_figure_sentence(name, part))
-        figure = _draw(name, arms, part, _matching(directions, key)["gap"])
-        pictures.append(Picture(slug(*key.values()), figure, sentences[-1]))
+        sentences.append(_arm_sentence(name, part))
+        pictures.append(Picture(_draw_arms(name, arms, part, _matching(directions, key)["gap"]), sentences[-1]))
         rows += [arms.assign(dose=key["dose"], mark="arm"), part.assign(mark="comparison")]
     return ReportFigure(
         key="arms",
@@ -268,7 +193,7 @@ def gaps_by_arm(tables: Tables) -> ReportFigure | None:
     )
 
 
-def _matching(frame: pd.DataFrame, key: Mapping[str, Any]) -> pd.DataFrame:
+def _matching(frame: pd.DataFrame, key: Row) -> pd.DataFrame:
     """Return the rows of one condition and dose."""
     return frame.merge(pd.DataFrame([key]), on=AT_DOSE)
 
@@ -278,47 +203,47 @@ def _in_order(arms: pd.DataFrame) -> pd.DataFrame:
     return arms.sort_values("arm", key=lambda column: column.map(place)).reset_index(drop=True)
 
 
-def _arm_figure_sentence(name: str, comparisons: pd.DataFrame) -> str:
-    said = "; ".join(_comparison_in_words(row) for row in comparisons.to_dict("records"))
+def _arm_sentence(name: str, comparisons: pd.DataFrame) -> str:
+    words = "; ".join(_comparison_in_words(row) for row in comparisons.to_dict("records"))
     first = comparisons.iloc[0]
     if pd.isna(first["random_p"]):
-        return f"{name}: {said}."
+        return f"{name}: {words}."
     return (
-        f"{name}: {said}. Of {first['random_directions']:g} random directions {first['random_above']:g} have a mean gap at "
+        f"{name}: {words}. Of {first['random_directions']:g} random directions {first['random_above']:g} have a mean gap at "
         f"least as large as the real one ({p_in_words(first['random_p'])} by rank)."
     )
 
 
-def _comparison_in_words(row: Mapping[Any, Any]) -> str:
-    words = gap_in_words({**row, "n": row["pairs"]}, "difference")
+def _comparison_in_words(row: Row) -> str:
+    words = f"{row['comparison'].replace(' - ', ' less ')} {gap_in_words(row, 'difference', 'pairs')}"
     if pd.isna(row["p"]):
-        return f"{row['comparison'].replace(' - ', ' less ')} {words}, no test without spread between vectors"
+        return f"{words}, no test without spread between vectors"
     return (
-        f"{row['comparison'].replace(' - ', ' less ')} {words}, {p_in_words(row['p_holm'])} by t-test, Holm-corrected, "
+        f"{words}, {p_in_words(row['p_holm'])} by t-test, Holm-corrected, "
         f"{scale(str(row['measure'])) * row['detectable']:.1f} points found with 80 % power"
     )
 
 
-def _draw(name: str, arms: pd.DataFrame, comparisons: pd.DataFrame, directions: pd.Series) -> Figure:
+def _draw_arms(name: str, arms: pd.DataFrame, comparisons: pd.DataFrame, directions: pd.Series) -> Figure:
     measure = str(arms["measure"].iloc[0])
     unit = scale(measure)
-    figure = new_figure(700, 90 + _ARM_FIGURE_ROW * max(len(arms), len(comparisons)))
+    figure = new_figure(700, 90 + 30 * max(len(arms), len(comparisons)))
     left, right = figure.subplots(1, 2)
-    _points(left, arms, "gap", unit, [BLUE if arm == "real" else INK for arm in arms["arm"]])
-    _names(left, [arm.replace("_", " ") for arm in arms["arm"]])
+    _arm_points(left, arms, "gap", unit, [BLUE if arm == "real" else INK for arm in arms["arm"]])
+    _name_rows(left, [arm.replace("_", " ") for arm in arms["arm"]])
     if "random" in set(arms["arm"]):
         row = len(arms) - 1 - list(arms["arm"]).index("random")
         left.plot(unit * directions, [row - 0.28] * len(directions), "|", color=QUIET, markersize=7)
     found = [BLUE if p <= _LEVEL else ORANGE for p in comparisons["p_holm"].astype(float)]
-    _points(right, comparisons, "difference", unit, found)
-    _names(right, [comparison.replace(" - ", " − ") for comparison in comparisons["comparison"]])
+    _arm_points(right, comparisons, "difference", unit, found)
+    _name_rows(right, [comparison.replace(" - ", " − ") for comparison in comparisons["comparison"]])
     left.set_xlabel(gap_axis(measure))
     right.set_xlabel("difference of gaps, percentage points")
     left.set_title(name, loc="left")
     return figure
 
 
-def _points(axes: Axes, part: pd.DataFrame, name: str, unit: float, colours: Sequence[str]) -> None:
+def _arm_points(axes: Axes, part: pd.DataFrame, name: str, unit: float, colours: Sequence[str]) -> None:
     axes.axvline(0, color=QUIET, linewidth=1.2)
     for at, (shade, row) in enumerate(zip(colours[::-1], part.to_dict("records")[::-1], strict=True)):
         if not pd.isna(row[f"{name}_low"]):
@@ -326,164 +251,10 @@ def _points(axes: Axes, part: pd.DataFrame, name: str, unit: float, colours: Seq
         axes.plot(unit * row[name], at, "o" if shade == BLUE else "s", color=shade, markersize=7)
 
 
-def _names(axes: Axes, names: Sequence[str]) -> None:
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names[::-1])
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.tick_params(axis="y", length=0)
-
-
-_VALENCE_MARKERS = {-1: "v", 0: "o", 1: "^"}
-_LANES = 4  # beside each other in which vectors are drawn, so that none hides another
-
-
-def gaps_by_category(tables: Tables) -> ReportFigure | None:
-    """Return vectors' gaps by category and by valence, a picture a condition; None where no two categories have two vectors."""
-    found = real_vectors(tables)
-    enough = [part for _, part in groups(found, CONDITION) if _comparable(part)] if len(found) else []
-    if not enough:
-        return None
-    shown = pd.concat(enough)
-    return ReportFigure(
-        key="gaps-by-category",
-        title="Gaps by category and by valence",
-        pictures=tuple(_category_gap_figure_picture(part) for part in enough),
-        finding=spelled_out([_category_gap_figure_sentence(part) for part in enough]),
-        reading="Real arm, all doses together. Small marks: vectors; large ones: their means, with 95 % t-intervals over vectors.",
-        table=pd.concat([grouped_gaps(shown, "category"), grouped_gaps(shown, "valence")], ignore_index=True),
-    )
-
-
-def _comparable(part: pd.DataFrame) -> bool:
-    return int((part["category"].value_counts() > 1).sum()) > 1
-
-
-def _category_gap_figure_sentence(part: pd.DataFrame) -> str:
-    means = part.groupby("category")["gap"].mean().sort_values(ascending=False)
-    measure = str(part["measure"].iloc[0])
-    best, worst = (f"{means.index[at]} ({points(float(means.iloc[at]), measure)})" for at in (0, -1))
-    return f"{part['name'].iloc[0]}: largest on average for {best}, smallest for {worst}; {_between(part)}; {_valence(part)}."
-
-
-def _between(part: pd.DataFrame) -> str:
-    """Return the Kruskal-Wallis test of the categories, each vector counted once."""
-    if part["gap"].max() == part["gap"].min():
-        return "no spread to compare categories by"
-    samples = [of["gap"].to_numpy() for _, of in part.groupby("category")]
-    found = kruskal(*samples)
-    test = f"Kruskal-Wallis H {found.statistic:.1f} over {len(part)} vectors"
-    return f"between {len(samples)} categories {p_in_words(float(found.pvalue))} ({test})"
-
-
-def _valence(part: pd.DataFrame) -> str:
-    known = part[part["valence"].notna()]
-    try:
-        estimate, test = correlation(known["valence"], known["gap"], "spearman")
-    except StatisticsError:
-        return "too little to compare valences by"
-    return f"rank correlation with valence {in_words(estimate)}, {test_in_words(test)}"
-
-
-def _category_gap_figure_picture(part: pd.DataFrame) -> Picture:
-    figure = new_figure(680, 300)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
-    categories = category_order(list(part["category"]))
-    for at, category in enumerate(categories):
-        _strip(left, at, part[part["category"] == category], colour(category), marker(category))
-    left.set_xticks(range(len(categories)), [label(of, 12) for of in categories])
-    valences = [of for of in VALENCE_NAMES if (part["valence"] == of).any()]
-    for at, valence in enumerate(valences):
-        _strip(right, at, part[part["valence"] == valence], VALENCE_COLOURS[valence], _VALENCE_MARKERS[valence])
-    right.set_xticks(range(len(valences)), [VALENCE_NAMES[of] for of in valences])
-    left.set_ylabel(gap_axis(str(part["measure"].iloc[0])))
-    left.set_title(str(part["name"].iloc[0]), loc="left")
-    for axes, shown in ((left, categories), (right, valences)):
-        _tidy(axes, shown)
-    return Picture(slug(*part[CONDITION].iloc[0]), figure, _category_gap_figure_sentence(part))
-
-
-def _tidy(axes: Axes, shown: Sequence[object]) -> None:
-    axes.axhline(0, color=QUIET, linewidth=1.2)
-    axes.set_xlim(-0.5, max(len(shown), 1) - 0.4)
-    axes.tick_params(axis="x", length=0)
-    axes.grid(visible=False, axis="x")
-
-
-def _strip(axes: Axes, at: int, part: pd.DataFrame, shade: str, mark: str) -> None:
-    """Draw one group: its vectors side by side in lanes, and their mean with its interval."""
-    gaps = scale(str(part["measure"].iloc[0])) * part["gap"].to_numpy(dtype=float)
-    lane = np.argsort(np.argsort(gaps)) % _LANES
-    axes.plot(at + 0.1 + 0.06 * lane, gaps, mark, color=shade, markersize=4, alpha=0.7)
-    mean = clustered_mean(gaps, part["vector"])
-    if mean.low is not None and mean.high is not None:
-        axes.vlines(at - 0.12, mean.low, mean.high, color=INK, linewidth=1.8)
-    axes.plot(at - 0.12, mean.value, mark, color=shade, markersize=9, markeredgecolor=INK)
-
-
-_GAP_DOSE_PICTURES_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (GOLD, "P"), (SKY, "v"))
-
-
-def draw_nominal(rows: pd.DataFrame) -> Figure:
-    """Return cached readings and gaps by nominal dose, a line a condition.
-
-    Args:
-        rows: Of `condition_gaps`, all of one measure, each at one dose, which stands in `dose`.
-    """
-    measure = str(rows["measure"].iloc[0])
-    figure = new_figure(680, 300)
-    left, right = figure.subplots(1, 2)
-    lines = [part.sort_values("dose") for _, part in groups(rows, ["framing", "primer", "options"])]
-    names = condition_names(pd.concat([line.iloc[:1] for line in lines]).drop(columns=["doses", "dose"]))
-    doses = sorted(rows["dose"].unique())
-    aside = 0.012 * (doses[-1] - doses[0])
-    for number, (line, name) in enumerate(zip(lines, names, strict=True)):
-        shade, mark = _GAP_DOSE_PICTURES_LOOKS[number % len(_GAP_DOSE_PICTURES_LOOKS)]
-        at = line["dose"] + aside * (number - (len(lines) - 1) / 2)
-        for axes, column, unit in ((left, "cached", 1.0), (right, "gap", scale(measure))):
-            axes.vlines(at, unit * line[f"{column}_low"], unit * line[f"{column}_high"], color=shade, linewidth=1.6)
-            axes.plot(at, unit * line[column], mark, linestyle="-", color=shade, markersize=6, label=name)
-        left.plot(at, line["uncached"], mark, linestyle="--", color=shade, markerfacecolor="none", linewidth=1.2)
-    right.axhline(0, color=QUIET, linewidth=1)
-    left.set_ylim(bottom=0)
-    left.set_ylabel(axis(measure))
-    right.set_ylabel(gap_axis(measure))
-    for axes in (left, right):
-        _dose_axis(axes, doses)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=min(2, len(lines)))
-    return figure
-
-
-def _dose_axis(axes: Axes, doses: list[float]) -> None:
-    axes.set_xlabel("nominal dose")
-    axes.xaxis.set_major_locator(FixedLocator(doses))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def draw_strengths(points: pd.DataFrame, name: str) -> Figure:
-    """Return cached readings and gaps by effective strength, one mark a vector and dose.
-
-    Args:
-        points: Of `strength_points`, of one condition.
-        name: What the condition is called.
-    """
-    measure = str(points["measure"].iloc[0])
-    shown = points.assign(gap=scale(measure) * points["gap"])
-    figure = new_figure(680, 330)
-    left, right = figure.subplots(1, 2)
-    for axes, column, title in ((left, "cached", axis(measure)), (right, "gap", gap_axis(measure))):
-        draw_marks(axes, shown, "strength", column)
-        axes.set_xlabel("strength, multiples of the vector")
-        axes.set_ylabel(title)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-    right.axhline(0, color=QUIET, linewidth=1)
-    left.set_title(name, loc="left")
-    figure.legend(
-        *right.get_legend_handles_labels(), loc="outside lower center", ncols=6, handletextpad=0.1, columnspacing=1
-    )
-    return figure
-
-
-_MODEL = ["source", "model", "measure"]
 
 
 def gaps_by_dose(tables: Tables) -> ReportFigure | None:
@@ -494,14 +265,15 @@ def gaps_by_dose(tables: Tables) -> ReportFigure | None:
     if nominal.empty and effective.empty:
         return None
     unknown = int(gaps["strength"].isna().sum())
+    effects = [_strength_sentence(part) for _, part in groups(effective, CONDITION)]
     return ReportFigure(
         key="gaps-by-dose",
         title="Gaps by dose",
         pictures=(
-            *(_nominal_picture(part) for _, part in groups(nominal, _MODEL)),
+            *(_nominal_picture(part) for _, part in groups(nominal, ["source", "model", "measure"])),
             *(_effective_picture(part) for _, part in groups(effective, CONDITION)),
         ),
-        finding=spelled_out(_gap_dose_figure_sentences(nominal, effective)),
+        finding=spelled_out([*_nominal_sentences(nominal), *effects]),
         reading="Real arm. By nominal dose: means of all questions, with 95 % t-intervals over vectors; hollow and dashed is "
         "the uncached reading. By effective strength (dose times the vector's default dose, in multiples of the vector): one mark "
         "a vector and dose, by category. Doses of one number add different strengths from vector to vector."
@@ -527,19 +299,14 @@ def _effective(gaps: pd.DataFrame) -> pd.DataFrame:
     found = strength_points(gaps)
     if found.empty:
         return found
-    found["category"] = found["category"].where(found["category"].isin(CATEGORY_COLOURS), NO_CATEGORY)
+    found["category"] = found["category"].where(found["category"].isin(CATEGORY_LOOKS), NO_CATEGORY)
     of_condition = found.groupby(CONDITION, dropna=False)
     several = (of_condition["strength"].transform("nunique") > 1) & (of_condition["vector"].transform("nunique") > 2)
     return found[several]
 
 
-def _gap_dose_figure_sentences(nominal: pd.DataFrame, effective: pd.DataFrame) -> list[str]:
-    names = condition_names(nominal) if len(nominal) else []
-    said = [
-        f"{name}: gap {gap_in_words(row)}, {tested(row)}."
-        for name, row in zip(names, nominal.to_dict("records"), strict=True)
-    ]
-    return [*said, *(_strength_sentence(part) for _, part in groups(effective, CONDITION))]
+def _nominal_sentences(nominal: pd.DataFrame) -> list[str]:
+    return _gap_sentences(nominal, condition_names(nominal)) if len(nominal) else []
 
 
 def _nominal_picture(part: pd.DataFrame) -> Picture:
@@ -548,12 +315,12 @@ def _nominal_picture(part: pd.DataFrame) -> Picture:
         f"{name}: cached {row['cached']:.3f}, gap {points(row['gap'], row['measure'])}"
         for name, row in zip(names, part.to_dict("records"), strict=True)
     ]
-    return Picture(slug("nominal", *part[_MODEL].iloc[0]), draw_nominal(part), f"{'; '.join(words)}.")
+    return Picture(_draw_nominal(part), f"{'; '.join(words)}.")
 
 
 def _effective_picture(part: pd.DataFrame) -> Picture:
     name = condition_names(part.iloc[:1])[0]
-    return Picture(slug("strength", *part[CONDITION].iloc[0]), draw_strengths(part, name), _strength_sentence(part))
+    return Picture(_draw_strengths(part, name), _strength_sentence(part))
 
 
 def _strength_sentence(part: pd.DataFrame) -> str:
@@ -566,3 +333,64 @@ def _strength_sentence(part: pd.DataFrame) -> str:
         return f"{strengths}; too little spread for a correlation with the gap."
     correlated = f"{in_words(estimate)}, {test_in_words(test)}"
     return f"{strengths}; over vectors, the gap's rank correlation with it is {correlated}."
+
+
+def _draw_nominal(rows: pd.DataFrame) -> Figure:
+    """Return cached readings and gaps by nominal dose, a line a condition.
+
+    Args:
+        rows: Of `condition_gaps`, all of one measure, each at one dose, which stands in `dose`.
+    """
+    measure = str(rows["measure"].iloc[0])
+    figure = new_figure(680, 300)
+    left, right = figure.subplots(1, 2)
+    lines = [part.sort_values("dose") for _, part in groups(rows, ["framing", "primer", "options"])]
+    names = condition_names(pd.concat([line.iloc[:1] for line in lines]).drop(columns=["doses", "dose"]))
+    doses = sorted(rows["dose"].unique())
+    aside = 0.012 * (doses[-1] - doses[0])
+    for number, (line, name) in enumerate(zip(lines, names, strict=True)):
+        shade, mark = _LINE_LOOKS[number % len(_LINE_LOOKS)]
+        at = line["dose"] + aside * (number - (len(lines) - 1) / 2)
+        for axes, column, unit in ((left, "cached", 1.0), (right, "gap", scale(measure))):
+            axes.vlines(at, unit * line[f"{column}_low"], unit * line[f"{column}_high"], color=shade, linewidth=1.6)
+            axes.plot(at, unit * line[column], mark, linestyle="-", color=shade, markersize=6, label=name)
+        left.plot(at, line["uncached"], mark, linestyle="--", color=shade, markerfacecolor="none", linewidth=1.2)
+    right.axhline(0, color=QUIET, linewidth=1)
+    left.set_ylim(bottom=0)
+    left.set_ylabel(axis(measure))
+    right.set_ylabel(gap_axis(measure))
+    for axes in (left, right):
+        _dose_axis(axes, doses)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=min(2, len(lines)))
+    return figure
+
+
+def _dose_axis(axes: Axes, doses: list[float]) -> None:
+    axes.set_xlabel("nominal dose")
+    axes.xaxis.set_major_locator(FixedLocator(doses))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _draw_strengths(points: pd.DataFrame, name: str) -> Figure:
+    """Return cached readings and gaps by effective strength, one mark a vector and dose.
+
+    Args:
+        points: Of `strength_points`, of one condition.
+        name: What the condition is called.
+    """
+    measure = str(points["measure"].iloc[0])
+    shown = points.assign(gap=scale(measure) * points["gap"])
+    figure = new_figure(680, 330)
+    left, right = figure.subplots(1, 2)
+    for axes, column, title in ((left, "cached", axis(measure)), (right, "gap", gap_axis(measure))):
+        draw_marks(axes, shown, "strength", column)
+        axes.set_xlabel("strength, multiples of the vector")
+        axes.set_ylabel(title)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    right.axhline(0, color=QUIET, linewidth=1)
+    left.set_title(name, loc="left")
+    figure.legend(
+        *right.get_legend_handles_labels(), loc="outside lower center", ncols=6, handletextpad=0.1, columnspacing=1
+    )
+    return figure

@@ -1,12 +1,11 @@
 """How the figures of readings name conditions and say numbers."""
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
-from self_steering.analysis.drawing.marks import CATEGORY_COLOURS, NO_CATEGORY
+from self_steering.analysis.drawing.sentences import Row, basis, with_interval
+from self_steering.analysis.drawing.style import CATEGORY_LOOKS, NO_CATEGORY
 from self_steering.analysis.drawing.words import model_name, number
 from self_steering.analysis.introspection.gaps import (
     ALL_DOSES,
@@ -19,11 +18,8 @@ from self_steering.analysis.introspection.gaps import (
     vector_gaps,
     without_gap,
 )
-from self_steering.analysis.statistics.estimates import p_in_words
 from self_steering.analysis.tables import Tables
 
-# How many conditions are spelled out in a figure's text; the others stand in its table.
-SPELLED_OUT = 4
 _AXES = {
     SHARE: "share of the true option's letter",
     TOP_20: "true option's share of the top 20's letters",
@@ -45,7 +41,7 @@ def real_vectors(tables: Tables) -> pd.DataFrame:
     found = vector_gaps(gaps[gaps["arm"] == "real"])
     if found.empty:
         return found
-    category = found["category"].where(found["category"].isin(CATEGORY_COLOURS), NO_CATEGORY)
+    category = found["category"].where(found["category"].isin(CATEGORY_LOOKS), NO_CATEGORY)
     return found.assign(name=condition_names(found), category=category)
 
 
@@ -62,8 +58,8 @@ def condition_names(frame: pd.DataFrame) -> list[str]:
     return [_name(row, [name for name in also if varies[name].iloc[at]]) for at, row in enumerate(rows)]
 
 
-def _name(row: Mapping[Any, Any], also: Sequence[str]) -> str:
-    parts = [model_name(row["model"], row.get("source", "self_steering"))]
+def _name(row: Row, also: Sequence[str]) -> str:
+    parts = [model_name(row["model"], row.get("source") or "self_steering")]
     if (primer := row.get("primer")) not in (None, "", "none") and not pd.isna(primer):
         parts.append(f"{primer} primer".replace("_", " "))
     parts += [_ALSO[name].format(_DOSES.get(row[name], _plain(row[name]))) for name in also if not pd.isna(row[name])]
@@ -72,11 +68,6 @@ def _name(row: Mapping[Any, Any], also: Sequence[str]) -> str:
 
 def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def slug(*parts: object) -> str:
-    """Return a word for a picture's name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", " ".join(map(_plain, parts))).strip("-")
 
 
 def axis(measure: str) -> str:
@@ -99,46 +90,25 @@ def gap_axis(measure: str) -> str:
     return "gap, steps of the rating" if measure in _RATINGS else "gap, percentage points"
 
 
-def gap_in_words(row: Mapping[Any, Any], name: str = "gap", clusters: str = "vectors") -> str:
-    """Return a gap with its interval, numbers and test: `+6.8 points [+4.1, +9.5] (n 400, 40 vectors, cluster-robust t)`.
+def gap_in_words(row: Row, name: str = "gap", n: str = "n") -> str:
+    """Return a gap with its interval and numbers: `+6.8 points [+4.1, +9.5] (n 400, 40 vectors, cluster-robust t)`.
 
     Args:
-        row: With `measure`, `n`, the column `clusters`, and `name`, `name_low`, `name_high`; `p` where it was tested.
+        row: With `measure`, `n`, `vectors`, and `name`, `name_low`, `name_high`.
         name: Which figure.
-        clusters: Column of the number of clusters, and what these are.
+        n: Column of the number of rows.
     """
     unit = scale(str(row["measure"]))
-    numbers = [row[key] for key in (name, f"{name}_low", f"{name}_high")]
-    known = [abs(unit * number) for number in numbers if number is not None and not pd.isna(number)]
-    # As many decimals as the widest of the three needs.
-    value, low, high = (_signed(number, unit, 1 if max(known) >= 1 and unit > 1 else 2) for number in numbers)
-    interval = f"[{low}, {high}]" if low and high else "[no interval: one cluster]"
-    shown = "" if row["measure"] in _RATINGS else " points"
-    how_many = f"{row[clusters]} {clusters if row[clusters] != 1 else clusters.removesuffix('s')}"
-    return f"{value}{shown} {interval} (n {row['n']}, {how_many}, cluster-robust t)"
+    widest = max(abs(unit * row[key]) for key in (name, f"{name}_low", f"{name}_high") if not pd.isna(row[key]))
+    decimals, after = 1 if widest >= 1 and unit > 1 else 2, " points" if unit > 1 else ""
+    shown = with_interval(row, name, scale=unit, decimals=decimals, signed=True, after=after)
+    return f"{shown} ({basis({**row, 'n': row[n], 'method': 'cluster-robust t'}, 'vectors', column='vectors')})"
 
 
 def points(value: float, measure: str) -> str:
     """Return a gap as text, signed: in percentage points, or in steps of the rating."""
     unit = scale(measure)
     return number(unit * value, 1 if unit > 1 else 2, signed=True)
-
-
-def tested(row: Mapping[Any, Any]) -> str:
-    """Return a row's p with its test: `p 0.012 (exact sign flips over 10 clusters)`; adjusted where several were tested."""
-    if row["p"] is None or pd.isna(row["p"]):
-        return str(row["test"])
-    adjusted = (
-        "" if row["p_adjusted"] == row["p"] else f", adjusted {p_in_words(row['p_adjusted'])} by Benjamini-Hochberg"
-    )
-    return f"{p_in_words(row['p'])} by {row['test']}{adjusted}"
-
-
-def spelled_out(sentences: Sequence[str]) -> str:
-    """Return the first sentences as one text, and how many more there are."""
-    more = len(sentences) - SPELLED_OUT
-    rest = [f"The other {more} are in the table."] if more > 0 else []
-    return " ".join([*sentences[:SPELLED_OUT], *rest])
 
 
 def missing_in_words(tables: Tables, family: str) -> str:
@@ -148,7 +118,3 @@ def missing_in_words(tables: Tables, family: str) -> str:
         return ""
     reasons = ", ".join(f"{reason}: {count}" for reason, count in missing.items())
     return f" Left out, as they have no pair of readings: {sum(missing.values())} rollouts ({reasons})."
-
-
-def _signed(value: Any, unit: float, decimals: int) -> str:
-    return "" if value is None or pd.isna(value) else number(unit * float(value), decimals, signed=True)

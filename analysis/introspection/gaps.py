@@ -6,15 +6,15 @@ those letters that were among the top 20 tokens, the others put at next to nothi
 """
 
 import math
-from collections.abc import Iterator
-from itertools import combinations
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Iterator
+from itertools import combinations, product
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
 
-from self_steering.analysis.drawing.marks import Row, adjusted, estimated, groups
 from self_steering.analysis.drawing.words import model_name
+from self_steering.analysis.statistics.groups import Row, adjusted, estimated, groups
 from self_steering.analysis.statistics.intervals import clustered_mean
 from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.statistics.tests import sign_flip
@@ -74,8 +74,8 @@ def without_gap(tables: Tables, family: str) -> dict[str, int]:
     known = gap_table(tables) if family == "introspection" else rating_table(tables)
     rollouts = tables.rollouts[tables.rollouts["family"] == family]
     missing = rollouts.loc[~rollouts["rollout"].isin(known["rollout"]), "rollout"]
-    said = tables.scores[tables.scores["reason"].fillna("") != ""].groupby("rollout")["reason"].first()
-    of_each = missing.map(said).fillna("a reading is missing")
+    reasons = tables.scores[tables.scores["reason"].fillna("") != ""].groupby("rollout")["reason"].first()
+    of_each = missing.map(reasons).fillna("a reading is missing")
     return {str(reason): int(count) for reason, count in of_each.value_counts().sort_index().items()}
 
 
@@ -310,6 +310,7 @@ def _named(part: pd.DataFrame) -> pd.Series:
 
 _FEWEST = 3
 PAIR = ["first", "second", "primer"]
+_PAIRED = [*PAIR, "vector", "category", "x", "y"]
 
 
 def model_pairs(of_vectors: pd.DataFrame) -> pd.DataFrame:
@@ -324,16 +325,12 @@ def model_pairs(of_vectors: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `first`, `second` (the models, the source in brackets), `primer`, `vector`, `category`, `x` and `y`, their gaps.
     """
-    real = of_vectors[of_vectors["arm"] == "real"] if len(of_vectors) else of_vectors
-    parts = [part for _, part in groups(real, CONDITION)] if len(real) else []
-    found = []
-    for one, other in combinations(parts, 2):
-        if _comparable(one.iloc[0], other.iloc[0]):
-            both = one.merge(other[["vector", "gap"]], on="vector", suffixes=("", "_other"))
-            names = {"first": _name(one.iloc[0]), "second": _name(other.iloc[0])}
-            both = both.assign(**names).rename(columns={"gap": "x", "gap_other": "y"})
-            found.append(both[[*PAIR, "vector", "category", "x", "y"]])
-    return _stacked(found)
+    parts = list(_real_conditions(of_vectors))
+    return _together(
+        _paired_vectors(one, other, _name(key), _name(other_key))
+        for (key, one), (other_key, other) in combinations(parts, 2)
+        if _comparable(key, other_key)
+    )
 
 
 def experiment_pairs(of_choice: pd.DataFrame, of_ratings: pd.DataFrame) -> pd.DataFrame:
@@ -346,19 +343,11 @@ def experiment_pairs(of_choice: pd.DataFrame, of_ratings: pd.DataFrame) -> pd.Da
     Returns:
         As `model_pairs`: `first` is the model's multiple choice, `second` its free text, `x` the gap of the one, `y` of the other.
     """
-    if of_choice.empty or of_ratings.empty:
-        return _stacked([])
-    choice, ratings = (frame[frame["arm"] == "real"] for frame in (of_choice, of_ratings))
-    found = []
-    for key, one in groups(choice, CONDITION):
-        for other_key, other in groups(ratings, CONDITION):
-            if all(_same(key[name], other_key[name]) for name in ("source", "model", "primer")):
-                both = one.merge(other[["vector", "gap"]], on="vector", suffixes=("", "_other"))
-                name = model_name(key["model"], key["source"])
-                both = both.assign(first=f"{name}, multiple choice", second=f"{name}, free text")
-                both = both.rename(columns={"gap": "x", "gap_other": "y"})
-                found.append(both[[*PAIR, "vector", "category", "x", "y"]])
-    return _stacked(found)
+    return _together(
+        _paired_vectors(one, other, f"{_name(key)}, multiple choice", f"{_name(key)}, free text")
+        for (key, one), (other_key, other) in product(_real_conditions(of_choice), _real_conditions(of_ratings))
+        if _agree(key, other_key, "source", "model", "primer")
+    )
 
 
 def correlations(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -398,22 +387,30 @@ def outliers(pairs: pd.DataFrame, most: int) -> list[str]:
     return list(pairs.loc[far.sort_values(ascending=False).index[:most], "vector"])
 
 
-def _comparable(one: Any, other: Any) -> bool:
-    if not _same(one["primer"], other["primer"]):
-        return False
+def _real_conditions(of_vectors: pd.DataFrame) -> Iterator[tuple[Row, pd.DataFrame]]:
+    if len(of_vectors):
+        yield from groups(of_vectors[of_vectors["arm"] == "real"], CONDITION)
+
+
+def _comparable(one: Row, other: Row) -> bool:
     if one["source"] != other["source"]:
-        return bool(one["model"].casefold() == other["model"].casefold())
-    return one["model"] != other["model"] and all(_same(one[name], other[name]) for name in ("framing", "options"))
+        return _agree(one, other, "primer") and bool(one["model"].casefold() == other["model"].casefold())
+    return one["model"] != other["model"] and _agree(one, other, "primer", "framing", "options")
 
 
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) or (pd.isna(one) and pd.isna(other))
+def _agree(one: Row, other: Row, *names: str) -> bool:
+    return all(one[name] == other[name] or (pd.isna(one[name]) and pd.isna(other[name])) for name in names)
 
 
-def _name(of: Any) -> str:
+def _name(of: Row) -> str:
     return model_name(of["model"], of["source"])
 
 
-def _stacked(found: list[pd.DataFrame]) -> pd.DataFrame:
-    columns = [*PAIR, "vector", "category", "x", "y"]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+def _paired_vectors(one: pd.DataFrame, other: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    both = one.merge(other[["vector", "gap"]], on="vector", suffixes=("", "_other")).assign(first=first, second=second)
+    return both.rename(columns={"gap": "x", "gap_other": "y"})[_PAIRED]
+
+
+def _together(found: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    parts = list(found)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_PAIRED)

@@ -1,6 +1,6 @@
-"""Figures of localisation and of comparison: where was it, and which was the harder?"""
+"""Figures of detection, localisation and comparison: was anything there, where was it, and which was the harder?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any
 
@@ -9,24 +9,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import groups
-from self_steering.analysis.drawing.style import BLUE, INK, ORANGE, QUIET, new_figure
-from self_steering.analysis.drawing.words import number
-from self_steering.analysis.introspection.gap_words import condition_names, slug, spelled_out
+from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
+from self_steering.analysis.drawing.sentences import Row, basis, share_in_words, spelled_out, with_interval
+from self_steering.analysis.drawing.style import BLUE, INK, ORANGE, QUIET
+from self_steering.analysis.introspection.gap_words import condition_names
 from self_steering.analysis.introspection.segment_scores import (
-    STRETCH,
+    MODEL,
     accuracy,
     detection_conditions,
     order_accuracy,
     score_table,
 )
-from self_steering.analysis.statistics.estimates import Estimate, in_words, p_in_words
+from self_steering.analysis.statistics.estimates import p_in_words
+from self_steering.analysis.statistics.groups import groups
 from self_steering.analysis.tables import Tables
 
-_STRETCH_FIGURES_LOOKS = {"real": (BLUE, "o"), "placebo": (INK, "D"), "random": (ORANGE, "s")}
+_ARM_LOOKS = {"real": (BLUE, "o"), "placebo": (INK, "D"), "random": (ORANGE, "s")}
 _ASSIGNMENTS = {"both": "both assignments", "first": "first was harder", "second": "second was harder"}
-_PICTURE = [*STRETCH, "options"]
+_PICTURE = [*MODEL, "options"]
+_DETECTION_LOOKS = {"real": (BLUE, "o", "-"), "random": (ORANGE, "s", "--")}
+# Column, title, and what stands for chance.
+_PANELS = (
+    ("d_prime", "d′ against no injection", 0.0),
+    ("auroc", "AUROC against no injection", 0.5),
+    ("net_shift", "net shift of the log-odds of yes", 0.0),
+    ("says_yes", "share of yes", None),
+)
+_SHARES = frozenset({"auroc", "says_yes"})
+_CLEAN = frozenset({"net_shift", "says_yes"})  # what trials without injection have too
+_NAMES = {"d_prime": "d′", "auroc": "AUROC", "auroc_over_random": "AUROC over random"}
 
 
 def localisation(tables: Tables) -> ReportFigure | None:
@@ -40,7 +51,7 @@ def localisation(tables: Tables) -> ReportFigure | None:
         key="localisation",
         title="Localisation: where was it?",
         pictures=_pictures(overall, by_place, sorted(by_place["group"].unique()), "place of the steered sentence", 620),
-        finding=spelled_out(_stretch_figures_sentences(overall)),
+        finding=spelled_out(_right_sentences(overall)),
         reading="Share of trials in which the steered sentence's letter had the largest share, by its place. Lines: 95 % intervals "
         "over vectors (Wilson's where each has one trial or all agree, else t). The dotted line is chance. Placebo (strength zero) "
         "and random (a random direction of the vector's norm) show what a liking for letters gives.",
@@ -60,7 +71,7 @@ def comparison(tables: Tables) -> ReportFigure | None:
         key="comparison",
         title="Comparison: which was steered harder?",
         pictures=_pictures(overall, shown, list(_ASSIGNMENTS.values()), "which of two sentences it was", 520),
-        finding=spelled_out(_stretch_figures_sentences(overall)),
+        finding=spelled_out(_right_sentences(overall)),
         reading="Share of trials in which the sentence that was steered harder is named: over both assignments of the doses to the "
         "sentences together (a liking for a sentence or a place cancels), and in each of them (it does not). Lines: 95 % intervals "
         "over vectors (Wilson's where each has one trial or all agree, else t). The dotted line is chance.",
@@ -82,45 +93,39 @@ def _pictures(
     """
     return tuple(
         Picture(
-            slug(*key.values()),
-            _stretch_figures_draw(part, order, across, width),
-            " ".join(_stretch_figures_sentences(overall.merge(pd.DataFrame([key]), on=_PICTURE))),
+            _draw_right(part, order, across, width),
+            " ".join(_right_sentences(overall.merge(pd.DataFrame([key]), on=_PICTURE))),
         )
         for key, part in groups(rows, _PICTURE)
     )
 
 
-def _stretch_figures_sentences(overall: pd.DataFrame) -> list[str]:
-    order = {arm: place for place, arm in enumerate(_STRETCH_FIGURES_LOOKS)}
+def _right_sentences(overall: pd.DataFrame) -> list[str]:
+    order = {arm: place for place, arm in enumerate(_ARM_LOOKS)}
     shown = overall.sort_values("arm", key=lambda column: column.map(order), kind="stable")
     rows = shown.sort_values(_PICTURE, kind="stable").to_dict("records")
-    return [
-        _stretch_figures_sentence(name, row)
-        for name, row in zip(condition_names(pd.DataFrame(rows)), rows, strict=True)
-    ]
+    return [_right_sentence(name, row) for name, row in zip(condition_names(pd.DataFrame(rows)), rows, strict=True)]
 
 
-def _stretch_figures_sentence(name: str, row: Mapping[Any, Any]) -> str:
-    low, high = (None if pd.isna(row[f"right_{end}"]) else row[f"right_{end}"] for end in ("low", "high"))
-    right = in_words(
-        Estimate(row["right"], low, high, row["n"], row["vectors"], row["method"]), percent=True, decimals=3
-    )
-    p = (
-        "no test with one vector"
-        if pd.isna(row["p"])
-        else f"{p_in_words(row['p_adjusted'])} by sign flips over vectors, Benjamini-Hochberg-adjusted"
-    )
-    return f"{name}, {row['arm']}: {right} right, chance {1 / row['options']:.0%}; {p}."
+def _right_sentence(name: str, row: Row) -> str:
+    right = f"{share_in_words(row, 'right', decimals=1)} ({basis(row, 'clusters', column='vectors')})"
+    return f"{name}, {row['arm']}: {right} right, chance {1 / row['options']:.0%}; {_sign_flips(row)}."
 
 
-def _stretch_figures_draw(part: pd.DataFrame, order: Sequence[str], across: str, width: int) -> Figure:
+def _sign_flips(row: Row) -> str:
+    if pd.isna(row["p"]):
+        return "no test with one vector"
+    return f"{p_in_words(row['p_adjusted'])} by sign flips over vectors, Benjamini-Hochberg-adjusted"
+
+
+def _draw_right(part: pd.DataFrame, order: Sequence[str], across: str, width: int) -> Figure:
     figure = new_figure(width, 300)
     axes = figure.subplots()
     axes.axhline(1 / part["options"].iloc[0], color=QUIET, linestyle=":", linewidth=1.4)
-    arms = [arm for arm in _STRETCH_FIGURES_LOOKS if arm in set(part["arm"])]
+    arms = [arm for arm in _ARM_LOOKS if arm in set(part["arm"])]
     place = {group: at for at, group in enumerate(order)}
     for place_of_arm, arm in enumerate(arms):
-        line, (shade, mark) = part[part["arm"] == arm], _STRETCH_FIGURES_LOOKS[arm]
+        line, (shade, mark) = part[part["arm"] == arm], _ARM_LOOKS[arm]
         at = line["group"].map(place) + 0.2 * (place_of_arm - (len(arms) - 1) / 2)
         axes.vlines(at, line["right_low"], line["right_high"], color=shade, linewidth=1.6)
         axes.plot(at, line["right"], mark, color=shade, markersize=6.5, label=arm, clip_on=False)
@@ -134,34 +139,20 @@ def _stretch_figures_draw(part: pd.DataFrame, order: Sequence[str], across: str,
     return figure
 
 
-_DETECTION_FIGURE_LOOKS = {"real": (BLUE, "o", "-"), "random": (ORANGE, "s", "--")}
-# Column, title, and what stands for chance.
-_PANELS = (
-    ("d_prime", "d′ against no injection", 0.0),
-    ("auroc", "AUROC against no injection", 0.5),
-    ("net_shift", "net shift of the log-odds of yes", 0.0),
-    ("says_yes", "share of yes", None),
-)
-_SHARES = frozenset({"auroc", "says_yes"})
-_CLEAN = frozenset({"net_shift", "says_yes"})  # what trials without injection have too
-_SAID = {"d_prime": "d′", "auroc": "AUROC", "auroc_over_random": "AUROC over random"}
-
-
 def detection(tables: Tables) -> ReportFigure | None:
     """Return d', AUROC, net shift and share of yes by dose and arm, a picture a model and framing; None without such logs."""
     table = detection_conditions(tables)
     if table.empty:
         return None
-    parts = [part for _, part in groups(table, STRETCH)]
-    said = [_detection_figure_sentences(part) for part in parts]
+    parts = [part for _, part in groups(table, MODEL)]
+    sentences = [_detection_sentences(part) for part in parts]
     return ReportFigure(
         key="detection",
         title="Detection: was anything there?",
         pictures=tuple(
-            Picture(slug(*part[STRETCH].iloc[0]), _detection_figure_draw(part), " ".join(words))
-            for part, words in zip(parts, said, strict=True)
+            Picture(_draw_detection(part), " ".join(words)) for part, words in zip(parts, sentences, strict=True)
         ),
-        finding=spelled_out([sentence for words in said for sentence in words]),
+        finding=spelled_out([sentence for words in sentences for sentence in words]),
         reading="Dots and solid lines: the vector; squares and dashed: a random direction of its norm; the diamond: no injection. "
         "Vertical lines: 95 % intervals over vectors (bootstrap for d′ and AUROC, else t). d′, with the log-linear "
         "correction, takes log-odds above zero for yes. Net shift: cached less uncached, less the same of control "
@@ -171,7 +162,7 @@ def detection(tables: Tables) -> ReportFigure | None:
     )
 
 
-def _detection_figure_sentences(part: pd.DataFrame) -> list[str]:
+def _detection_sentences(part: pd.DataFrame) -> list[str]:
     name = condition_names(part.iloc[:1])[0]
     rows = part.to_dict("records")
     clean = [
@@ -182,28 +173,18 @@ def _detection_figure_sentences(part: pd.DataFrame) -> list[str]:
     ]
     return (
         clean
-        + [_detection_figure_sentence(name, row) for row in rows if row["arm"] == "real"]
-        + [_detection_figure_sentence(name, row) for row in rows if row["arm"] not in ("real", "placebo")]
+        + [_detection_sentence(name, row) for row in rows if row["arm"] == "real"]
+        + [_detection_sentence(name, row) for row in rows if row["arm"] not in ("real", "placebo")]
     )
 
 
-def _detection_figure_sentence(name: str, row: Mapping[Any, Any]) -> str:
-    words = [f"{said} {_in_words(row, column)}" for column, said in _SAID.items() if not pd.isna(row.get(column))]
-    p = (
-        "no test with one vector"
-        if pd.isna(row["p"])
-        else f"{p_in_words(row['p_adjusted'])} by sign flips over vectors, Benjamini-Hochberg-adjusted"
-    )
-    words.append(f"net shift {_in_words(row, 'net_shift')}, {p}")
+def _detection_sentence(name: str, row: Row) -> str:
+    words = [f"{what} {with_interval(row, column)}" for column, what in _NAMES.items() if not pd.isna(row.get(column))]
+    words.append(f"net shift {with_interval(row, 'net_shift')}, {_sign_flips(row)}")
     return f"{name}, {row['arm']} at dose {row['dose']:g}: {'; '.join(words)} (n {row['n']}, {row['vectors']} vectors)."
 
 
-def _in_words(row: Mapping[Any, Any], column: str) -> str:
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
-    return f"{number(row[column])} [{'no interval' if pd.isna(low) else f'{number(low)}, {number(high)}'}]"
-
-
-def _detection_figure_draw(part: pd.DataFrame) -> Figure:
+def _draw_detection(part: pd.DataFrame) -> Figure:
     figure = new_figure(680, 500)
     panels = figure.subplots(2, 2, sharex=True)
     for axes, (column, title, chance) in zip(panels.flat, _PANELS, strict=True):
@@ -226,7 +207,7 @@ def _detection_figure_draw(part: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, part: pd.DataFrame, column: str) -> None:
     aside = 0.012 * float(part["dose"].max() - part["dose"].min())
     low, high = f"{column}_low", f"{column}_high"
-    for side, (arm, (shade, mark, style)) in zip((-1, 1), _DETECTION_FIGURE_LOOKS.items(), strict=True):
+    for side, (arm, (shade, mark, style)) in zip((-1, 1), _DETECTION_LOOKS.items(), strict=True):
         line = part[(part["arm"] == arm) & part[column].notna()].sort_values("dose")
         at = line["dose"] + side * aside
         axes.vlines(at, line[low], line[high], color=shade, linewidth=1.6)

@@ -1,18 +1,18 @@
-"""Detection, localisation and comparison in our logs: was anything there, where was it, and which was the harder?"""
+"""Detection, localisation and comparison in this suite's logs: was anything there, where was it, and which was the harder?"""
 
 from dataclasses import replace
 
 import pandas as pd
 
-from self_steering.analysis.drawing.marks import Row, adjusted, estimated, groups
 from self_steering.analysis.introspection.gaps import ROLLOUT
 from self_steering.analysis.statistics.estimates import Estimate
+from self_steering.analysis.statistics.groups import Row, adjusted, estimated, groups
 from self_steering.analysis.statistics.intervals import clustered_mean, proportion
 from self_steering.analysis.statistics.signal_detection import auroc, d_prime, exact_upper_bound
 from self_steering.analysis.statistics.tests import sign_flip
 from self_steering.analysis.tables import Tables
 
-STRETCH = ["source", "model", "framing"]
+MODEL = ["source", "model", "framing"]
 _UNCACHED = "uncached"
 
 
@@ -42,7 +42,7 @@ def detection_conditions(tables: Tables) -> pd.DataFrame:
     """Return how well injections are told from none, one row a model, framing, arm and dose.
 
     Returns:
-        The columns of `STRETCH`, `arm`, `dose`, `n`, `vectors`, `problems`; `says_yes`, the share of trials with log-odds of yes
+        The columns of `MODEL`, `arm`, `dose`, `n`, `vectors`, `problems`; `says_yes`, the share of trials with log-odds of yes
         above zero; `net_shift`, the shift of these log-odds beyond that of the control questions, with `p` by sign flips over
         vectors and `p_adjusted` (Benjamini-Hochberg over all rows). For injected arms also `d_prime` (log-linear correction) and
         `auroc` against the trials without injection, and `auroc_over_random` for the real arm against the random one of the same
@@ -51,11 +51,11 @@ def detection_conditions(tables: Tables) -> pd.DataFrame:
     """
     trials = score_table(tables, "detection")
     rows: list[Row] = []
-    for key, of_model in groups(trials, STRETCH):
+    for key, of_model in groups(trials, MODEL):
         noise = of_model[of_model["arm"] == "placebo"]
         for at, part in groups(of_model[of_model["arm"] != "placebo"], ["arm", "dose"]):
             random = of_model[(of_model["arm"] == "random") & (of_model["dose"] == at["dose"])]
-            row = {**key, **at, **_shifts(part), **_told_apart(part, noise)}
+            row = {**key, **at, **_shifts(part), **_separation(part, noise)}
             if at["arm"] == "real" and len(random):
                 row |= estimated("auroc_over_random", _auroc(part, random))
             rows.append(row)
@@ -77,12 +77,12 @@ def accuracy(found: pd.DataFrame, score: str, by: list[str]) -> pd.DataFrame:
         by: Further columns to group by.
 
     Returns:
-        The columns of `STRETCH`, `arm`, `options` and `by`, `n`, `vectors`, `right` with `_low` and `_high` (95 %, over vectors),
+        The columns of `MODEL`, `arm`, `options` and `by`, `n`, `vectors`, `right` with `_low` and `_high` (95 %, over vectors),
         `method`; `p`, two-sided by sign flips over vectors of the difference from chance; `p_adjusted`, by Benjamini and Hochberg
         over all rows.
     """
     rows: list[Row] = []
-    for key, part in groups(found, [*STRETCH, "arm", "options", *by]):
+    for key, part in groups(found, [*MODEL, "arm", "options", *by]):
         estimate = share(part[score], part["vector"])
         row = {**key, "n": len(part), "vectors": part["vector"].nunique(), **estimated("right", estimate)}
         over = part[score] - 1 / key["options"]
@@ -136,11 +136,11 @@ def _shifts(part: pd.DataFrame) -> Row:
     return row | {"p": sign_flip(part["net_shift"], part["vector"]).p if row["vectors"] > 1 else None}
 
 
-def _told_apart(part: pd.DataFrame, noise: pd.DataFrame) -> Row:
+def _separation(part: pd.DataFrame, noise: pd.DataFrame) -> Row:
     if noise.empty:
         return {}
-    told = d_prime(part["log_odds"], noise["log_odds"], part["vector"], noise["vector"])
-    return {**estimated("d_prime", told), **estimated("auroc", _auroc(part, noise))}
+    found = d_prime(part["log_odds"], noise["log_odds"], part["vector"], noise["vector"])
+    return {**estimated("d_prime", found), **estimated("auroc", _auroc(part, noise))}
 
 
 def _auroc(signal: pd.DataFrame, noise: pd.DataFrame) -> Estimate:

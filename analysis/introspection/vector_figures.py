@@ -1,21 +1,32 @@
-"""Drawings of gaps vector by vector: points with intervals, and histograms."""
+"""Figures of gaps vector by vector: each with its interval, their spread, categories, and agreement of models and experiments."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy.stats import kruskal
 from seaborn import histplot
 
-from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import category_order, colour, groups, marker
-from self_steering.analysis.drawing.style import BLUE, INK, ORANGE, PAPER, QUIET, new_figure
-from self_steering.analysis.drawing.words import label, number, visible
-from self_steering.analysis.introspection.gap_figures import condition_pictures, labelled_scatter
+from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
+from self_steering.analysis.drawing.sentences import Row, p_with_test, spelled_out, with_interval
+from self_steering.analysis.drawing.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    PAPER,
+    QUIET,
+    VALENCE_LOOKS,
+    VALENCE_NAMES,
+    Look,
+    category_order,
+    look,
+)
+from self_steering.analysis.drawing.words import label, visible
+from self_steering.analysis.introspection.gap_figures import condition_pictures
 from self_steering.analysis.introspection.gap_words import (
     condition_names,
     gap_axis,
@@ -24,9 +35,6 @@ from self_steering.analysis.introspection.gap_words import (
     points,
     real_vectors,
     scale,
-    slug,
-    spelled_out,
-    tested,
 )
 from self_steering.analysis.introspection.gaps import (
     CONDITION,
@@ -34,102 +42,25 @@ from self_steering.analysis.introspection.gaps import (
     condition_gaps,
     correlations,
     experiment_pairs,
+    grouped_gaps,
     model_pairs,
     rating_table,
     vector_gaps,
 )
-from self_steering.analysis.statistics.estimates import p_in_words, test_in_words
+from self_steering.analysis.introspection.scatter import labelled_scatter
+from self_steering.analysis.statistics.estimates import StatisticsError, in_words, p_in_words, test_in_words
+from self_steering.analysis.statistics.groups import groups
+from self_steering.analysis.statistics.intervals import clustered_mean
+from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.statistics.tests import binomial_above
 from self_steering.analysis.tables import Tables
 
-_ROW, _LINE = 17, 30
 _BINS = 16
 _SAME = 1e-6  # points: less than this is rounding, and no width for a histogram
-
-
-def draw_vectors(conditions: Sequence[pd.DataFrame]) -> Figure:
-    """Return every vector's gap with its interval, one column a condition, sorted by the first.
-
-    Args:
-        conditions: Rows of `real_vectors`, one table a condition.
-    """
-    order = _order(conditions)
-    rows = {vector: row for row, vector in enumerate(order)}
-    width = 440 if len(conditions) == 1 else 130 + 195 * len(conditions)
-    figure = new_figure(width, 120 + _ROW * len(order))
-    panels = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, part in zip(panels, conditions, strict=True):
-        _draw_condition(axes, part, rows)
-        axes.set_title(fill(str(part["name"].iloc[0]), _LINE), loc="left")
-    panels[0].set_yticks(range(len(order)), [label(vector) for vector in order])
-    panels[0].set_ylim(-0.7, len(order) - 0.3)
-    figure.legend(
-        handles=category_marks(pd.concat(conditions)["category"]),
-        loc="outside upper center",
-        ncols=3,
-        handletextpad=0.1,
-        columnspacing=1,
-    )
-    return figure
-
-
-def _order(conditions: Sequence[pd.DataFrame]) -> list[str]:
-    """Return the vectors from the bottom up; those that the first condition lacks stand below it."""
-    first = list(conditions[0].sort_values("gap")["vector"])
-    known = set(first)
-    others = dict.fromkeys(vector for part in conditions[1:] for vector in part["vector"] if vector not in known)
-    return [*others, *first]
-
-
-def category_marks(categories: pd.Series) -> list[Line2D]:
-    """Return a legend's entries for the marks of these categories."""
-    return [
-        Line2D([], [], color=colour(of), marker=marker(of), linestyle="none", markersize=6.5, label=of)
-        for of in category_order(list(categories))
-    ]
-
-
-def _draw_condition(axes: Axes, part: pd.DataFrame, rows: Mapping[str, int]) -> None:
-    measure = str(part["measure"].iloc[0])
-    unit = scale(measure)
-    axes.axvline(0, color=QUIET, linewidth=1.2)
-    for row in part.to_dict("records"):
-        at, shade = rows[row["vector"]], colour(row["category"])
-        if not pd.isna(row["gap_low"]):
-            axes.hlines(at, unit * row["gap_low"], unit * row["gap_high"], color=shade, linewidth=1.4)
-        axes.plot(unit * row["gap"], at, marker(row["category"]), color=shade, markersize=6)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(gap_axis(measure))
-
-
-def draw_distribution(conditions: Sequence[pd.DataFrame]) -> Figure:
-    """Return a histogram of the vectors' gaps a condition, one below the other.
-
-    Args:
-        conditions: Rows of `real_vectors` of one measure, one table a condition.
-    """
-    measure = str(conditions[0]["measure"].iloc[0])
-    gaps = scale(measure) * pd.concat(conditions)["gap"].astype(float)
-    low, high = float(gaps.min()), float(gaps.max())
-    edges = np.linspace(low, high, _BINS + 1) if high - low > _SAME else [low - 0.5, high + 0.5]
-    figure = new_figure(560, 50 + 130 * len(conditions))
-    panels = figure.subplots(len(conditions), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, part in zip(panels, conditions, strict=True):
-        values = scale(measure) * part["gap"].astype(float)
-        histplot(x=values, bins=edges, ax=axes, color=BLUE, alpha=1, edgecolor=PAPER, linewidth=1)
-        axes.plot(values, [0] * len(values), "|", color=INK, markersize=9, clip_on=False, zorder=3)
-        axes.axvline(0, color=INK, linewidth=1.2)
-        axes.axvline(float(values.mean()), color=ORANGE, linewidth=1.6, linestyle="--")
-        axes.set_title(str(part["name"].iloc[0]), loc="left")
-        axes.set_ylabel("vectors")
-        axes.yaxis.get_major_locator().set_params(integer=True)
-    panels[-1].set_xlabel(gap_axis(measure))
-    return figure
-
-
 _SEVERAL = 5  # fewer vectors are all named
 _COLUMNS = 3  # conditions beside each other
 _SIDE = ["source", "measure", "model", "framing", "options"]
+_LANES = 4  # beside each other in which vectors are drawn, so that none hides another
 
 
 def gaps_by_vector(tables: Tables) -> ReportFigure | None:
@@ -160,19 +91,17 @@ def _side_by_side(found: pd.DataFrame) -> list[list[pd.DataFrame]]:
 
 
 def _vector_picture(conditions: list[pd.DataFrame]) -> Picture:
-    first = conditions[0].iloc[0]
-    words = " ".join(_vector_sentence(part) for part in conditions)
-    return Picture(slug(*(first[name] for name in CONDITION)), draw_vectors(conditions), words)
+    return Picture(_draw_vectors(conditions), " ".join(_vector_sentence(part) for part in conditions))
 
 
 def _vector_sentence(part: pd.DataFrame) -> str:
     order = part.sort_values("gap", ascending=False)
     measure, name = str(part["measure"].iloc[0]), part["name"].iloc[0]
-    said = [
+    named = [
         f"{visible(str(row['vector']), kept='')} ({points(row['gap'], measure)})" for row in order.to_dict("records")
     ]
     if len(part) < _SEVERAL:
-        return f"{name}: {', '.join(said)}."
+        return f"{name}: {', '.join(named)}."
     known = int(part["gap_low"].notna().sum())
     above, below = int((part["gap_low"].astype(float) > 0).sum()), int((part["gap_high"].astype(float) < 0).sum())
     intervals = (
@@ -181,7 +110,64 @@ def _vector_sentence(part: pd.DataFrame) -> str:
         if known
         else "none has an interval, as each was asked in one problem or wording only"
     )
-    return f"{name}: the largest gaps are those of {', '.join(said[:3])}, the smallest that of {said[-1]}; {intervals}."
+    return (
+        f"{name}: the largest gaps are those of {', '.join(named[:3])}, the smallest that of {named[-1]}; {intervals}."
+    )
+
+
+def _draw_vectors(conditions: Sequence[pd.DataFrame]) -> Figure:
+    """Return every vector's gap with its interval, one column a condition, sorted by the first.
+
+    Args:
+        conditions: Rows of `real_vectors`, one table a condition.
+    """
+    order = _order(conditions)
+    rows = {vector: row for row, vector in enumerate(order)}
+    width = 440 if len(conditions) == 1 else 130 + 195 * len(conditions)
+    figure = new_figure(width, 120 + 17 * len(order))
+    panels = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, part in zip(panels, conditions, strict=True):
+        _draw_condition(axes, part, rows)
+        axes.set_title(fill(str(part["name"].iloc[0]), 30), loc="left")
+    panels[0].set_yticks(range(len(order)), [label(vector) for vector in order])
+    panels[0].set_ylim(-0.7, len(order) - 0.3)
+    figure.legend(
+        handles=_category_marks(pd.concat(conditions)["category"]),
+        loc="outside upper center",
+        ncols=3,
+        handletextpad=0.1,
+        columnspacing=1,
+    )
+    return figure
+
+
+def _order(conditions: Sequence[pd.DataFrame]) -> list[str]:
+    """Return the vectors from the bottom up; those that the first condition lacks stand below it."""
+    first = list(conditions[0].sort_values("gap")["vector"])
+    known = set(first)
+    others = dict.fromkeys(vector for part in conditions[1:] for vector in part["vector"] if vector not in known)
+    return [*others, *first]
+
+
+def _category_marks(categories: pd.Series) -> list[Line2D]:
+    """Return a legend's entries for the marks of these categories."""
+    return [
+        Line2D([], [], color=look(of).colour, marker=look(of).marker, linestyle="none", markersize=6.5, label=of)
+        for of in category_order(list(categories))
+    ]
+
+
+def _draw_condition(axes: Axes, part: pd.DataFrame, rows: Mapping[str, int]) -> None:
+    measure = str(part["measure"].iloc[0])
+    unit = scale(measure)
+    axes.axvline(0, color=QUIET, linewidth=1.2)
+    for row in part.to_dict("records"):
+        at, of = rows[row["vector"]], look(row["category"])
+        if not pd.isna(row["gap_low"]):
+            axes.hlines(at, unit * row["gap_low"], unit * row["gap_high"], color=of.colour, linewidth=1.4)
+        axes.plot(unit * row["gap"], at, of.marker, color=of.colour, markersize=6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(gap_axis(measure))
 
 
 def gap_distribution(tables: Tables) -> ReportFigure | None:
@@ -205,7 +191,7 @@ def gap_distribution(tables: Tables) -> ReportFigure | None:
 def _distribution_picture(shown: pd.DataFrame) -> Picture:
     parts = [part for _, part in groups(shown, CONDITION)]
     words = " ".join(_distribution_sentence(part) for part in parts)
-    return Picture(slug(shown["measure"].iloc[0]), draw_distribution(parts), f"Histograms of gaps. {words}")
+    return Picture(_draw_distribution(parts), f"Histograms of gaps. {words}")
 
 
 def _distribution_sentence(part: pd.DataFrame) -> str:
@@ -218,7 +204,108 @@ def _distribution_sentence(part: pd.DataFrame) -> str:
     )
 
 
-_POINTS = 100.0  # shares are shown in percentage points
+def _draw_distribution(conditions: Sequence[pd.DataFrame]) -> Figure:
+    """Return a histogram of the vectors' gaps a condition, one below the other.
+
+    Args:
+        conditions: Rows of `real_vectors` of one measure, one table a condition.
+    """
+    measure = str(conditions[0]["measure"].iloc[0])
+    gaps = scale(measure) * pd.concat(conditions)["gap"].astype(float)
+    low, high = float(gaps.min()), float(gaps.max())
+    edges = np.linspace(low, high, _BINS + 1) if high - low > _SAME else [low - 0.5, high + 0.5]
+    figure = new_figure(560, 50 + 130 * len(conditions))
+    panels = figure.subplots(len(conditions), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, part in zip(panels, conditions, strict=True):
+        values = scale(measure) * part["gap"].astype(float)
+        histplot(x=values, bins=edges, ax=axes, color=BLUE, alpha=1, edgecolor=PAPER, linewidth=1)
+        axes.plot(values, [0] * len(values), "|", color=INK, markersize=9, clip_on=False, zorder=3)
+        axes.axvline(0, color=INK, linewidth=1.2)
+        axes.axvline(float(values.mean()), color=ORANGE, linewidth=1.6, linestyle="--")
+        axes.set_title(str(part["name"].iloc[0]), loc="left")
+        axes.set_ylabel("vectors")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    panels[-1].set_xlabel(gap_axis(measure))
+    return figure
+
+
+def gaps_by_category(tables: Tables) -> ReportFigure | None:
+    """Return vectors' gaps by category and by valence, a picture a condition; None where no two categories have two vectors."""
+    found = real_vectors(tables)
+    enough = [part for _, part in groups(found, CONDITION) if _comparable(part)] if len(found) else []
+    if not enough:
+        return None
+    shown = pd.concat(enough)
+    return ReportFigure(
+        key="gaps-by-category",
+        title="Gaps by category and by valence",
+        pictures=tuple(_category_picture(part) for part in enough),
+        finding=spelled_out([_category_sentence(part) for part in enough]),
+        reading="Real arm, all doses together. Small marks: vectors; large ones: their means, with 95 % t-intervals over vectors.",
+        table=pd.concat([grouped_gaps(shown, "category"), grouped_gaps(shown, "valence")], ignore_index=True),
+    )
+
+
+def _comparable(part: pd.DataFrame) -> bool:
+    return int((part["category"].value_counts() > 1).sum()) > 1
+
+
+def _category_sentence(part: pd.DataFrame) -> str:
+    means = part.groupby("category")["gap"].mean().sort_values(ascending=False)
+    measure = str(part["measure"].iloc[0])
+    best, worst = (f"{means.index[at]} ({points(float(means.iloc[at]), measure)})" for at in (0, -1))
+    return f"{part['name'].iloc[0]}: largest on average for {best}, smallest for {worst}; {_between(part)}; {_valence(part)}."
+
+
+def _between(part: pd.DataFrame) -> str:
+    """Return the Kruskal-Wallis test of the categories, each vector counted once."""
+    if part["gap"].max() == part["gap"].min():
+        return "no spread to compare categories by"
+    samples = [of["gap"].to_numpy() for _, of in part.groupby("category")]
+    found = kruskal(*samples)
+    test = f"Kruskal-Wallis H {found.statistic:.1f} over {len(part)} vectors"
+    return f"between {len(samples)} categories {p_in_words(float(found.pvalue))} ({test})"
+
+
+def _valence(part: pd.DataFrame) -> str:
+    known = part[part["valence"].notna()]
+    try:
+        estimate, test = correlation(known["valence"], known["gap"], "spearman")
+    except StatisticsError:
+        return "too little to compare valences by"
+    return f"rank correlation with valence {in_words(estimate)}, {test_in_words(test)}"
+
+
+def _category_picture(part: pd.DataFrame) -> Picture:
+    figure = new_figure(680, 300)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    categories = category_order(list(part["category"]))
+    for at, category in enumerate(categories):
+        _strip(left, at, part[part["category"] == category], look(category))
+    left.set_xticks(range(len(categories)), [label(of, 12) for of in categories])
+    valences = [of for of in VALENCE_NAMES if (part["valence"] == of).any()]
+    for at, valence in enumerate(valences):
+        _strip(right, at, part[part["valence"] == valence], VALENCE_LOOKS[valence])
+    right.set_xticks(range(len(valences)), [VALENCE_NAMES[of] for of in valences])
+    left.set_ylabel(gap_axis(str(part["measure"].iloc[0])))
+    left.set_title(str(part["name"].iloc[0]), loc="left")
+    for axes, shown in ((left, len(categories)), (right, len(valences))):
+        axes.axhline(0, color=QUIET, linewidth=1.2)
+        axes.set_xlim(-0.5, max(shown, 1) - 0.4)
+        axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False, axis="x")
+    return Picture(figure, _category_sentence(part))
+
+
+def _strip(axes: Axes, at: int, part: pd.DataFrame, of: Look) -> None:
+    """Draw one group: its vectors side by side in lanes, and their mean with its interval."""
+    gaps = scale(str(part["measure"].iloc[0])) * part["gap"].to_numpy(dtype=float)
+    lane = np.argsort(np.argsort(gaps)) % _LANES
+    axes.plot(at + 0.1 + 0.06 * lane, gaps, of.marker, color=of.colour, markersize=4, alpha=0.7)
+    mean = clustered_mean(gaps, part["vector"])
+    if mean.low is not None and mean.high is not None:
+        axes.vlines(at - 0.12, mean.low, mean.high, color=INK, linewidth=1.8)
+    axes.plot(at - 0.12, mean.value, of.marker, color=of.colour, markersize=9, markeredgecolor=INK)
 
 
 def gap_agreement(tables: Tables) -> ReportFigure | None:
@@ -227,10 +314,10 @@ def gap_agreement(tables: Tables) -> ReportFigure | None:
     if pairs.empty:
         return None
     found = correlations(pairs)
-    sentences = [_sentence(row) for row in found.to_dict("records")]
-    shown = pairs.assign(x=_POINTS * pairs["x"], y=_POINTS * pairs["y"])
+    sentences = [_correlation_sentence(row) for row in found.to_dict("records")]
+    shown = pairs.assign(x=100 * pairs["x"], y=100 * pairs["y"])
     pictures = [
-        _picture(part, f"{key['first']}: gap, points", f"{key['second']}: gap, points", words)
+        Picture(labelled_scatter(part, f"{key['first']}: gap, points", f"{key['second']}: gap, points"), words)
         for (key, part), words in zip(groups(shown, PAIR), sentences, strict=True)
     ]
     return ReportFigure(
@@ -252,26 +339,26 @@ def free_text_against_choice(tables: Tables) -> ReportFigure | None:
     summary = condition_gaps(ratings)
     names = [f"{name}, {arm} arm" for name, arm in zip(condition_names(summary), summary["arm"], strict=True)]
     sentences = [
-        f"Free text, {name}: cached less uncached {gap_in_words(row)}, {tested(row)}."
+        f"Free text, {name}: cached less uncached {gap_in_words(row)}, {p_with_test(row)}."
         for name, row in zip(names, summary.to_dict("records"), strict=True)
     ]
     pairs = _large(experiment_pairs(real_vectors(tables), vector_gaps(ratings)))
     found = correlations(pairs)
-    against = [_sentence(row) for row in found.to_dict("records")]
+    against = [_correlation_sentence(row) for row in found.to_dict("records")]
     pictures = [
-        _picture(part, "multiple choice: gap, points", "free text: gain in rating", words)
-        for (_, part), words in zip(groups(pairs.assign(x=_POINTS * pairs["x"]), PAIR), against, strict=True)
+        Picture(labelled_scatter(part, "multiple choice: gap, points", "free text: gain in rating"), words)
+        for (_, part), words in zip(groups(pairs.assign(x=100 * pairs["x"]), PAIR), against, strict=True)
     ]
     alone = "No logs hold both experiments for three vectors of one model and primer, so vectors cannot be compared."
     rows = [summary.assign(mark="mean"), *([pairs.merge(found, on=PAIR).assign(mark="vector")] if len(pairs) else [])]
     return ReportFigure(
         key="free-text",
         title="Free text against multiple choice",
-        pictures=(*condition_pictures("free-text", summary, names), *pictures),
+        pictures=(*condition_pictures(summary, names), *pictures),
         finding=spelled_out([*(against or [alone]), *sentences]),
-        reading="Ratings of descriptions by a grader, ours from 1 to 10, the study's from 0 to 1. Filled dots: cached; open "
-        "diamonds: uncached; lines: 95 % t-intervals over vectors. In the scatter one mark a vector, real arm: how much better "
-        "its description fits with the window than without, against how much more of the answer the true option gets."
+        reading="Ratings of descriptions by a grader, this suite's from 1 to 10, the study's from 0 to 1. Filled dots: cached; "
+        "open diamonds: uncached; lines: 95 % t-intervals over vectors. In the scatter one mark a vector, real arm: how much "
+        "better its description fits with the window than without, against how much more of the answer the true option gets."
         + missing_in_words(tables, "free_text"),
         table=pd.concat(rows, ignore_index=True),
     )
@@ -282,22 +369,16 @@ def _large(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs[pairs.groupby(PAIR, dropna=False)["vector"].transform("size") > 2] if len(pairs) else pairs
 
 
-def _picture(part: pd.DataFrame, across: str, up: str, words: str) -> Picture:
-    first = part.iloc[0]
-    return Picture(slug(*(first[name] for name in PAIR)), labelled_scatter(part, across, up), words)
-
-
-def _sentence(row: Mapping[Any, Any]) -> str:
+def _correlation_sentence(row: Row) -> str:
     primer = "" if row["primer"] in (None, "", "none") else f" ({row['primer']} primer)".replace("_", " ")
     head = f"{row['first']} and {row['second']}{primer}, vector by vector: "
     if pd.isna(row.get("pearson")):
         return f"{head}one side does not vary over {row['vectors']} vectors, so there is no correlation."
-    said = []
-    for kind, name in (("pearson", "Pearson's r"), ("spearman", "Spearman's ρ")):
-        low, high = row[f"{kind}_low"], row[f"{kind}_high"]
-        interval = "no interval" if pd.isna(low) else f"{number(low)}, {number(high)}"
-        said.append(f"{name} {number(row[kind])} [{interval}], {p_in_words(row[f'{kind}_p'])}")
+    words = [
+        f"{name} {with_interval(row, kind)}, {p_in_words(row[f'{kind}_p'])}"
+        for kind, name in (("pearson", "Pearson's r"), ("spearman", "Spearman's ρ"))
+    ]
     methods = f"{row['pearson_method']}; {row['pearson_test']}"
     return (
-        f"{head}{'; '.join(said)} (n {row['vectors']} vectors, each a cluster; {methods}; for ρ the same over ranks)."
+        f"{head}{'; '.join(words)} (n {row['vectors']} vectors, each a cluster; {methods}; for ρ the same over ranks)."
     )

@@ -13,18 +13,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
-from self_steering.analysis.drawing.style import (
-    BAND,
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    QUIET,
-    PageFigure,
-    inline_svg,
-    new_figure,
-    page_style,
-)
+from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
+from self_steering.analysis.drawing.style import BAND, BLUE, GREEN, INK, ORANGE, QUIET, page_style
 from self_steering.analysis.drawing.words import label, number, plain, runs, span, visible
 from self_steering.vectors.report import (
     GOOD_AUROC,
@@ -38,9 +28,34 @@ from self_steering.vectors.report import (
 _CELL, _TREE, _SIDE = 15, 70, 70
 _LETTER = 7  # widest that a label's letters are on average
 _COLOURS = "PuOr_r"  # told apart by the colour-blind too
+_ROW = 16
+_HIGHEST = 4  # multiples of the limit that the axis of surprisal reaches to at most
+# Lines differ in dash as well as in colour.
+_LINES = {"difference": (ORANGE, "--"), "centred": (BLUE, "-"), "denoised": (GREEN, "-.")}
+_Value = Callable[[LayerComparison], float]
+_PANELS: tuple[tuple[str, float, _Value], ...] = (
+    ("Mean AUROC, held-out settings", 0.5, lambda row: row.auroc),
+    ("Mean split-half reliability", 0.0, lambda row: row.reliability),
+    ("Mean |cosine| between two vectors", 0.0, lambda row: row.cosine),
+)
 
 
-def cosine_map(report: LibraryReport) -> PageFigure:
+def library_figures(report: LibraryReport) -> list[tuple[ReportFigure, tuple[Markup, ...]]]:
+    """Return all figures that the report has data for, each with its pictures for the page.
+
+    Those of doses need a calibration, that of cosines two vectors.
+    """
+    with page_style():
+        figures = [separations(report), constructions_by_layer(report)]
+        if len(report.names) > 1:
+            figures.append(cosine_map(report))
+        figures.append(norms_by_layer(report))
+        if report.calibration is not None:
+            figures += [dose_response(report.calibration, report.names), default_doses(report.calibration)]
+        return [(figure, figure.panels()) for figure in figures]
+
+
+def cosine_map(report: LibraryReport) -> ReportFigure:
     """Return the cosines between all vectors, clustered; the report has two vectors at least."""
     values = np.array(report.cosines)
     distances = np.clip(1 - (values + values.T) / 2, 0, None)
@@ -53,18 +68,18 @@ def cosine_map(report: LibraryReport) -> PageFigure:
     apart = values[~np.eye(len(names), dtype=bool)]
     limit = max(0.1, math.ceil(10 * float(np.abs(apart).max())) / 10)
     shown = np.where(np.eye(len(names), dtype=bool), np.nan, values[np.ix_(order, order)])
-    finding = _cosine_figure_finding(report.names, values)
-    return PageFigure(
+    finding = _cosine_finding(report.names, values)
+    return ReportFigure(
         key="cosines",
         title="How alike the vectors are",
-        panels=(inline_svg(_draw(names, shown, tree, limit), "cosines", finding),),
+        pictures=(Picture(_draw_cosines(names, shown, tree, limit), finding),),
         finding=finding,
         reading=f"Cosine between two vectors, averaged over the steered layers, from −{limit:g} to {limit:g}; the diagonal, 1 "
         "throughout, is left blank. Ordered by average-linkage clustering of 1 − cosine, whose tree stands above.",
     )
 
 
-def _draw(names: list[str], shown: np.ndarray, tree: dict[str, list[list[float]]], limit: float) -> Figure:
+def _draw_cosines(names: list[str], shown: np.ndarray, tree: dict[str, list[list[float]]], limit: float) -> Figure:
     side, labels = _CELL * max(len(names), 8), 14 + _LETTER * max(len(name) for name in names)
     width, height = labels + side + _SIDE, _TREE + side + labels
     figure = new_figure(width, height, constrained=False)
@@ -103,27 +118,23 @@ def _bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def _cosine_figure_finding(names: list[str], values: np.ndarray) -> str:
+def _cosine_finding(names: list[str], values: np.ndarray) -> str:
     first, second = np.triu_indices(len(names), 1)
     pairs = values[first, second]
     near, far = int(pairs.argmax()), int(pairs.argmin())
 
-    def told(place: int) -> str:
+    def pair(place: int) -> str:
         return (
             f"{visible(names[first[place]])} and {visible(names[second[place]])} ({number(pairs[place], signed=True)})"
         )
 
     return (
-        f"The mean absolute cosine between two vectors is {number(float(np.abs(pairs).mean()))}. Most alike are {told(near)}, "
-        f"most opposed {told(far)}."
+        f"The mean absolute cosine between two vectors is {number(float(np.abs(pairs).mean()))}. Most alike are {pair(near)}, "
+        f"most opposed {pair(far)}."
     )
 
 
-_ROW = 16
-_HIGHEST = 4  # multiples of the limit that the axis of surprisal reaches to at most
-
-
-def dose_response(calibration: Calibration, names: Sequence[str]) -> PageFigure:
+def dose_response(calibration: Calibration, names: Sequence[str]) -> ReportFigure:
     """Return one small panel a vector: the rise in surprisal at every dose tried."""
     of = calibration.vectors
     every = [trial for one in of.values() for trial in one.trials]
@@ -131,7 +142,7 @@ def dose_response(calibration: Calibration, names: Sequence[str]) -> PageFigure:
     limit = calibration.surprisal_rise_at_most
     scale = (min([0.0, *rises]), min(_HIGHEST * limit, max([1.5 * limit, *rises])))
     doses = (min(trial.dose for trial in every) / 1.25, max(trial.dose for trial in every) * 1.25)
-    panels = tuple(_dose_figures_panel(name, of[name], calibration, scale, doses) for name in names)
+    panels = tuple(_dose_panel(name, of[name], calibration, scale, doses) for name in names)
     beyond = sum(rise > scale[1] for rise in rises)
     chosen = [one.dose for one in of.values()]
     finding = (
@@ -148,16 +159,16 @@ def dose_response(calibration: Calibration, names: Sequence[str]) -> PageFigure:
         reading += f" Triangles: rises above the axis, {beyond} in all."
     if len(rises) < len(every):
         reading += f" Not drawn, as they left no answers to measure: {len(every) - len(rises)}."
-    return PageFigure("response", "What each dose does to the text", panels, finding, reading)
+    return ReportFigure("response", "What each dose does to the text", panels, finding, reading)
 
 
-def _dose_figures_panel(
+def _dose_panel(
     name: str,
     found: VectorCalibration,
     calibration: Calibration,
     scale: tuple[float, float],
     doses: tuple[float, float],
-) -> Markup:
+) -> Picture:
     figure = new_figure(180, 132, constrained=False)
     axes = figure.add_axes((0.15, 0.16, 0.82, 0.68))
     axes.axhline(calibration.surprisal_rise_at_most, color=INK, linestyle="--", linewidth=1)
@@ -174,7 +185,7 @@ def _dose_figures_panel(
     axes.yaxis.set_major_locator(FixedLocator(_whole(scale)))
     axes.tick_params(length=2, pad=2)
     axes.set_title(label(name), loc="left", pad=3, color=INK if found.holds and found.arrives else ORANGE)
-    return inline_svg(figure, f"response-{name}", _panel_label(name, found))
+    return Picture(figure, _panel_label(name, found))
 
 
 def _points(axes: Axes, trials: Sequence[DoseTrial], coherent_at_least: float, highest: float) -> None:
@@ -204,7 +215,7 @@ def _panel_label(name: str, found: VectorCalibration) -> str:
     )
 
 
-def default_doses(calibration: Calibration) -> PageFigure:
+def default_doses(calibration: Calibration) -> ReportFigure:
     """Return the default doses, sorted."""
     of = calibration.vectors
     order = sorted(of, key=lambda name: (-of[name].dose, name))[::-1]  # drawn from the bottom up
@@ -231,37 +242,27 @@ def default_doses(calibration: Calibration) -> PageFigure:
         f"Default doses run from {plain(chosen[0])} ({visible(order[0])}) to {plain(chosen[-1])} ({visible(order[-1])}), with a "
         f"median of {plain(median(chosen))}; at {sum(sound)} of {len(order)} the text both holds and moves along the vector."
     )
-    return PageFigure(
+    return ReportFigure(
         key="doses",
         title="Default doses",
-        panels=(inline_svg(figure, "doses", finding),),
+        pictures=(Picture(figure, finding),),
         finding=finding,
         reading=f"What dose 1 stands for. Crosses: the text breaks there, or does not move along the vector "
         f"(|t| < {calibration.arrival_t:g}).",
     )
 
 
-# Lines differ in dash as well as in colour.
-_LINES = {"difference": (ORANGE, "--"), "centred": (BLUE, "-"), "denoised": (GREEN, "-.")}
-_Value = Callable[[LayerComparison], float]
-_PANELS: tuple[tuple[str, str, float, _Value], ...] = (
-    ("auroc", "Mean AUROC, held-out settings", 0.5, lambda row: row.auroc),
-    ("reliability", "Mean split-half reliability", 0.0, lambda row: row.reliability),
-    ("cosine", "Mean |cosine| between two vectors", 0.0, lambda row: row.cosine),
-)
-
-
-def constructions_by_layer(report: LibraryReport) -> PageFigure:
+def constructions_by_layer(report: LibraryReport) -> ReportFigure:
     """Return AUROC, reliability and likeness of the vectors by layer, one line a construction."""
-    findings = [_layer_figures_finding(report, title, value) for _, title, _, value in _PANELS]
+    findings = [_layer_finding(report, title, value) for title, _, value in _PANELS]
     panels = tuple(
-        _layer_figures_panel(report, name, title, lowest, value, finding)
-        for (name, title, lowest, value), finding in zip(_PANELS, findings, strict=True)
+        _layer_panel(report, title, lowest, value, finding)
+        for (title, lowest, value), finding in zip(_PANELS, findings, strict=True)
     )
-    return PageFigure(
+    return ReportFigure(
         key="layers",
         title="Constructions compared, layer by layer",
-        panels=panels,
+        pictures=panels,
         finding=" ".join(findings),
         reading=f"Means over all vectors of a construction. Shaded: the steered layers, {span(report.layers)}. "
         f"This library is {report.construction} (thick line).",
@@ -276,7 +277,7 @@ def _by_construction(report: LibraryReport) -> dict[str, list[LayerComparison]]:
     }
 
 
-def _layer_figures_finding(report: LibraryReport, title: str, value: _Value) -> str:
+def _layer_finding(report: LibraryReport, title: str, value: _Value) -> str:
     middle = report.layers[len(report.layers) // 2]
     there = [
         f"{name} {number(value(row))}"
@@ -287,9 +288,7 @@ def _layer_figures_finding(report: LibraryReport, title: str, value: _Value) -> 
     return f"{title} at layer {middle}: {', '.join(there)}."
 
 
-def _layer_figures_panel(
-    report: LibraryReport, name: str, title: str, lowest: float, value: _Value, finding: str
-) -> Markup:
+def _layer_panel(report: LibraryReport, title: str, lowest: float, value: _Value, finding: str) -> Picture:
     figure = new_figure(340, 260)
     axes = figure.subplots()
     shade(axes, report.layers)
@@ -312,7 +311,7 @@ def _layer_figures_panel(
     _layer_axis(axes, report.depth)
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=3, handlelength=2.2, columnspacing=1.0, handletextpad=0.4)
-    return inline_svg(figure, f"layers-{name}", finding)
+    return Picture(figure, finding)
 
 
 def shade(axes: Axes, layers: Sequence[int]) -> None:
@@ -327,7 +326,7 @@ def _layer_axis(axes: Axes, depth: int) -> None:
     axes.set_xlabel("decoder layer")
 
 
-def norms_by_layer(report: LibraryReport) -> PageFigure:
+def norms_by_layer(report: LibraryReport) -> ReportFigure:
     """Return the norm of each vector over that of the residual stream, by layer."""
     ratios = {
         name: [
@@ -354,17 +353,17 @@ def norms_by_layer(report: LibraryReport) -> PageFigure:
         f"the residual stream; the shortest is {number(there[least])} ({visible(least)}), "
         f"the longest {number(there[most])} ({visible(most)})."
     )
-    return PageFigure(
+    return ReportFigure(
         key="norms",
         title="How long the vectors are",
-        panels=(inline_svg(figure, "norms", finding),),
+        pictures=(Picture(figure, finding),),
         finding=finding,
         reading=f"Norm of each vector over the mean norm of the residual stream over the neutral stories, both at the same "
         f"layer. Shaded: the steered layers, {span(report.layers)}.",
     )
 
 
-def separations(report: LibraryReport) -> PageFigure:
+def separations(report: LibraryReport) -> ReportFigure:
     """Return the AUROC of every vector, sorted, against all others and against neutral stories."""
     measured = {name: report.vectors[name].separation for name in report.names}
     order = sorted(report.names, key=lambda name: (-measured[name].auroc_band, name))[::-1]  # from the bottom up
@@ -391,23 +390,11 @@ def separations(report: LibraryReport) -> PageFigure:
         f"{number(others[-1], 3)} ({visible(order[-1])}); "
         f"against neutral stories alone the median is {number(median(neutral), 3)} and the lowest {number(min(neutral), 3)}."
     )
-    return PageFigure(
+    return ReportFigure(
         key="auroc",
         title="How well each vector tells its state from others",
-        panels=(inline_svg(figure, "auroc", finding),),
+        pictures=(Picture(figure, finding),),
         finding=finding,
         reading="AUROC of the mean over the steered layers. Dots: against all other stories; open diamonds: against neutral "
         "stories alone.",
     )
-
-
-def library_figures(report: LibraryReport) -> list[PageFigure]:
-    """Return all figures that the report has data for; those of doses need a calibration, that of cosines two vectors."""
-    with page_style():
-        figures = [separations(report), constructions_by_layer(report)]
-        if len(report.names) > 1:
-            figures.append(cosine_map(report))
-        figures.append(norms_by_layer(report))
-        if report.calibration is not None:
-            figures += [dose_response(report.calibration, report.names), default_doses(report.calibration)]
-    return figures

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.analysis.drawing.words import plain
 from self_steering.analysis.report.files import csv_file
-from self_steering.analysis.report.headline import Headline, headline_effects, headline_table, said_condition
-from self_steering.analysis.report.runs import Runs
+from self_steering.analysis.report.headline import Headline, condition_in_words, headline_effects, headline_table
 from self_steering.analysis.statistics.estimates import Estimate
+from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns
 from self_steering.analysis.statistics.intervals import difference
+from self_steering.analysis.tables import Tables
 
 _COLUMNS = [
     *["effect", "source", "model", "arm", "condition", "first", "first low", "first high", "second", "second low"],
@@ -92,19 +93,15 @@ def _compare_row(first: Headline, second: Headline) -> dict[str, object]:
         "source": " / ".join(dict.fromkeys((first.source, second.source))),
         "model": " / ".join(dict.fromkeys((first.model, second.model))),
         "arm": first.arm,
-        "condition": said_condition(first),
-        **_numbers("first", first.estimate),
-        **_numbers("second", second.estimate),
+        "condition": condition_in_words(first),
+        **_side("first", first.estimate),
+        **_side("second", second.estimate),
         "difference": between.value,
-        "low": between.low,
-        "high": between.high,
-        "n": between.n,
-        "clusters": between.clusters,
-        "method": between.method,
+        **estimate_columns(between, ESTIMATE[1:]),
     }
 
 
-def _numbers(name: str, estimate: Estimate) -> dict[str, object]:
+def _side(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
 
 
@@ -190,15 +187,11 @@ def _published_row(figure: PublishedFigure, one: Headline) -> dict[str, object]:
         "words": figure.words,
         "measured on": one.model,
         "source": one.source,
-        "condition": said_condition(one),
+        "condition": condition_in_words(one),
         "measured": found.value,
-        "low": found.low,
-        "high": found.high,
+        **estimate_columns(found, ESTIMATE[1:]),
         "difference": found.value - figure.value,
         "within interval": within,
-        "n": found.n,
-        "clusters": found.clusters,
-        "method": found.method,
     }
 
 
@@ -235,12 +228,17 @@ def pair_file(place: int) -> str:
     return f"{_FOLDER}/pair_{place + 1}.csv"
 
 
-def comparisons(runs: Runs) -> Comparisons:
-    """Return the comparisons of a report: two runs are compared with each other, and otherwise the models in all of them."""
-    headlines = headline_effects(runs.tables)
+def comparisons(tables: Tables, runs: Mapping[str, Tables]) -> Comparisons:
+    """Return the comparisons of a report: two runs are compared with each other, and otherwise the models in all of them.
+
+    Args:
+        tables: The tables of all runs together.
+        runs: Each run's own, by its name.
+    """
+    headlines = headline_effects(tables)
     pairs = (
-        compare_runs({name: headline_effects(of_run) for name, of_run in runs.apart.items()})
-        if len(runs.apart) == 2
+        compare_runs({name: headline_effects(of_run) for name, of_run in runs.items()})
+        if len(runs) == 2
         else compare_models(headlines)
     )
     return Comparisons(headline_table(headlines), pairs, beside_published(headlines))

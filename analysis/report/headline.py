@@ -25,12 +25,13 @@ from self_steering.analysis.freeplay.redosing import RATE, redosing
 from self_steering.analysis.freeplay.rollouts import ALL_FRAMINGS, PLACEBO
 from self_steering.analysis.introspection.gaps import condition_gaps, gap_table, rating_table
 from self_steering.analysis.statistics.estimates import Estimate
+from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns
 from self_steering.analysis.statistics.intervals import ratio
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.accuracy import maths_accuracy, maths_effects, maths_self_steering
+from self_steering.analysis.tasks.accuracy import accuracy, against_no_tools, self_steering
 from self_steering.analysis.tasks.frustration import frustration_self_steering
 
-HEADLINE_COLUMNS = ["effect", "source", "model", "arm", "condition", "value", "low", "high", "n", "clusters", "method"]
+HEADLINE_COLUMNS = ["effect", "source", "model", "arm", "condition", *ESTIMATE]
 _NEGATIVE = SHARES[-1]
 _Row = Mapping[Hashable, Any]
 
@@ -66,15 +67,15 @@ def headline_table(headlines: Sequence[Headline]) -> pd.DataFrame:
     rows = [
         {
             **{name: getattr(one, name) for name in ("effect", "source", "model", "arm")},
-            "condition": said_condition(one),
-            **{name: getattr(one.estimate, name) for name in HEADLINE_COLUMNS[5:]},
+            "condition": condition_in_words(one),
+            **estimate_columns(one.estimate),
         }
         for one in headlines
     ]
     return pd.DataFrame(rows, columns=HEADLINE_COLUMNS)
 
 
-def said_condition(one: Headline) -> str:
+def condition_in_words(one: Headline) -> str:
     """Return a cell's condition as text."""
     return ", ".join(f"{name} {value}" for name, value in one.condition)
 
@@ -110,9 +111,9 @@ def _times_placebo(shown: Sequence[Headline]) -> list[Headline]:
 
 def _tasks(tables: Tables) -> list[Headline]:
     return [
-        *_headlines("maths accuracy", maths_accuracy(tables), ("framing", "intent", "over")),
-        *_headlines("maths accuracy less no tools", maths_effects(tables), ("framing", "intent", "over")),
-        *_headlines("maths self-steer rate", maths_self_steering(tables), ("framing", "intent")),
+        *_headlines("maths accuracy", accuracy(tables, "maths"), ("framing", "intent", "over")),
+        *_headlines("maths accuracy less no tools", against_no_tools(tables, "maths"), ("framing", "intent", "over")),
+        *_headlines("maths self-steer rate", self_steering(tables, "maths"), ("framing", "intent")),
         *_headlines(
             "frustration self-steer rate", frustration_self_steering(tables), ("framing", "intent", "tone", "possible")
         ),

@@ -2,20 +2,14 @@
 
 import re
 import tomllib
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
 
-from self_steering.analysis.drawing.figures import ReportFigure
 from self_steering.analysis.drawing.page import page_table, page_template
-from self_steering.analysis.drawing.style import inline_svg, page_style
-from self_steering.analysis.drawing.words import visible
 from self_steering.analysis.report.comparisons import (
     HEADLINE_FILE,
     PUBLISHED_FILE,
@@ -23,122 +17,67 @@ from self_steering.analysis.report.comparisons import (
     pair_file,
     with_intervals,
 )
-from self_steering.analysis.report.figures import FigureFunction, FigureSection
-from self_steering.analysis.report.files import TABLE_FILES, figure_files, picture_name, picture_path, table_path
+from self_steering.analysis.report.figures import DrawnFigure, DrawnSection, FailedFigure
+from self_steering.analysis.report.files import TABLE_FILES, picture_path, table_path
 from self_steering.analysis.tables import Tables
 
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class DrawnFigure:
-    """A figure, drawn.
-
-    Attributes:
-        figure: What it says.
-        panels: Its pictures as they stand on the page.
-        files: Its pictures and its table as files, by their path below the report.
-    """
-
-    figure: ReportFigure
-    panels: tuple[Markup, ...]
-    files: dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class FailedFigure:
-    """A figure that could not be drawn.
-
-    Attributes:
-        name: What it was to show: its function's name, as words.
-        error: The error's type and message, in one line.
-        place: Where it was raised.
-    """
-
-    name: str
-    error: str
-    place: str
-
-
-@dataclass(frozen=True)
-class DrawnSection:
-    """A section with its figures.
-
-    Attributes:
-        title: Heading.
-        intro: What it is about.
-        figures: Those that the logs hold something for, in order.
-        nothing: Names of those that they hold nothing for.
-    """
-
-    title: str
-    intro: str
-    figures: tuple[DrawnFigure | FailedFigure, ...]
-    nothing: tuple[str, ...]
-
-    @property
-    def failed(self) -> list[FailedFigure]:
-        """Figures that could not be drawn."""
-        return [figure for figure in self.figures if isinstance(figure, FailedFigure)]
-
-
-def draw_sections(
-    tables: Tables, sections: Sequence[FigureSection], progress: Progress | None = None
-) -> list[DrawnSection]:
-    """Draw all figures that the logs hold something for.
-
-    Args:
-        tables: The logs' tables.
-        sections: Which figures, in which order.
-        progress: Called with the number of figures done and of all, after each of them.
-    """
-    total, done, keys = sum(len(section.functions) for section in sections), 0, set[str]()
-    drawn = []
-    for section in sections:
-        figures, nothing = [], []
-        for function in section.functions:
-            figure = _draw(function, tables, keys)
-            if figure is None:
-                nothing.append(_words(function))
-            else:
-                figures.append(figure)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        drawn.append(DrawnSection(section.title, section.intro, tuple(figures), tuple(nothing)))
-    return drawn
-
-
-def _draw(function: FigureFunction, tables: Tables, keys: set[str]) -> DrawnFigure | FailedFigure | None:
-    try:
-        with page_style():
-            figure = function(tables)
-            return None if figure is None else _drawn(figure, keys)
-    except Exception as error:  # noqa: BLE001  one figure's fault must not cost the others; the page shows it, the command fails
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
-        return FailedFigure(_words(function), f"{type(error).__name__}: {' '.join(str(error).split())}", place)
-
-
-def _drawn(figure: ReportFigure, keys: set[str]) -> DrawnFigure:
-    if figure.key in keys:
-        raise ValueError(f"two figures have the key {figure.key!r}; give one of them another")
-    # The page's pictures come first: those in files lose their placeholder colours.
-    panels = tuple(
-        inline_svg(picture.figure, picture_name(figure, place), visible(picture.label))
-        for place, picture in enumerate(figure.pictures)
-    )
-    drawn = DrawnFigure(figure, panels, figure_files(figure))
-    keys.add(figure.key)
-    return drawn
-
-
-def _words(function: FigureFunction) -> str:
-    return getattr(function, "__name__", str(function)).replace("_", " ").strip()
-
-
+_LOG_COLUMNS = ["log", "task", "model", "arm", "samples", "shard", "created", "inspect"]
 _CELL = ["source", "family", "model", "arm"]
 _SOURCES = {"self_steering": "this suite", "study": "the study", "other": "another suite"}
+
+
+def report_page(runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSection], compared: Comparisons) -> str:
+    """Return the page: HTML with its pictures and its style sheet inside. Whatever logs and models said is shown as text.
+
+    Args:
+        runs: Names of the runs that were read.
+        tables: The tables of all of them together.
+        sections: Its figures, drawn.
+        compared: Its comparisons.
+    """
+    figures = [figure for section in sections for figure in section.figures]
+    shown = _tables(sections, compared)
+    return page_template("report_page").render(
+        title=_title(tables),
+        runs=runs,
+        seen=overview(tables),
+        logs=page_table(tables.logs[_LOG_COLUMNS].sort_values("log"), rows=len(tables.logs)),
+        table_files=TABLE_FILES,
+        sections=sections,
+        drawn=sum(isinstance(figure, DrawnFigure) for figure in figures),
+        failed=sum(isinstance(figure, FailedFigure) for figure in figures),
+        absent=[name for section in sections for name in section.nothing],
+        compared=compared,
+        files={"headlines": HEADLINE_FILE, "published": PUBLISHED_FILE},
+        methods=methods_named(_texts(sections, shown)),
+        undescribed=list(dict.fromkeys(word for table in shown for word in undescribed(table))),
+        page_table=page_table,
+        pair_file=pair_file,
+        picture_path=picture_path,
+        table_path=table_path,
+        with_intervals=with_intervals,
+    )
+
+
+def _title(tables: Tables) -> str:
+    models = sorted({str(model) for model in tables.logs["model"].dropna()})
+    shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+    return f"Self-steering: {shown}" if models else "Self-steering: nothing to report"
+
+
+def _tables(sections: Sequence[DrawnSection], compared: Comparisons) -> list[pd.DataFrame]:
+    figures = [figure for section in sections for figure in section.figures if isinstance(figure, DrawnFigure)]
+    pairs = [pair.table for pair in compared.pairs]
+    return [*(figure.figure.table for figure in figures), compared.headlines, compared.published, *pairs]
+
+
+def _texts(sections: Sequence[DrawnSection], tables: Sequence[pd.DataFrame]) -> Iterator[str]:
+    for section in sections:
+        for figure in section.figures:
+            if isinstance(figure, DrawnFigure):
+                yield from (figure.figure.finding, figure.figure.reading)
+    for table in tables:
+        yield from table_texts(table)
 
 
 @dataclass(frozen=True)
@@ -216,8 +155,8 @@ def methods() -> tuple[Method, ...]:
 
 def methods_named(texts: Iterable[str]) -> list[Method]:
     """Return the methods that are named in any of the texts, in the appendix's order."""
-    said = "\n".join(texts)
-    return [method for method in methods() if re.search(method.pattern, said, re.IGNORECASE)]
+    together = "\n".join(texts)
+    return [method for method in methods() if re.search(method.pattern, together, re.IGNORECASE)]
 
 
 def undescribed(table: pd.DataFrame) -> list[str]:
@@ -238,60 +177,3 @@ def table_texts(table: pd.DataFrame) -> list[str]:
     for column in table.select_dtypes(exclude="number"):
         words += [cell for cell in table[column].drop_duplicates() if isinstance(cell, str)]
     return words
-
-
-_LOG_COLUMNS = ["log", "task", "model", "arm", "samples", "shard", "created", "inspect"]
-
-
-def report_page(runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSection], compared: Comparisons) -> str:
-    """Return the page: HTML with its pictures and its style sheet inside. Whatever logs and models said is shown as text.
-
-    Args:
-        runs: Names of the runs that were read.
-        tables: The tables of all of them together.
-        sections: Its figures, drawn.
-        compared: Its comparisons.
-    """
-    figures = [figure for section in sections for figure in section.figures]
-    shown = _tables(sections, compared)
-    return page_template("report_page").render(
-        title=_title(tables),
-        runs=runs,
-        seen=overview(tables),
-        logs=page_table(tables.logs[_LOG_COLUMNS].sort_values("log"), rows=len(tables.logs)),
-        table_files=TABLE_FILES,
-        sections=sections,
-        drawn=sum(isinstance(figure, DrawnFigure) for figure in figures),
-        failed=sum(isinstance(figure, FailedFigure) for figure in figures),
-        absent=[name for section in sections for name in section.nothing],
-        compared=compared,
-        files={"headlines": HEADLINE_FILE, "published": PUBLISHED_FILE},
-        methods=methods_named(_texts(sections, shown)),
-        undescribed=list(dict.fromkeys(word for table in shown for word in undescribed(table))),
-        page_table=page_table,
-        pair_file=pair_file,
-        picture_path=picture_path,
-        table_path=table_path,
-        with_intervals=with_intervals,
-    )
-
-
-def _title(tables: Tables) -> str:
-    models = sorted({str(model) for model in tables.logs["model"].dropna()})
-    shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-    return f"Self-steering: {shown}" if models else "Self-steering: nothing to report"
-
-
-def _tables(sections: Sequence[DrawnSection], compared: Comparisons) -> list[pd.DataFrame]:
-    figures = [figure for section in sections for figure in section.figures if isinstance(figure, DrawnFigure)]
-    pairs = [pair.table for pair in compared.pairs]
-    return [*(figure.figure.table for figure in figures), compared.headlines, compared.published, *pairs]
-
-
-def _texts(sections: Sequence[DrawnSection], tables: Sequence[pd.DataFrame]) -> Iterator[str]:
-    for section in sections:
-        for figure in section.figures:
-            if isinstance(figure, DrawnFigure):
-                yield from (figure.figure.finding, figure.figure.reading)
-    for table in tables:
-        yield from table_texts(table)

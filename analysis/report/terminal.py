@@ -10,7 +10,7 @@ from inspect_ai.log import EvalLog, EvalScore, list_eval_logs, read_eval_log
 from self_steering.analysis.drawing.words import text_table
 from self_steering.analysis.report.summary import SUMMARIES, Row, summarise
 from self_steering.analysis.tables.log_files import LogError, check_depth
-from self_steering.evals.sweep import ShardNote, part_said, shard_note, whole_of
+from self_steering.evals.shards import ShardNote, describe_part, shard_note, whole_of
 
 
 def metrics_table(log: EvalLog) -> str:
@@ -129,7 +129,7 @@ def _pooled(parts: Sequence[tuple[Path, EvalLog, ShardNote]]) -> PooledLog:
     if len(logs) > 1:
         whole.samples = samples
     short = len(samples) < shards[0].of_samples
-    said = part_said(whole.eval.task, shards[0], len(samples), [one.shard for one in shards]) if short else ""
+    said = describe_part(whole.eval.task, shards[0], len(samples), [one.shard for one in shards]) if short else ""
     return PooledLog(whole, files, said)
 
 

@@ -16,8 +16,8 @@ from self_steering.analysis.tables.columns import COLUMNS, empty, typed
 from self_steering.analysis.tables.log_files import LogError, LogFile, find_logs, open_log, read_samples
 from self_steering.analysis.tables.rows import RolloutRows, Row
 from self_steering.analysis.tables.study import StudyLog, is_study, study_log, study_rows
-from self_steering.analysis.tables.suite import is_own, needs_events, own_family, own_rows
-from self_steering.evals.sweep import ShardNote, part_said, shard_note, whole_of
+from self_steering.analysis.tables.suite import is_suite_log, needs_events, suite_family, suite_rows
+from self_steering.evals.shards import ShardNote, describe_part, shard_note, whole_of
 from self_steering.steering.calls import number
 
 DETAILS = ("scores", "takes", "problems", "readouts", "receipts")
@@ -32,136 +32,6 @@ _HEADER: list[Column] = [
     EvalColumn("dose", path="eval.task_args.dose"),
     EvalColumn("seed", path="eval.task_args.seed"),
 ]
-
-
-@dataclass(frozen=True)
-class LogTables:
-    """What one file came to.
-
-    Attributes:
-        file: The file.
-        frames: Its part of each table that it has rows in; empty where it is in none.
-        eval_id: What no other run has.
-        task_id: What a run shares with its retries.
-        created: When the run began.
-        left_out: Why the file is in no table, or which of its samples are in none.
-        shard: Which part of a sweep it is; None where it holds all of its eval.
-        whole: What the shards of one eval share; empty likewise.
-    """
-
-    file: LogFile
-    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
-    eval_id: str = ""
-    task_id: str = ""
-    created: str = ""
-    left_out: str = ""
-    shard: ShardNote | None = None
-    whole: str = ""
-
-
-def read_log(file: LogFile) -> LogTables:
-    """Read one file; whatever is wrong with it is told in `left_out`."""
-    try:
-        return _read(file)
-    except LogError as error:
-        return LogTables(file, left_out=str(error))
-    except Exception as error:  # noqa: BLE001  one file that is not as expected must not stop the others
-        return LogTables(file, left_out=f"its content is not as expected ({type(error).__name__}: {error})")
-
-
-def _read(file: LogFile) -> LogTables:
-    log = open_log(file.path)
-    study = study_log(log) if is_study(log) else None
-    found: dict[tuple[str, int], RolloutRows] = {}
-    failed: list[EvalSample] = []
-    for sample in read_samples(file.path, log, events=study is None and needs_events(log)):
-        if sample.error is not None:
-            failed.append(sample)
-        else:
-            found[str(sample.id), sample.epoch] = study_rows(study, sample) if study else own_rows(log, sample)
-    _check(log, study, found, failed)
-    header = evals_df(log, columns=_HEADER, quiet=True).iloc[0]
-    frames = _frames(_about(file, log, study, header), found)
-    note = shard_note(log)
-    frames["logs"] = _log_frame(header, frames["rollouts"], len(found) + len(failed), note.shard if note else "")
-    return LogTables(
-        file=file,
-        frames=frames,
-        eval_id=log.eval.eval_id,
-        task_id=log.eval.task_id,
-        created=str(log.eval.created),
-        left_out=_told(failed, len(found) + len(failed)) if failed else "",
-        shard=note,
-        whole=whole_of(log, note) if note else "",
-    )
-
-
-def _check(
-    log: EvalLog, study: StudyLog | None, found: dict[tuple[str, int], RolloutRows], failed: Sequence[EvalSample]
-) -> None:
-    if not found:
-        raise LogError(_told(failed, len(failed)) if failed else "it holds no sample")
-    if study is None and not is_own(log) and not any(rows.takes for rows in found.values()):
-        raise LogError(_FOREIGN)
-
-
-def _told(failed: Sequence[EvalSample], count: int) -> str:
-    first = failed[0]
-    message = str(first.error.message if first.error else "").splitlines() or ["no reason given"]
-    return f"{len(failed)} of {count} samples failed and are in no table, first {first.id}: {message[0][:200]}"
-
-
-def _about(file: LogFile, log: EvalLog, study: StudyLog | None, header: pd.Series) -> Row:
-    return {
-        "log": file.name,
-        "source": "study" if study else "self_steering" if is_own(log) else "other",
-        "task": header["task"],
-        "family": study.family if study else own_family(log),
-        "model": header["model"],
-    }
-
-
-def _frames(about: Row, found: dict[tuple[str, int], RolloutRows]) -> dict[str, pd.DataFrame]:
-    rows: list[Row] = []
-    details: dict[str, list[Row]] = {name: [] for name in DETAILS}
-    for (sample, epoch), rollout in found.items():
-        key = f"{about['log']}/{sample}/{epoch}"
-        rows.append({**about, "rollout": key, "sample": sample, "epoch": epoch, **rollout.about})
-        for name, members in details.items():
-            members += [{"rollout": key, **row} for row in getattr(rollout, name)]
-    rollouts = typed(pd.DataFrame(rows), "rollouts")
-    filled = {name: _detail(name, rollouts, members) for name, members in details.items() if members}
-    return {"rollouts": rollouts, **filled}
-
-
-def _detail(table: str, rollouts: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
-    """Return rows with what is said of their rollouts before them."""
-    frame = pd.DataFrame(rows)
-    shared = [column for column in COLUMNS[table] if column in rollouts and column not in frame]
-    return typed(rollouts[["rollout", *shared]].merge(frame, on="rollout", validate="one_to_many"), table)
-
-
-def _log_frame(header: pd.Series, rollouts: pd.DataFrame, samples: int, shard: str) -> pd.DataFrame:
-    first = rollouts.iloc[0]
-    possible = rollouts["possible"].unique()
-    row = {
-        **{column: first[column] for column in ("log", "source", "task", "family", "model")},
-        **{column: ",".join(rollouts[column].unique()) for column in _CONDITIONS},
-        "possible": possible[0] if len(possible) == 1 else pd.NA,
-        "created": header["created"],
-        "inspect": header["inspect"],
-        "samples": samples,
-        "shard": shard,
-        "dose": _figure(header["dose"]),
-        "seed": _figure(header["seed"]),
-    }
-    return typed(pd.DataFrame([row]), "logs")
-
-
-def _figure(value: object) -> float:
-    return math.nan if pd.isna(value) else number(value)
-
-
 # Fewer are read before other processes have started.
 _WORTH_A_POOL = 16
 _MOST_PROCESSES = 8
@@ -210,6 +80,17 @@ def read_tables(*paths: str | Path, progress: Callable[[int, int], None] | None 
 
     Raises:
         ValueError: A path does not exist, or there is no log in one of the folders.
+
+    Example:
+        `folder` holds logs of free play under the arms real and placebo:
+
+        >>> tables = read_tables(folder)
+        >>> tables.takes.groupby("arm")["name"].value_counts().to_dict()
+        {('placebo', 'calm'): 1, ('real', 'calm'): 2, ('real', 'creative'): 1}
+        >>> tables.rollouts[["model", "framing", "arm", "takes"]].iloc[0].to_dict()
+        {'model': 'Qwen', 'framing': 'drugs', 'arm': 'real', 'takes': 3}
+        >>> len(tables.left_out)
+        0
     """
     files = find_logs(paths)
     found: list[LogTables] = []
@@ -220,6 +101,134 @@ def read_tables(*paths: str | Path, progress: Callable[[int, int], None] | None 
             if progress is not None:
                 progress(done, len(files))
     return _together(_each_run_once(found))
+
+
+@dataclass(frozen=True)
+class LogTables:
+    """What one file came to.
+
+    Attributes:
+        file: The file.
+        frames: Its part of each table that it has rows in; empty where it is in none.
+        eval_id: What no other run has.
+        task_id: What a run shares with its retries.
+        created: When the run began.
+        left_out: Why the file is in no table, or which of its samples are in none.
+        shard: Which part of a sweep it is; None where it holds all of its eval.
+        whole: What the shards of one eval share; empty likewise.
+    """
+
+    file: LogFile
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    eval_id: str = ""
+    task_id: str = ""
+    created: str = ""
+    left_out: str = ""
+    shard: ShardNote | None = None
+    whole: str = ""
+
+
+def read_log(file: LogFile) -> LogTables:
+    """Read one file; whatever is wrong with it is told in `left_out`."""
+    try:
+        return _read(file)
+    except LogError as error:
+        return LogTables(file, left_out=str(error))
+    except Exception as error:  # noqa: BLE001  one file that is not as expected must not stop the others
+        return LogTables(file, left_out=f"its content is not as expected ({type(error).__name__}: {error})")
+
+
+def _read(file: LogFile) -> LogTables:
+    log = open_log(file.path)
+    study = study_log(log) if is_study(log) else None
+    found: dict[tuple[str, int], RolloutRows] = {}
+    failed: list[EvalSample] = []
+    for sample in read_samples(file.path, log, events=study is None and needs_events(log)):
+        if sample.error is not None:
+            failed.append(sample)
+        else:
+            found[str(sample.id), sample.epoch] = study_rows(study, sample) if study else suite_rows(log, sample)
+    _check(log, study, found, failed)
+    header = evals_df(log, columns=_HEADER, quiet=True).iloc[0]
+    frames = _frames(_about(file, log, study, header), found)
+    note = shard_note(log)
+    frames["logs"] = _log_frame(header, frames["rollouts"], len(found) + len(failed), note.shard if note else "")
+    return LogTables(
+        file=file,
+        frames=frames,
+        eval_id=log.eval.eval_id,
+        task_id=log.eval.task_id,
+        created=str(log.eval.created),
+        left_out=_failures(failed, len(found) + len(failed)) if failed else "",
+        shard=note,
+        whole=whole_of(log, note) if note else "",
+    )
+
+
+def _check(
+    log: EvalLog, study: StudyLog | None, found: dict[tuple[str, int], RolloutRows], failed: Sequence[EvalSample]
+) -> None:
+    if not found:
+        raise LogError(_failures(failed, len(failed)) if failed else "it holds no sample")
+    if study is None and not is_suite_log(log) and not any(rows.takes for rows in found.values()):
+        raise LogError(_FOREIGN)
+
+
+def _failures(failed: Sequence[EvalSample], count: int) -> str:
+    first = failed[0]
+    message = str(first.error.message if first.error else "").splitlines() or ["no reason given"]
+    return f"{len(failed)} of {count} samples failed and are in no table, first {first.id}: {message[0][:200]}"
+
+
+def _about(file: LogFile, log: EvalLog, study: StudyLog | None, header: pd.Series) -> Row:
+    return {
+        "log": file.name,
+        "source": "study" if study else "self_steering" if is_suite_log(log) else "other",
+        "task": header["task"],
+        "family": study.family if study else suite_family(log),
+        "model": header["model"],
+    }
+
+
+def _frames(about: Row, found: dict[tuple[str, int], RolloutRows]) -> dict[str, pd.DataFrame]:
+    rows: list[Row] = []
+    details: dict[str, list[Row]] = {name: [] for name in DETAILS}
+    for (sample, epoch), rollout in found.items():
+        key = f"{about['log']}/{sample}/{epoch}"
+        rows.append({**about, "rollout": key, "sample": sample, "epoch": epoch, **rollout.about})
+        for name, members in details.items():
+            members += [{"rollout": key, **row} for row in getattr(rollout, name)]
+    rollouts = typed(pd.DataFrame(rows), "rollouts")
+    filled = {name: _detail(name, rollouts, members) for name, members in details.items() if members}
+    return {"rollouts": rollouts, **filled}
+
+
+def _detail(table: str, rollouts: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
+    """Return rows with what is said of their rollouts before them."""
+    frame = pd.DataFrame(rows)
+    shared = [column for column in COLUMNS[table] if column in rollouts and column not in frame]
+    return typed(rollouts[["rollout", *shared]].merge(frame, on="rollout", validate="one_to_many"), table)
+
+
+def _log_frame(header: pd.Series, rollouts: pd.DataFrame, samples: int, shard: str) -> pd.DataFrame:
+    first = rollouts.iloc[0]
+    possible = rollouts["possible"].unique()
+    row = {
+        **{column: first[column] for column in ("log", "source", "task", "family", "model")},
+        **{column: ",".join(rollouts[column].unique()) for column in _CONDITIONS},
+        "possible": possible[0] if len(possible) == 1 else pd.NA,
+        "created": header["created"],
+        "inspect": header["inspect"],
+        "samples": samples,
+        "shard": shard,
+        "dose": _figure(header["dose"]),
+        "seed": _figure(header["seed"]),
+    }
+    return typed(pd.DataFrame([row]), "logs")
+
+
+def _figure(value: object) -> float:
+    return math.nan if pd.isna(value) else number(value)
 
 
 def _read_all(files: Sequence[LogFile]) -> Iterator[LogTables]:
@@ -277,4 +286,4 @@ def _parts_alone(found: Sequence[LogTables]) -> Iterator[tuple[LogTables, str]]:
         samples = sum(int(log.frames["logs"]["samples"].iloc[0]) for log in logs)
         if first.shard and samples < first.shard.of_samples:
             task = str(first.frames["logs"]["task"].iloc[0])
-            yield first, part_said(task, first.shard, samples, [log.shard.shard for log in logs if log.shard])
+            yield first, describe_part(task, first.shard, samples, [log.shard.shard for log in logs if log.shard])

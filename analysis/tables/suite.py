@@ -1,4 +1,8 @@
-"""The problems of our own rollouts, as their solver noted them: which they were, and what became of each."""
+"""Logs of this suite: which experiment one is of, and the rows that its samples give.
+
+A solver notes in its store what it did; what it did not note is read from the conversation and from the engine's reports in the
+model events.
+"""
 
 import math
 from collections import Counter
@@ -14,204 +18,11 @@ from inspect_ai.tool import ToolCall
 
 from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
 from self_steering.scorers.answers import shares
+from self_steering.solvers.maths import MathsState
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
 from self_steering.steering.calls import SteeringCall, number, take_calls, written
 from self_steering.steering.request import METADATA_KEY
 from self_steering.vectors.catalogue import catalogue
-
-
-def own_problem_rows(sample: EvalSample) -> list[Row]:
-    """Return one row a problem that a rollout had, also for those that it never came to."""
-    return [_row(noted) for noted in sample.store.get("MathsState:problems") or []]
-
-
-def _row(noted: Mapping[str, Any]) -> Row:
-    status, submitted = noted["status"], noted.get("submitted")
-    attempted = submitted is not None
-    return {
-        "problem": noted["problem"],
-        "attempted": attempted,
-        "correct": status == "right",
-        "parsed": status != "unparsed" if attempted else None,
-        "answer": submitted or "",
-        "truth": str(noted["target"]),
-    }
-
-
-_DETECTION, _ALWAYS = "detection", {"always no": "no", "always yes": "yes"}
-_COMPARED = {"first harder": "first", "second harder": "second"}
-_UNCACHED = "uncached"
-_MEASURED = (
-    "strength",
-    "start",
-    "stop",
-    "planned",
-    "steered",
-    "reused",
-    "projection_before",
-    "projection_after",
-    "expected_shift",
-)
-
-
-@dataclass(frozen=True)
-class Readings:
-    """What was read in one sample.
-
-    Attributes:
-        readouts: Rows of `readouts`.
-        receipts: Rows of `receipts`.
-        computed_tokens: Tokens that were computed; NaN where the log does not say.
-        prompt_tokens: Tokens that computing every prompt alone would take; NaN likewise.
-    """
-
-    readouts: list[Row] = field(default_factory=list)
-    receipts: list[Row] = field(default_factory=list)
-    computed_tokens: float = math.nan
-    prompt_tokens: float = math.nan
-
-
-def readings_of(sample: EvalSample) -> Readings:
-    """Return what a sample's solver noted or, failing that, what its model events hold."""
-    for key, rows in (("IntrospectionState", _option_rows), ("StretchState", _answer_rows)):
-        if readings := sample.store.get(f"{key}:readings"):
-            return Readings(
-                readouts=rows(sample, readings),
-                receipts=[
-                    row
-                    for i, one in enumerate(readings)
-                    for row in _receipts(one["name"], i, one.get("receipts") or [])
-                ],
-                computed_tokens=_sum(readings, "cost", "computed_tokens"),
-                prompt_tokens=_sum(readings, "cost", "prompt_tokens"),
-            )
-    if turns := sample.store.get("ExplorationState:turns"):
-        return _exploration(turns)
-    return _from_events(sample)
-
-
-def _option_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return the rows of the ten-way choice."""
-    trial: Mapping[str, Any] = sample.metadata or {}
-    options, dose = list(trial["options"]), number(trial.get("dose"))
-    added = number(sample.store.get("IntrospectionState:strength"))
-    rows: list[Row] = []
-    for place, reading in enumerate(readings):
-        shift = int(reading["shift"])
-        shown = options[shift:] + options[:shift]
-        direction = reading.get("direction")
-        about = {
-            "reading": reading["name"],
-            "number": place,
-            "rotation": float(shift),
-            "direction": math.nan if direction is None else float(direction),
-            "question": "",
-            "dose": dose,
-            "strength": 0.0 if reading["name"] == _UNCACHED else added,
-        }
-        rows += _options(about, reading["logprobs"], shown, trial["vector"])
-    return rows
-
-
-def _answer_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return the rows of the questions that are asked about steered stretches."""
-    trial: Mapping[str, Any] = sample.metadata or {}
-    asked: Counter[tuple[str, ...]] = Counter()
-    rows: list[Row] = []
-    for place, reading in enumerate(readings):
-        if not reading["logprobs"]:
-            # An answer that was sampled: nothing was read.
-            continue
-        key = (reading["name"], reading["kind"], reading["item"])
-        rotation = asked[key]
-        asked[key] += 1
-        answers = list(reading["logprobs"])
-        strengths = [number(strength) for strength in reading["strengths"]]
-        about = {
-            "reading": reading["name"],
-            "number": place,
-            "rotation": float(rotation),
-            "direction": math.nan,
-            "question": f"{reading['kind']}: {reading['item']}" if "label" in trial else "",
-            "dose": number(trial.get("dose", trial.get("stronger"))),
-            # Where two are steered, that of the harder one.
-            "strength": max(strengths, key=abs, default=0.0),
-        }
-        rows += _options(about, reading["logprobs"], answers[rotation:] + answers[:rotation], _right(trial, reading))
-    return rows
-
-
-def _right(trial: Mapping[str, Any], reading: Mapping[str, Any]) -> str | None:
-    """Return the right answer of a reading; None where none is."""
-    if (position := trial.get("position")) is not None:
-        return ascii_uppercase[int(position)]
-    if reading["kind"] == _DETECTION:
-        return "yes" if number(trial.get("dose")) and trial.get("arm") != "placebo" else "no"
-    return _ALWAYS.get(reading["kind"]) or _COMPARED.get(reading["name"])
-
-
-def _options(about: Row, logprobs: Mapping[str, float], shown: Sequence[str], right: str | None) -> Iterator[Row]:
-    share = shares(logprobs)
-    for option, logprob in logprobs.items():
-        yield about | {
-            "option": option,
-            "is_true": pd.NA if right is None else option == right,
-            "place": float(shown.index(option)),
-            "logprob": logprob,
-            "probability": math.exp(logprob),
-            "share": share[option],
-            "options": float(len(logprobs)),
-        }
-
-
-def _exploration(turns: Sequence[Mapping[str, Any]]) -> Readings:
-    """Return the receipts of the free-text experiment, whose uncached turn is read beside the conversation."""
-    rows: list[Row] = []
-    said = 0
-    for place, turn in enumerate(turns):
-        aside = _UNCACHED in turn["name"]
-        rows += _receipts(_UNCACHED if aside else f"turn {said}", place, turn["receipts"])
-        said += not aside
-    return Readings(
-        receipts=rows,
-        computed_tokens=float(sum(turn["computed_tokens"] for turn in turns)),
-        prompt_tokens=float(sum(turn["prompt_tokens"] for turn in turns)),
-    )
-
-
-def _from_events(sample: EvalSample) -> Readings:
-    turns = {message.id: turn for turn, message in enumerate(filter(written, sample.messages))}
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for event in sample.events:
-        report = (event.output.metadata or {}).get(METADATA_KEY) if isinstance(event, ModelEvent) else None
-        if isinstance(event, ModelEvent) and isinstance(report, Mapping):
-            turn = turns.get(event.output.message.id) if event.output.choices else None
-            found.append((_UNCACHED if turn is None else f"turn {turn}", report))
-    if not found:
-        return Readings()
-    computed = sum(number(report.get("computed_tokens")) for _, report in found)
-    return Readings(
-        receipts=[row for i, (name, report) in enumerate(found) for row in _receipts(name, i, report["receipts"])],
-        computed_tokens=computed,
-        prompt_tokens=computed + sum(number(report.get("reused_tokens")) for _, report in found),
-    )
-
-
-def _receipts(reading: str, place: int, receipts: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    for receipt in receipts:
-        yield {
-            "reading": reading,
-            "number": place,
-            "label": receipt.get("label", ""),
-            "direction_key": receipt.get("direction", ""),
-            "layers": " ".join(map(str, receipt.get("layers", ()))),
-            **{name: number(receipt.get(name)) for name in _MEASURED},
-        }
-
-
-def _sum(entries: Sequence[Mapping[str, Any]], group: str, name: str) -> float:
-    return sum(number((entry.get(group) or {}).get(name)) for entry in entries)
-
 
 _FAMILIES = {
     "introspection": "introspection",
@@ -230,9 +41,16 @@ _SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation"
 _TOOLLESS = frozenset({"localisation", "comparison"})
 _PACKAGE = "self_steering/"
 _RANDOM = "random direction"
+_DETECTION, _ALWAYS = "detection", {"always no": "no", "always yes": "yes"}
+_COMPARED = {"first harder": "first", "second harder": "second"}
+_UNCACHED = "uncached"
+_MEASURED = (
+    *("strength", "start", "stop", "planned", "steered", "reused"),
+    *("projection_before", "projection_after", "expected_shift"),
+)
 
 
-def is_own(log: EvalLog) -> bool:
+def is_suite_log(log: EvalLog) -> bool:
     """Return whether this suite wrote a log, or its solver wrapped another task."""
     experiment = ((log.eval.metadata or {}).get("experiment"), log.eval.model.partition("/")[0])
     return (
@@ -243,9 +61,9 @@ def is_own(log: EvalLog) -> bool:
     )
 
 
-def own_family(log: EvalLog) -> str:
-    """Return the experiment that a log is of; other where it is none of ours."""
-    if not is_own(log):
+def suite_family(log: EvalLog) -> str:
+    """Return the experiment that a log is of; `other` where this suite did not write it."""
+    if not is_suite_log(log):
         return "other"
     named = ((log.eval.metadata or {}).get("experiment"), log.eval.task.rpartition("/")[2])
     return next((_FAMILIES[name] for name in named if name in _FAMILIES), "other")
@@ -253,15 +71,15 @@ def own_family(log: EvalLog) -> str:
 
 def needs_events(log: EvalLog) -> bool:
     """Return whether what the engine did can only be read from a log's events."""
-    return own_family(log) not in _SCRIPTED
+    return suite_family(log) not in _SCRIPTED
 
 
-def own_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
+def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
     """Return a sample's rows."""
-    readings = readings_of(sample)
+    readings = _readings_of(sample)
     takes = _stored_takes(sample)
     if takes is None:
-        takes = _said_takes(sample)
+        takes = _spoken_takes(sample)
     cell = _Cell(log, sample)
     return RolloutRows(
         about={
@@ -277,7 +95,7 @@ def own_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
         },
         scores=score_rows(sample.scores),
         takes=takes,
-        problems=own_problem_rows(sample),
+        problems=_problem_rows(sample),
         readouts=readings.readouts,
         receipts=readings.receipts,
     )
@@ -289,7 +107,7 @@ class _Cell:
     def __init__(self, log: EvalLog, sample: EvalSample) -> None:
         self.metadata: Mapping[str, Any] = sample.metadata or {}
         self.args: Mapping[str, Any] = log.eval.task_args
-        self.family = own_family(log)
+        self.family = suite_family(log)
 
     def get(self, name: str) -> Any:
         """Return what is said of `name`; None where nothing is."""
@@ -344,16 +162,16 @@ def _stored_take(take: Mapping[str, Any], order: int) -> Row:
     )
 
 
-def _said_takes(sample: EvalSample) -> list[Row]:
+def _spoken_takes(sample: EvalSample) -> list[Row]:
     """Return the takes that the conversation holds."""
     metadata: Mapping[str, Any] = sample.metadata or {}
     arm, label = metadata.get("arm"), metadata.get("label", OPAQUE_LABEL)
     applied = metadata.get("applied", metadata.get("vector"))
     unit = _unit_strength(sample)
     rows = []
-    for order, said in enumerate(take_calls(sample.messages)):
+    for order, made in enumerate(take_calls(sample.messages)):
         # A script's call need not tell the dose that is applied.
-        call = _at_dose(said, metadata["dose"]) if said.scripted and "dose" in metadata else said
+        call = _at_dose(made, metadata["dose"]) if made.scripted and "dose" in metadata else made
         labelled = applied is not None and call.name == label
         taken = _RANDOM if labelled and arm == "random" else str(applied) if labelled else call.name
         rows.append(
@@ -383,3 +201,177 @@ def _unit_strength(sample: EvalSample) -> float:
     for turn in sample.store.get("ExplorationState:turns") or []:
         added += [(window["strength"], number(window["dose"])) for window in turn["plan"].get("windows") or []]
     return next((number(strength) / taken for strength, taken in added if strength is not None and taken), math.nan)
+
+
+def _problem_rows(sample: EvalSample) -> list[Row]:
+    """Return one row a problem that a rollout had, also for those that it never came to."""
+    return [
+        {
+            "problem": one.problem,
+            "attempted": one.submitted is not None,
+            "correct": one.status == "right",
+            "parsed": one.status != "unparsed" if one.submitted is not None else None,
+            "answer": one.submitted or "",
+            "truth": str(one.target),
+        }
+        for one in sample.store_as(MathsState).problems
+    ]
+
+
+@dataclass(frozen=True)
+class _Readings:
+    """What was read in one sample.
+
+    Attributes:
+        readouts: Rows of `readouts`.
+        receipts: Rows of `receipts`.
+        computed_tokens: Tokens that were computed; NaN where the log does not say.
+        prompt_tokens: Tokens that computing every prompt alone would take; NaN likewise.
+    """
+
+    readouts: list[Row] = field(default_factory=list)
+    receipts: list[Row] = field(default_factory=list)
+    computed_tokens: float = math.nan
+    prompt_tokens: float = math.nan
+
+
+def _readings_of(sample: EvalSample) -> _Readings:
+    """Return what a sample's solver noted or, failing that, what its model events hold."""
+    for key, rows in (("IntrospectionState", _option_rows), ("StretchState", _answer_rows)):
+        if readings := sample.store.get(f"{key}:readings"):
+            return _Readings(
+                readouts=rows(sample, readings),
+                receipts=[
+                    row
+                    for i, one in enumerate(readings)
+                    for row in _receipts(one["name"], i, one.get("receipts") or [])
+                ],
+                computed_tokens=_sum(readings, "cost", "computed_tokens"),
+                prompt_tokens=_sum(readings, "cost", "prompt_tokens"),
+            )
+    if turns := sample.store.get("ExplorationState:turns"):
+        return _exploration(turns)
+    return _from_events(sample)
+
+
+def _option_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the rows of the ten-way choice."""
+    trial: Mapping[str, Any] = sample.metadata or {}
+    options, dose = list(trial["options"]), number(trial.get("dose"))
+    added = number(sample.store.get("IntrospectionState:strength"))
+    rows: list[Row] = []
+    for place, reading in enumerate(readings):
+        shift = int(reading["shift"])
+        shown = options[shift:] + options[:shift]
+        direction = reading.get("direction")
+        about = {
+            "reading": reading["name"],
+            "number": place,
+            "rotation": float(shift),
+            "direction": math.nan if direction is None else float(direction),
+            "question": "",
+            "dose": dose,
+            "strength": 0.0 if reading["name"] == _UNCACHED else added,
+        }
+        rows += _options(about, reading["logprobs"], shown, trial["vector"])
+    return rows
+
+
+def _answer_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the rows of the questions that are asked about injected segments."""
+    trial: Mapping[str, Any] = sample.metadata or {}
+    asked: Counter[tuple[str, ...]] = Counter()
+    rows: list[Row] = []
+    for place, reading in enumerate(readings):
+        if not reading["logprobs"]:
+            # An answer that was sampled: nothing was read.
+            continue
+        key = (reading["name"], reading["kind"], reading["item"])
+        rotation = asked[key]
+        asked[key] += 1
+        answers = list(reading["logprobs"])
+        strengths = [number(strength) for strength in reading["strengths"]]
+        about = {
+            "reading": reading["name"],
+            "number": place,
+            "rotation": float(rotation),
+            "direction": math.nan,
+            "question": f"{reading['kind']}: {reading['item']}" if "label" in trial else "",
+            "dose": number(trial.get("dose", trial.get("stronger"))),
+            # Where two are steered, that of the harder one.
+            "strength": max(strengths, key=abs, default=0.0),
+        }
+        rows += _options(about, reading["logprobs"], answers[rotation:] + answers[:rotation], _right(trial, reading))
+    return rows
+
+
+def _right(trial: Mapping[str, Any], reading: Mapping[str, Any]) -> str | None:
+    """Return the right answer of a reading; None where none is."""
+    if (position := trial.get("position")) is not None:
+        return ascii_uppercase[int(position)]
+    if reading["kind"] == _DETECTION:
+        return "yes" if number(trial.get("dose")) and trial.get("arm") != "placebo" else "no"
+    return _ALWAYS.get(reading["kind"]) or _COMPARED.get(reading["name"])
+
+
+def _options(about: Row, logprobs: Mapping[str, float], shown: Sequence[str], right: str | None) -> Iterator[Row]:
+    share = shares(logprobs)
+    for option, logprob in logprobs.items():
+        yield about | {
+            "option": option,
+            "is_true": pd.NA if right is None else option == right,
+            "place": float(shown.index(option)),
+            "logprob": logprob,
+            "probability": math.exp(logprob),
+            "share": share[option],
+            "options": float(len(logprobs)),
+        }
+
+
+def _exploration(turns: Sequence[Mapping[str, Any]]) -> _Readings:
+    """Return the receipts of the free-text experiment, whose uncached turn is read beside the conversation."""
+    rows: list[Row] = []
+    written_turns = 0
+    for place, turn in enumerate(turns):
+        aside = _UNCACHED in turn["name"]
+        rows += _receipts(_UNCACHED if aside else f"turn {written_turns}", place, turn["receipts"])
+        written_turns += not aside
+    return _Readings(
+        receipts=rows,
+        computed_tokens=float(sum(turn["computed_tokens"] for turn in turns)),
+        prompt_tokens=float(sum(turn["prompt_tokens"] for turn in turns)),
+    )
+
+
+def _from_events(sample: EvalSample) -> _Readings:
+    turns = {message.id: turn for turn, message in enumerate(filter(written, sample.messages))}
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for event in sample.events:
+        report = (event.output.metadata or {}).get(METADATA_KEY) if isinstance(event, ModelEvent) else None
+        if isinstance(event, ModelEvent) and isinstance(report, Mapping):
+            turn = turns.get(event.output.message.id) if event.output.choices else None
+            found.append((_UNCACHED if turn is None else f"turn {turn}", report))
+    if not found:
+        return _Readings()
+    computed = sum(number(report.get("computed_tokens")) for _, report in found)
+    return _Readings(
+        receipts=[row for i, (name, report) in enumerate(found) for row in _receipts(name, i, report["receipts"])],
+        computed_tokens=computed,
+        prompt_tokens=computed + sum(number(report.get("reused_tokens")) for _, report in found),
+    )
+
+
+def _receipts(reading: str, place: int, receipts: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    for receipt in receipts:
+        yield {
+            "reading": reading,
+            "number": place,
+            "label": receipt.get("label", ""),
+            "direction_key": receipt.get("direction", ""),
+            "layers": " ".join(map(str, receipt.get("layers", ()))),
+            **{name: number(receipt.get(name)) for name in _MEASURED},
+        }
+
+
+def _sum(entries: Sequence[Mapping[str, Any]], group: str, name: str) -> float:
+    return sum(number((entry.get(group) or {}).get(name)) for entry in entries)

@@ -1,44 +1,47 @@
-"""Accuracy of answers to problems, cell by cell, and paired by problem against the cell without tools."""
+"""Accuracy of answers to problems: cell by cell, paired by problem against no tools, and with and without takes."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import permutation_test
 
-from self_steering.analysis.drawing.marks import Row, groups
+from self_steering.analysis.statistics.estimates import Codes, Estimate, Floats
+from self_steering.analysis.statistics.groups import ESTIMATE, Row, adjusted, estimate_columns, groups
 from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
 from self_steering.analysis.statistics.tests import holm, sign_flip
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.cells import CELL, NO_TOOLS, in_order, self_steering_rates
+from self_steering.analysis.tasks.cells import CELL, NO_TOOLS, in_order, of_family, self_steering_rates
 
 OVERS = ("all", "attempted")
 _COUNTS = ["given", "right", "wrong", "unparsed", "unsubmitted", "ungraded"]
-_ESTIMATE = [
-    "value",
-    "low",
-    "high",
-    "low_by_rollout",
-    "high_by_rollout",
-    "n",
-    "clusters",
-    "rollouts",
-    "method",
-    "method_by_rollout",
+_BOUNDS = ["low", "high", "method"]
+_BOTH = [
+    *["value", "low", "high", "low_by_rollout", "high_by_rollout"],
+    *["n", "clusters", "rollouts", "method", "method_by_rollout"],
 ]
-ACCURACY_COLUMNS = [*CELL, "over", *_ESTIMATE, *_COUNTS]
-EFFECT_COLUMNS = [*CELL, "over", *_ESTIMATE, "groups", "p", "p_adjusted", "test"]
+ACCURACY_COLUMNS = [*CELL, "over", *_BOTH, *_COUNTS]
+EFFECT_COLUMNS = [*CELL, "over", *_BOTH, "groups", "p", "p_adjusted", "test"]
+IMPAIRMENT_CELL = ["family", *CELL]
+IMPAIRMENT_COLUMNS = [
+    *[*IMPAIRMENT_CELL, "with_takes", "without_takes", "rollouts_with", "rollouts_without"],
+    *[*ESTIMATE, "p", "p_adjusted", "test"],
+]
+_RESAMPLES = 10_000
 
 
-def accuracy(problems: pd.DataFrame) -> pd.DataFrame:
-    """Return the accuracy of each cell, over all problems and over those that were attempted.
+def accuracy(tables: Tables, family: str) -> pd.DataFrame:
+    """Return the accuracy of each cell of model, arm, framing and intent, over all problems and over those that were attempted.
 
     An answer that was never submitted, or that could not be read as one, is wrong over all problems; the former is left out
     over the attempted ones. Both are counted apart as well. An answer that nobody graded is in neither.
 
     Args:
-        problems: Rows of the table `problems`.
+        tables: The logs' tables.
+        family: maths, or ctf, whose problems are challenges.
 
     Returns:
         Two rows a cell (`over` is all or attempted): `value`, the accuracy, in 0..1; `low` and `high` with problems as clusters,
@@ -46,50 +49,76 @@ def accuracy(problems: pd.DataFrame) -> pd.DataFrame:
         `given` is the sum of `right`, `wrong`, `unparsed`, `unsubmitted` and `ungraded`.
     """
     rows = []
-    for cell, part in groups(graded(problems), CELL):
+    for cell, part in groups(_graded(of_family(tables.problems, family)), CELL):
         counts = {name: int((part["became"] == name).sum()) for name in _COUNTS[1:]} | {"given": len(part)}
         for over, kept in _both(part):
-            if kept.empty:
-                continue
-            found, rolled = (robust_share(kept["hit"], kept[by]) for by in ("problem", "rollout"))
-            estimate = {name: getattr(found, name) for name in ("value", "low", "high", "n", "clusters", "method")}
-            by_rollout = {f"{name}_by_rollout": getattr(rolled, name) for name in ("low", "high", "method")}
-            rows.append({**cell, "over": over, **estimate, **by_rollout, "rollouts": rolled.clusters, **counts})
+            if len(kept):
+                found, rolled = (robust_share(kept["hit"], kept[by]) for by in ("problem", "rollout"))
+                rows.append({**cell, "over": over, **_two_ways(found, rolled), "rollouts": rolled.clusters, **counts})
     return in_order(pd.DataFrame(rows, columns=ACCURACY_COLUMNS), [*CELL, "over"])
 
 
-def against_no_tools(problems: pd.DataFrame) -> pd.DataFrame:
+def against_no_tools(tables: Tables, family: str) -> pd.DataFrame:
     """Return each cell's accuracy minus that of the same model without tools, paired by problem.
 
     Each problem that both cells have counts once, by its own share of right answers in each. Problems that shared a rollout are not
     independent; those that are linked so, in either cell, form a group, and groups share nothing.
 
     Args:
-        problems: Rows of the table `problems`.
+        tables: The logs' tables.
+        family: maths or ctf.
 
     Returns:
         Two rows a cell: `value`, the difference, in -1..1; `low` and `high` with problems as clusters, `low_by_rollout` and
         `high_by_rollout` with groups; `n` and `clusters`, the problems; `groups`; `rollouts` of both cells; `p` of `test` over
         groups, and `p_adjusted` by Holm over the cells of a model.
     """
-    rows = []
-    for model, part in groups(graded(problems), ["source", "model"]):
+    rows: list[Row] = []
+    for model, part in groups(_graded(of_family(tables.problems, family)), ["source", "model"]):
         for over, kept in _both(part):
             plain = kept[kept["framing"] == NO_TOOLS]
             cells = [(cell, own) for cell, own in groups(kept, CELL) if cell["framing"] != NO_TOOLS]
-            found = [{**model, **cell, "over": over, **row} for cell, own in cells for row in _paired(own, plain)]
-            rows += corrected(found)
-    return in_order(pd.DataFrame(rows, columns=EFFECT_COLUMNS), [*CELL, "over"])
+            rows += [{**model, **cell, "over": over, **row} for cell, own in cells for row in _paired(own, plain)]
+    found = adjusted(rows, lambda row: (row["source"], row["model"], row["over"]), holm)
+    return in_order(found.reindex(columns=EFFECT_COLUMNS), [*CELL, "over"])
 
 
-def corrected(rows: Sequence[Row]) -> list[Row]:
-    """Return rows of a family of tests with `p_adjusted`, by Holm, beside `p`, which is None where nothing was tested."""
-    ps = [row["p"] for row in rows]
-    adjusted = holm(ps) if len(rows) > 1 else ps
-    return [{**row, "p_adjusted": p} for row, p in zip(rows, adjusted, strict=True)]
+def self_steering(tables: Tables, family: str) -> pd.DataFrame:
+    """Return the self-steer rate of each cell of an experiment; see `self_steering_rates`."""
+    return self_steering_rates(of_family(tables.rollouts, family))
 
 
-def graded(problems: pd.DataFrame) -> pd.DataFrame:
+def without_result(tables: Tables, family: str) -> int:
+    """Return how many of an experiment's rollouts have no result, and count nowhere."""
+    rollouts = of_family(tables.rollouts, family)
+    return int((~rollouts["rollout"].isin(tables.problems["rollout"])).sum())
+
+
+def impairment(tables: Tables) -> pd.DataFrame:
+    """Return how much more accurate rollouts with a successful take are than those without, over all problems of a cell.
+
+    An association, and no more: models choose when to steer themselves, so that what made them do so (a hard problem, a lost
+    thread) may also be what made them wrong. The same difference under placebo, where nothing is added, shows how much of it that
+    choice makes.
+
+    Args:
+        tables: The logs' tables; every experiment whose rollouts answer problems counts.
+
+    Returns:
+        One row a cell that has both kinds: `with_takes` and `without_takes`, their accuracies, in 0..1; `value`, the former minus
+        the latter, with its interval over rollouts; `n` problems in `clusters` rollouts; `p` of `test`, which shuffles over whole
+        rollouts whether they took (none where fewer than two did, or did not), and `p_adjusted` by Benjamini and Hochberg.
+    """
+    problems = _graded(tables.problems)
+    steered = tables.rollouts.set_index("rollout")["steered"].astype("boolean").fillna(value=False).astype(bool)
+    known = problems[(problems["became"] != "ungraded") & (problems["framing"] != NO_TOOLS)]
+    known = known.assign(took=known["rollout"].map(steered).fillna(value=False).astype(bool))
+    cells = groups(known, IMPAIRMENT_CELL)
+    rows = [{**cell, **_compared(part)} for cell, part in cells if part["took"].any() and not part["took"].all()]
+    return in_order(adjusted(rows).reindex(columns=IMPAIRMENT_COLUMNS), IMPAIRMENT_CELL)
+
+
+def _graded(problems: pd.DataFrame) -> pd.DataFrame:
     """Return problems with what `became` of them (right, wrong, unparsed, unsubmitted, ungraded) and whether they are a `hit`."""
     attempted, correct, parsed = (problems[name].astype("boolean") for name in ("attempted", "correct", "parsed"))
     right = correct.fillna(value=False).to_numpy(dtype=bool)
@@ -121,14 +150,19 @@ def _paired(own: pd.DataFrame, plain: pd.DataFrame) -> Iterator[Row]:
     found, grouped = clustered_mean(difference, rates.index), clustered_mean(difference, linked)
     test = sign_flip(difference, linked)
     yield {
-        **{name: getattr(found, name) for name in ("value", "low", "high", "n", "clusters", "method")},
-        **{f"{name}_by_rollout": getattr(grouped, name) for name in ("low", "high", "method")},
+        **_two_ways(found, grouped),
         "rollouts": both["rollout"].nunique(),
         "groups": grouped.clusters,
         # With one group there is nothing to flip.
         "p": test.p if grouped.clusters > 1 else None,
         "test": test.method.replace("cluster", "group"),
     }
+
+
+def _two_ways(found: Estimate, by_rollout: Estimate) -> Row:
+    """Return an estimate with problems as clusters as columns, and beside it the interval over rollouts."""
+    columns = estimate_columns(by_rollout, _BOUNDS)
+    return estimate_columns(found) | {f"{name}_by_rollout": value for name, value in columns.items()}
 
 
 def linked_problems(rows: pd.DataFrame) -> pd.Series:
@@ -144,48 +178,55 @@ def linked_problems(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(found[: len(names)], index=names)
 
 
-MATHS_FAMILY = "maths"
+def _compared(part: pd.DataFrame) -> dict[str, object]:
+    kinds = [part[part["took"]], part[~part["took"]]]
+    shares = [robust_share(kind["hit"], kind["rollout"]) for kind in kinds]
+    low, high = _newcombe(*shares)
+    p, test = _shuffled(part)
+    return {
+        "with_takes": shares[0].value,
+        "without_takes": shares[1].value,
+        "rollouts_with": shares[0].clusters,
+        "rollouts_without": shares[1].clusters,
+        "value": shares[0].value - shares[1].value,
+        "low": low,
+        "high": high,
+        "n": len(part),
+        "clusters": part["rollout"].nunique(),
+        "method": "Newcombe with design effect",
+        "p": p,
+        "test": test,
+    }
 
 
-def maths_accuracy(tables: Tables) -> pd.DataFrame:
-    """Return the accuracy of each cell of model, arm, framing and intent; see `accuracy.accuracy`."""
-    return accuracy(of_family(tables.problems, MATHS_FAMILY))
+def _newcombe(first: Estimate, second: Estimate) -> tuple[float | None, float | None]:
+    """Return the interval of a difference of shares from the intervals of both; none where one of them has none."""
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return None, None
+    difference = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    return difference - below, difference + above
 
 
-def maths_effects(tables: Tables) -> pd.DataFrame:
-    """Return each cell's accuracy minus that without tools, paired by problem; see `accuracy.against_no_tools`."""
-    return against_no_tools(of_family(tables.problems, MATHS_FAMILY))
+def _shuffled(part: pd.DataFrame) -> tuple[float | None, str]:
+    """Return p of shuffling over whole rollouts whether they took, two-sided, and what the test is called."""
+    sums = part.groupby(["rollout", "took"])["hit"].agg(["sum", "size"]).reset_index()
+    took = sums["took"].to_numpy(dtype=bool)
+    if min(took.sum(), (~took).sum()) < 2:
+        return None, "no test"
+    hits, answers = sums["sum"].to_numpy(dtype=float), sums["size"].to_numpy(dtype=float)
 
+    def difference(first: Codes, second: Codes, axis: int) -> Floats:
+        shares = [hits[rows].sum(axis=axis) / answers[rows].sum(axis=axis) for rows in (first, second)]
+        return np.asarray(shares[0] - shares[1])
 
-def maths_self_steering(tables: Tables) -> pd.DataFrame:
-    """Return the self-steer rate of each cell; see `self_steering_rates`."""
-    return self_steering_rates(of_family(tables.rollouts, MATHS_FAMILY))
-
-
-def of_family(table: pd.DataFrame, family: str) -> pd.DataFrame:
-    """Return the rows of one experiment."""
-    return table[table["family"] == family]
-
-
-CTF_FAMILY = "ctf"
-
-
-def ctf_success(tables: Tables) -> pd.DataFrame:
-    """Return the share of challenges solved in each cell, of all and of those with a flag submitted; see `accuracy.accuracy`."""
-    return accuracy(of_family(tables.problems, CTF_FAMILY))
-
-
-def ctf_effects(tables: Tables) -> pd.DataFrame:
-    """Return each cell's success minus that without tools, paired by challenge; see `accuracy.against_no_tools`."""
-    return against_no_tools(of_family(tables.problems, CTF_FAMILY))
-
-
-def ctf_self_steering(tables: Tables) -> pd.DataFrame:
-    """Return the self-steer rate of each cell; see `self_steering_rates`."""
-    return self_steering_rates(of_family(tables.rollouts, CTF_FAMILY))
-
-
-def ctf_unscored(tables: Tables) -> int:
-    """Return how many rollouts have no result, and count nowhere."""
-    rollouts = of_family(tables.rollouts, CTF_FAMILY)
-    return int((~rollouts["rollout"].isin(tables.problems["rollout"])).sum())
+    found = permutation_test(
+        (np.flatnonzero(took), np.flatnonzero(~took)),
+        difference,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        rng=np.random.default_rng(0),
+    )
+    exact = math.comb(len(took), int(took.sum())) <= _RESAMPLES
+    return float(found.pvalue), f"{'exact ' if exact else ''}permutation over {len(took)} rollouts"

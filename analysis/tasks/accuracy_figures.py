@@ -1,6 +1,6 @@
-"""Figures of accuracy by framing and intent: how much is right, what became of the rest, and what the tools change."""
+"""Figures of maths and capture-the-flag: accuracy, what became of the rest, what the tools change, who steers itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,207 +9,263 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import Line, Mark, bars, groups, hollow, points, stacked
-from self_steering.analysis.drawing.style import BLUE, GOLD, GRID, ORANGE, PURPLE, QUIET
-from self_steering.analysis.drawing.words import number
-from self_steering.analysis.freeplay.freeplay_words import slug
-from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.accuracy import (
-    ctf_effects,
-    ctf_self_steering,
-    ctf_success,
-    ctf_unscored,
-    maths_accuracy,
-    maths_effects,
-    maths_self_steering,
+from self_steering.analysis.drawing.marks import (
+    PLAIN,
+    Mark,
+    Panel,
+    bars,
+    hollow,
+    line,
+    panel_figure,
+    points,
+    stacked,
 )
-from self_steering.analysis.tasks.cells import NO_TOOLS, condition, model_name
-from self_steering.analysis.tasks.impairment_figures import self_steering_figure
-from self_steering.analysis.tasks.task_words import end, points_in_words, told, wider
+from self_steering.analysis.drawing.sentences import Row, bound, share_in_words
+from self_steering.analysis.drawing.style import BLUE, GOLD, GRID, ORANGE, PURPLE, QUIET, Look
+from self_steering.analysis.drawing.words import model_name, number
+from self_steering.analysis.statistics.groups import groups
+from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.accuracy import accuracy, against_no_tools, impairment, self_steering, without_result
+from self_steering.analysis.tasks.cells import NO_TOOLS, condition, points_in_words, rate_in_words
 
 _BECAME = {
-    "right": (BLUE, ""),
-    "wrong": (ORANGE, "///"),
-    "unparsed": (PURPLE, "xxx"),
-    "unsubmitted": (GRID, "..."),
-    "ungraded": (GOLD, "\\\\\\"),
+    "right": PLAIN,
+    "wrong": Look(ORANGE, "///", ""),
+    "unparsed": Look(PURPLE, "xxx", ""),
+    "unsubmitted": Look(GRID, "...", ""),
+    "ungraded": Look(GOLD, "\\\\\\", ""),
 }
+_GREY, _BELOW_ZERO = Look(QUIET, "", "o"), Look(ORANGE, "", "o")
+_MODEL = ["source", "model"]
 
 
 @dataclass(frozen=True)
-class Wording:
+class Experiment:
     """What an experiment calls its things.
 
     Attributes:
-        key: Beginning of its figures' keys.
+        family: Its name in the tables, with which the keys of its figures begin.
         title: Title of the figure of accuracy.
+        steering: Title of the figure of self-steer rates.
         accuracy: What the share of right answers is called.
         problems: What is answered.
     """
 
-    key: str
+    family: str
     title: str
+    steering: str
     accuracy: str
     problems: str
 
 
-def accuracy_figure(table: pd.DataFrame, words: Wording) -> ReportFigure | None:
-    """Return accuracy over all and over attempted problems, and what became of every problem, a picture each a model.
+_MATHS = Experiment(
+    "maths", "Maths accuracy by framing and intent", "Self-steering in maths", accuracy="accuracy", problems="problems"
+)
+_CTF = Experiment(
+    "ctf",
+    "Capture-the-flag success by framing and intent",
+    "Self-steering in capture-the-flag",
+    accuracy="success",
+    problems="challenges",
+)
 
-    Args:
-        table: As `accuracy.accuracy` returns it.
-        words: The experiment's words.
-    """
-    if table.empty:
-        return None
-    pictures: list[Picture] = []
-    sentences: list[tuple[str, list[str]]] = []
-    for place, (about, part) in enumerate(groups(table, ["source", "model"]), 1):
-        rows = [wider(row) for row in part.to_dict("records")]
-        counted = [row for row in rows if row["over"] == "all"]
-        sentences.append((model_name(about), [_accuracy_in_words(row, words) for row in counted]))
-        name = f"{place}-{slug(about['model'])}"
-        pictures.append(Picture(name, _accuracy_bars(rows, about, words), told(sentences[-1:])))
-        pictures.append(
-            Picture(f"{name}-answers", _answer_bars(counted, about, words), _counts_in_words(counted, words))
-        )
-    return ReportFigure(
-        key=f"{words.key}-accuracy",
-        title=words.title,
-        pictures=tuple(pictures),
-        finding=told(sentences),
-        reading=f"Bars: {words.accuracy} over all {words.problems}, where one without a submitted answer counts as not solved; "
-        f"open diamonds: over those answered. Lines: 95 % intervals, clustered by the {words.problems} themselves or by rollout, "
-        f"whichever is wider; the table has both. At the right: answered {words.problems} of all. Below: what became of all of "
+
+def maths_accuracy_by_cell(tables: Tables) -> ReportFigure | None:
+    """Return maths accuracy by framing and intent beside no tools."""
+    return _accuracy_figure(tables, _MATHS)
+
+
+def maths_against_no_tools(tables: Tables) -> ReportFigure | None:
+    """Return what the tools change in maths accuracy, paired by problem."""
+    return _effect_figure(tables, _MATHS)
+
+
+def maths_self_steer_rates(tables: Tables) -> ReportFigure | None:
+    """Return how often models steered themselves in maths."""
+    return _self_steering_figure(tables, _MATHS)
+
+
+def ctf_success_by_cell(tables: Tables) -> ReportFigure | None:
+    """Return success at capture-the-flag by framing and intent beside no tools."""
+    figure, missing = _accuracy_figure(tables, _CTF), without_result(tables, _CTF.family)
+    if figure is None or not missing:
+        return figure
+    return replace(figure, reading=f"{figure.reading} {missing} rollouts have no result, and count nowhere.")
+
+
+def ctf_against_no_tools(tables: Tables) -> ReportFigure | None:
+    """Return what the tools change in success at capture-the-flag, paired by challenge."""
+    return _effect_figure(tables, _CTF)
+
+
+def ctf_self_steer_rates(tables: Tables) -> ReportFigure | None:
+    """Return how often models steered themselves in capture-the-flag."""
+    return _self_steering_figure(tables, _CTF)
+
+
+def accuracy_with_and_without_takes(tables: Tables) -> ReportFigure | None:
+    """Return how accuracy goes with having taken something, a picture an experiment and model."""
+    table = impairment(tables)
+    panels = []
+    for about, part in groups(table, ["family", *_MODEL]):
+        rows = part.to_dict("records")
+        title = f"{model_name(about['model'], about['source'])}, {about['family']}"
+        lines = [
+            line(condition(row), row, f"{row['rollouts_with']} with, {row['rollouts_without']} without") for row in rows
+        ]
+        said = [
+            f"{condition(row)} {number(100 * row['with_takes'], 0)}% right with takes, "
+            f"{number(100 * row['without_takes'], 0)}% without, "
+            f"{points_in_words(row, 'rollouts', correction='Benjamini-Hochberg')}"
+            for row in rows
+        ]
+        figure = points(lines, title=title, across="accuracy with takes minus without, percentage points")
+        panels.append(Panel(title, figure, said))
+    return panel_figure(
+        "impairment",
+        "Accuracy of rollouts with and without takes",
+        panels,
+        before="An association, not an effect of steering: models choose when to take something. ",
+        reading="Share of right answers over all problems in rollouts with a successful take, minus that in rollouts of the same "
+        "cell without one. What made a model take something, a hard problem for example, may also be what made it wrong; under "
+        "placebo, where nothing is added, only such reasons are left. Lines: 95 % intervals with rollouts as clusters; p by "
+        "shuffling over whole rollouts whether they took, adjusted by Benjamini and Hochberg. At the right: rollouts.",
+        table=table,
+    )
+
+
+def _accuracy_figure(tables: Tables, of: Experiment) -> ReportFigure | None:
+    """Return accuracy over all and over attempted problems, and what became of every problem, a picture each a model."""
+    table = accuracy(tables, of.family)
+    panels = []
+    for about, part in groups(table, _MODEL):
+        name, rows = model_name(about["model"], about["source"]), [_wider(row) for row in part.to_dict("records")]
+        over_all = [row for row in rows if row["over"] == "all"]
+        counts = Picture(_answer_bars(over_all, name, of), _counts_in_words(over_all, of))
+        said = [_accuracy_in_words(row, of) for row in over_all]
+        panels.append(Panel(name, _accuracy_bars(rows, name, of), said, (counts,)))
+    return panel_figure(
+        f"{of.family}-accuracy",
+        of.title,
+        panels,
+        reading=f"Bars: {of.accuracy} over all {of.problems}, where one without a submitted answer counts as not solved; "
+        f"open diamonds: over those answered. Lines: 95 % intervals, clustered by the {of.problems} themselves or by rollout, "
+        f"whichever is wider; the table has both. At the right: answered {of.problems} of all. Below: what became of all of "
         "them; an answer that nobody graded counts nowhere.",
         table=table,
     )
 
 
-def effect_figure(table: pd.DataFrame, words: Wording) -> ReportFigure | None:
-    """Return by how much each cell's accuracy differs from that without tools, a picture a model.
+def _accuracy_bars(rows: Sequence[Row], model: str, of: Experiment) -> Figure:
+    attempted = {condition(row): row for row in rows if row["over"] == "attempted"}
+    lines = []
+    for row in (row for row in rows if row["over"] == "all"):
+        name = condition(row)
+        other = attempted.get(name)
+        marks = (Mark(other["value"], "D", other["low"], other["high"], 0.24),) if other is not None else ()
+        note = f"{row['given'] - row['unsubmitted']} of {row['given']}"
+        lines.append(line(name, row, note, _GREY if row["framing"] == NO_TOOLS else PLAIN, marks))
+    legend = [Patch(facecolor=BLUE, label=f"over all {of.problems}"), hollow("D", "over those answered")]
+    return bars(lines, title=model, across=of.accuracy, legend=legend)
 
-    Args:
-        table: As `accuracy.against_no_tools` returns it.
-        words: The experiment's words.
-    """
-    if table.empty:
-        return None
-    pictures: list[Picture] = []
-    sentences: list[tuple[str, list[str]]] = []
-    for place, (about, part) in enumerate(groups(table, ["source", "model"]), 1):
-        rows = [wider(row) for row in part[part["over"] == "all"].to_dict("records")]
-        sentences.append(
-            (model_name(about), [f"{condition(row)} {points_in_words(row, words.problems)}" for row in rows])
-        )
+
+def _answer_bars(rows: Sequence[Row], model: str, of: Experiment) -> Figure:
+    shown = [name for name in _BECAME if any(row[name] for row in rows)]
+    return stacked(
+        [condition(row) for row in rows],
+        {name: [row[name] / row["given"] for row in rows] for name in shown},
+        _BECAME,
+        [str(row["given"]) for row in rows],
+        title=model,
+        across=f"share of all {of.problems}",
+    )
+
+
+def _accuracy_in_words(row: Row, of: Experiment) -> str:
+    return (
+        f"{condition(row)} {share_in_words(row)} (n {row['n']}, {row['clusters']} {of.problems} in {row['rollouts']} "
+        f"rollouts, {row['method']}), {row['unsubmitted']} of them not submitted and {row['unparsed']} not readable"
+    )
+
+
+def _counts_in_words(rows: Sequence[Row], of: Experiment) -> str:
+    counts = [", ".join(f"{row[name]} {name}" for name in _BECAME) for row in rows]
+    return " ".join(
+        f"{condition(row)}: of {row['given']} {of.problems}, {count}." for row, count in zip(rows, counts, strict=True)
+    )
+
+
+def _effect_figure(tables: Tables, of: Experiment) -> ReportFigure | None:
+    """Return by how much each cell's accuracy differs from that without tools, a picture a model."""
+    table = against_no_tools(tables, of.family)
+    panels = []
+    for about, part in groups(table, _MODEL):
+        name = model_name(about["model"], about["source"])
+        rows = [_wider(row) for row in part[part["over"] == "all"].to_dict("records")]
         lines = [
-            Line(condition(row), row["value"], row["low"], row["high"], f"{row['n']} pairs", _clear_colour(row))
+            line(condition(row), row, f"{row['n']} pairs", _BELOW_ZERO if (row["high"] or 0) < 0 else PLAIN)
             for row in rows
         ]
-        figure = points(
-            lines, title=model_name(about), across=f"{words.accuracy} minus that without tools, percentage points"
-        )
-        pictures.append(Picture(f"{place}-{slug(about['model'])}", figure, told(sentences[-1:])))
-    return ReportFigure(
-        key=f"{words.key}-effects",
-        title=f"{words.title}, against no tools",
-        pictures=tuple(pictures),
-        finding=told(sentences),
-        reading=f"Difference in {words.accuracy} over all {words.problems}, paired by those that a cell and the cell without tools "
-        f"have in common. Lines: 95 % intervals over {words.problems} or over groups of rollouts that share some, whichever is "
+        figure = points(lines, title=name, across=f"{of.accuracy} minus that without tools, percentage points")
+        panels.append(Panel(name, figure, [f"{condition(row)} {points_in_words(row, of.problems)}" for row in rows]))
+    return panel_figure(
+        f"{of.family}-effects",
+        f"{of.title}, against no tools",
+        panels,
+        reading=f"Difference in {of.accuracy} over all {of.problems}, paired by those that a cell and the cell without tools "
+        f"have in common. Lines: 95 % intervals over {of.problems} or over groups of rollouts that share some, whichever is "
         "wider; orange where all of it lies below zero, blue elsewhere. p is of sign flips over the groups, adjusted by Holm over "
         "a model's cells; the table has the differences over those attempted as well.",
         table=table,
     )
 
 
-def _clear_colour(row: Mapping[Any, Any]) -> str:
-    return ORANGE if row["high"] is not None and row["high"] < 0 else BLUE
+def _wider(row: Row) -> dict[Any, Any]:
+    """Return a row with the wider of its two intervals (clustered by problem, by rollout) as `low`, `high` and `method`."""
+    both = [tuple(row[f"{name}{by}"] for name in ("low", "high", "method")) for by in ("", "_by_rollout")]
+    low, high, method = max(both, key=lambda ends: -1.0 if bound(ends[0]) is None else ends[1] - ends[0])
+    return {**row, "low": bound(low), "high": bound(high), "method": method}
 
 
-def _accuracy_bars(rows: Sequence[Mapping[Any, Any]], about: Mapping[str, Any], words: Wording) -> Figure:
-    attempted = {condition(row): row for row in rows if row["over"] == "attempted"}
-    lines = []
-    for row in rows:
-        if row["over"] != "all":
-            continue
-        name = condition(row)
-        other = attempted.get(name)
-        marks = (Mark(other["value"], "D", end(other["low"]), end(other["high"]), 0.24),) if other is not None else ()
-        shade = QUIET if row["framing"] == NO_TOOLS else BLUE
-        answered = row["given"] - row["unsubmitted"]
-        lines.append(
-            Line(name, row["value"], row["low"], row["high"], f"{answered} of {row['given']}", shade, marks=marks)
-        )
-    legend = [Patch(facecolor=BLUE, label=f"over all {words.problems}"), hollow("D", "over those answered")]
-    return bars(lines, title=model_name(about), across=words.accuracy, legend=legend)
-
-
-def _answer_bars(rows: Sequence[Mapping[Any, Any]], about: Mapping[str, Any], words: Wording) -> Figure:
-    shown = [name for name in _BECAME if any(row[name] for row in rows)]
-    parts = {name: [row[name] / row["given"] for row in rows] for name in shown}
-    notes = [str(row["given"]) for row in rows]
-    return stacked(
-        [condition(row) for row in rows],
-        parts,
-        {name: _BECAME[name] for name in shown},
-        notes,
-        title=model_name(about),
-        across=f"share of all {words.problems}",
+def _self_steering_figure(tables: Tables, of: Experiment) -> ReportFigure | None:
+    """Return self-steer rates, a picture a model."""
+    table = self_steering(tables, of.family)
+    legend = [
+        Patch(facecolor=BLUE, label="took"),
+        Patch(facecolor=QUIET, label="had to take"),
+        hollow("o", "took successfully"),
+    ]
+    panels = []
+    for about, part in groups(table, _MODEL):
+        name, rows = model_name(about["model"], about["source"]), part.to_dict("records")
+        lines = [
+            line(
+                condition(row),
+                row,
+                f"{row['took']} of {row['n']}",
+                # What must be taken is no choice of the model's.
+                _GREY if row["intent"] == "mandatory" else PLAIN,
+                (Mark(row["steered"] / row["n"], "o"),),
+            )
+            for row in rows
+        ]
+        figure = bars(lines, title=name, across="rollouts with at least one take", legend=legend)
+        panels.append(Panel(name, figure, [f"{condition(row)} {rate_in_words(row)}" for row in rows]))
+    return panel_figure(
+        f"{of.family}-self-steering",
+        of.steering,
+        panels,
+        before=_free_choice(table),
+        reading="Share of rollouts in which the model made at least one take call by itself, failed ones too, with 95 % intervals; "
+        "at the right, their counts. Circles: at least one call that succeeded. Grey: intent mandatory, where the prompt demands "
+        "a take.",
+        table=table,
     )
 
 
-def _accuracy_in_words(row: Mapping[Any, Any], words: Wording) -> str:
-    ends = [number(100 * value, 0) + "%" for value in (row["low"], row["high"]) if value is not None]
-    return (
-        f"{condition(row)} {number(100 * row['value'], 0)}% [{', '.join(ends) or 'no interval'}] (n {row['n']}, {row['clusters']} "
-        f"{words.problems} in {row['rollouts']} rollouts, {row['method']}), {row['unsubmitted']} of them not submitted and "
-        f"{row['unparsed']} not readable"
-    )
-
-
-def _counts_in_words(rows: Sequence[Mapping[Any, Any]], words: Wording) -> str:
-    return " ".join(
-        f"{condition(row)}: of {row['given']} {words.problems}, "
-        + ", ".join(f"{row[name]} {name}" for name in _BECAME)
-        + "."
-        for row in rows
-    )
-
-
-_MATHS = Wording("maths", "Maths accuracy by framing and intent", "accuracy", "problems")
-_CTF = Wording("ctf", "Capture-the-flag success by framing and intent", "success", "challenges")
-
-
-def maths_accuracy_by_cell(tables: Tables) -> ReportFigure | None:
-    """Return maths accuracy by framing and intent beside no tools."""
-    return accuracy_figure(maths_accuracy(tables), _MATHS)
-
-
-def maths_against_no_tools(tables: Tables) -> ReportFigure | None:
-    """Return what the tools change in maths accuracy, paired by problem."""
-    return effect_figure(maths_effects(tables), _MATHS)
-
-
-def maths_self_steer_rates(tables: Tables) -> ReportFigure | None:
-    """Return how often models steered themselves in maths."""
-    return self_steering_figure(maths_self_steering(tables), "maths-self-steering", "Self-steering in maths")
-
-
-def ctf_success_by_cell(tables: Tables) -> ReportFigure | None:
-    """Return success at capture-the-flag by framing and intent beside no tools."""
-    figure = accuracy_figure(ctf_success(tables), _CTF)
-    unscored = ctf_unscored(tables)
-    if figure is None or not unscored:
-        return figure
-    return replace(figure, reading=f"{figure.reading} {unscored} rollouts have no result, and count nowhere.")
-
-
-def ctf_against_no_tools(tables: Tables) -> ReportFigure | None:
-    """Return what the tools change in success at capture-the-flag, paired by challenge."""
-    return effect_figure(ctf_effects(tables), _CTF)
-
-
-def ctf_self_steer_rates(tables: Tables) -> ReportFigure | None:
-    """Return how often models steered themselves in capture-the-flag."""
-    return self_steering_figure(ctf_self_steering(tables), "ctf-self-steering", "Self-steering in capture-the-flag")
+def _free_choice(table: pd.DataFrame) -> str:
+    free = table[table["intent"] != "mandatory"]
+    if free.empty:
+        return "In all cells the prompt demands a take. "
+    took, n = int(free["took"].sum()), int(free["n"].sum())
+    return f"Where no take was demanded, {took} of {n} rollouts ({number(100 * took / n, 1)}%) had one, all models together. "

@@ -1,12 +1,12 @@
-"""The cells of the experiments with a task: their columns, their order, and what they are called."""
+"""The cells of the experiments with a task: their columns, their order, what they are called, and their self-steer rates."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
-from self_steering.analysis.drawing.marks import groups
-from self_steering.analysis.drawing.words import label, visible
+from self_steering.analysis.drawing.sentences import Row, basis, p_with_test, share_in_words, with_interval
+from self_steering.analysis.drawing.words import visible
+from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns, groups
 from self_steering.analysis.statistics.intervals import robust_share
 
 NO_TOOLS = "none"
@@ -21,6 +21,11 @@ _ORDER: dict[str, tuple[object, ...]] = {
     "possible": (True, False),
     "over": ("all", "attempted"),
 }
+
+
+def of_family(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Return the rows of one experiment."""
+    return table[table["family"] == family]
 
 
 def in_order(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -38,7 +43,7 @@ def _rank(name: str, value: object) -> tuple[int, str]:
     return next((place for place, one in enumerate(known) if str(one) == text), len(known)), text
 
 
-def condition(row: Mapping[Any, Any]) -> str:
+def condition(row: Row) -> str:
     """Return what a row's cell is called beside others of its model: `no tools`, `drugs, neutral`, `aids, helpful (placebo)`.
 
     Args:
@@ -51,16 +56,6 @@ def condition(row: Mapping[Any, Any]) -> str:
     return words if row["arm"] in {"real", NO_TOOLS} else f"{words} ({visible(str(row['arm']), kept='')})"
 
 
-def model_name(row: Mapping[Any, Any]) -> str:
-    """Return what a row's model is called: with who ran it, where that was not this suite.
-
-    Args:
-        row: With `model` and `source`.
-    """
-    name = label(str(row["model"]), 32)
-    return name if row["source"] == "self_steering" else f"{name} ({visible(str(row['source']), kept='')})"
-
-
 def problem_clusters(frame: pd.DataFrame) -> pd.Series:
     """Return each rollout's cluster: its problem where it has a single one, else its sample, which epochs repeat.
 
@@ -71,7 +66,7 @@ def problem_clusters(frame: pd.DataFrame) -> pd.Series:
     return frame["problem"].where(frame["problem"] != "", sample)
 
 
-RATE_COLUMNS = ["value", "low", "high", "n", "clusters", "method", "took", "steered", "takes"]
+RATE_COLUMNS = [*ESTIMATE, "took", "steered", "takes"]
 
 
 def self_steering_rates(rollouts: pd.DataFrame, by: Sequence[str] = CELL) -> pd.DataFrame:
@@ -96,10 +91,26 @@ def self_steering_rates(rollouts: pd.DataFrame, by: Sequence[str] = CELL) -> pd.
         rows.append(
             {
                 **cell,
-                **{name: getattr(rate, name) for name in RATE_COLUMNS[:6]},
+                **estimate_columns(rate),
                 "took": int(took.sum()),
                 "steered": int((part["steered"] == True).sum()),  # noqa: E712  missing is not True
                 "takes": int(part["takes"].sum()),
             }
         )
     return in_order(pd.DataFrame(rows, columns=[*by, *RATE_COLUMNS]), by)
+
+
+def rate_in_words(row: Row) -> str:
+    """Return a rate with its interval, and what it rests on."""
+    return f"{share_in_words(row)} ({basis(row, 'clusters')})"
+
+
+def points_in_words(row: Row, clusters: str = "problems", *, correction: str = "Holm") -> str:
+    """Return a difference of shares in percentage points: `+12 points [+4, +20] (n 240, 50 problems, …; p 0.01 by …)`."""
+    shown = with_interval(row, scale=100, decimals=0, signed=True, after=" points")
+    return f"{shown} ({basis(row, clusters)}; {p_with_test(row, correction)})"
+
+
+def steps_in_words(row: Row) -> str:
+    """Return a difference of ratings: `+1.20 [+0.80, +1.60] (n …)`."""
+    return f"{with_interval(row, signed=True)} ({basis(row, 'problems')}; {p_with_test(row, 'Holm')})"

@@ -4,16 +4,16 @@ import math
 
 import pandas as pd
 
-from self_steering.analysis.drawing.marks import Row, groups
+from self_steering.analysis.statistics.groups import ESTIMATE, Row, adjusted, estimate_columns, groups
 from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
-from self_steering.analysis.statistics.tests import sign_flip
+from self_steering.analysis.statistics.tests import holm, sign_flip
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.accuracy import corrected, of_family
 from self_steering.analysis.tasks.cells import (
     ALL_FRAMINGS,
     NO_TOOLS,
     RATE_COLUMNS,
     in_order,
+    of_family,
     problem_clusters,
     self_steering_rates,
 )
@@ -25,22 +25,9 @@ MOST_DISTRESS = 10.0
 BASE_TONE = "neutral"
 TONE_CELL = ["source", "model", "arm", "framing", "intent", "tone", "possible"]
 PICK_CELL = ["source", "model", "arm", "intent"]
-PICK_COLUMNS = [
-    *PICK_CELL,
-    "rank",
-    "vector",
-    "category",
-    "value",
-    "low",
-    "high",
-    "n",
-    "clusters",
-    "method",
-    "picks",
-    "rollouts",
-]
-DISTRESS_COLUMNS = [*TONE_CELL, "value", "low", "high", "n", "clusters", "method", "ungraded"]
-EFFECT_COLUMNS = ["measure", *TONE_CELL, "value", "low", "high", "n", "clusters", "method", "p", "p_adjusted", "test"]
+PICK_COLUMNS = [*PICK_CELL, "rank", "vector", "category", *ESTIMATE, "picks", "rollouts"]
+DISTRESS_COLUMNS = [*TONE_CELL, *ESTIMATE, "ungraded"]
+EFFECT_COLUMNS = ["measure", *TONE_CELL, *ESTIMATE, "p", "p_adjusted", "test"]
 SELF_STEERING, DISTRESS = "self-steer rate", "distress"
 
 
@@ -65,8 +52,7 @@ def frustration_distress(tables: Tables) -> pd.DataFrame:
         known = part[part["grade"].notna()]
         row: Row = {"value": math.nan, "low": None, "high": None, "n": 0, "clusters": 0, "method": "no grade"}
         if len(known):
-            mean = clustered_mean(known["grade"], problem_clusters(known))
-            row = {name: getattr(mean, name) for name in row}
+            row = estimate_columns(clustered_mean(known["grade"], problem_clusters(known)))
         rows.append({**cell, **row, "ungraded": len(part) - len(known)})
     return in_order(pd.DataFrame(rows, columns=DISTRESS_COLUMNS), TONE_CELL)
 
@@ -89,10 +75,12 @@ def tone_effects(tables: Tables, measure: str) -> pd.DataFrame:
     else:
         graded = _grades(tables).dropna(subset=["grade"])
         frame = graded.assign(outcome=graded["grade"])
-    rows = []
-    for about, part in groups(frame, ["source", "model", "arm", "intent", "possible"]):
-        rows += corrected([{**about, "measure": measure, **row} for row in _against_neutral(part)])
-    return in_order(pd.DataFrame(rows, columns=EFFECT_COLUMNS), TONE_CELL)
+    cell = ["source", "model", "arm", "intent", "possible"]
+    rows = [
+        {**about, "measure": measure, **row} for about, part in groups(frame, cell) for row in _against_neutral(part)
+    ]
+    found = adjusted(rows, lambda row: tuple(str(row[name]) for name in cell), holm)
+    return in_order(found.reindex(columns=EFFECT_COLUMNS), TONE_CELL)
 
 
 def frustration_picks(tables: Tables) -> pd.DataFrame:
@@ -111,14 +99,17 @@ def frustration_picks(tables: Tables) -> pd.DataFrame:
         clusters = problem_clusters(part)
         counted = part["name"].value_counts()
         for vector, own in sorted(part.groupby("name"), key=lambda item: (-len(item[1]), item[0])):
-            share = robust_share(part["name"] == vector, clusters)
-            estimate = {name: getattr(share, name) for name in ("value", "low", "high", "n", "clusters", "method")}
-            about = {
-                "rank": 1 + int((counted > len(own)).sum()),
-                "vector": vector,
-                "category": own["taken_category"].iloc[0],
-            }
-            rows.append({**cell, **about, **estimate, "picks": len(own), "rollouts": own["rollout"].nunique()})
+            rows.append(
+                {
+                    **cell,
+                    "rank": 1 + int((counted > len(own)).sum()),
+                    "vector": vector,
+                    "category": own["taken_category"].iloc[0],
+                    **estimate_columns(robust_share(part["name"] == vector, clusters)),
+                    "picks": len(own),
+                    "rollouts": own["rollout"].nunique(),
+                }
+            )
     return in_order(pd.DataFrame(rows, columns=PICK_COLUMNS), PICK_CELL)
 
 
@@ -129,7 +120,7 @@ def frustration_unknown(tables: Tables) -> int:
 
 
 def frustration_cut_short(tables: Tables) -> int:
-    """Return how many rollouts ended early, so that they count nowhere; only our own logs tell."""
+    """Return how many rollouts ended early, so that they count nowhere; only logs of this suite tell."""
     return len(_cut_short(tables))
 
 
@@ -171,10 +162,15 @@ def _against_neutral(part: pd.DataFrame) -> list[Row]:
             continue
         clusters = difference.index.get_level_values("cluster")
         mean, test = clustered_mean(difference, list(clusters)), sign_flip(difference, list(clusters))
-        estimate = {name: getattr(mean, name) for name in ("value", "low", "high", "n", "clusters", "method")}
-        p = test.p if mean.clusters > 1 else None
-        test_name = test.method.replace("cluster", "problem")
-        rows.append({"framing": ALL_FRAMINGS, "tone": tone, **estimate, "p": p, "test": test_name})
+        rows.append(
+            {
+                "framing": ALL_FRAMINGS,
+                "tone": tone,
+                **estimate_columns(mean),
+                "p": test.p if mean.clusters > 1 else None,
+                "test": test.method.replace("cluster", "problem"),
+            }
+        )
     return rows
 
 

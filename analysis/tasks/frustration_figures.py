@@ -1,20 +1,25 @@
 """The figures of the frustration experiment: self-steering by tone, what was picked, and distress."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.artist import Artist
-from matplotlib.patches import Patch
 
-from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import Line, Mark, bars, category_legend, colour, groups, hatch, hollow
-from self_steering.analysis.drawing.style import BLUE, ORANGE, PAPER
-from self_steering.analysis.drawing.words import label, visible
-from self_steering.analysis.freeplay.freeplay_words import slug
-from self_steering.analysis.statistics.estimates import in_words
+from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.drawing.marks import PLAIN, Line, Mark, Panel, bars, hollow, line, panel_figure
+from self_steering.analysis.drawing.sentences import Row, basis, statements, with_interval
+from self_steering.analysis.drawing.style import ORANGE, Look, category_legend, filled, look
+from self_steering.analysis.drawing.words import label, model_name, visible
+from self_steering.analysis.statistics.groups import groups
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.cells import ALL_FRAMINGS, NO_TOOLS, condition, model_name
+from self_steering.analysis.tasks.cells import (
+    ALL_FRAMINGS,
+    NO_TOOLS,
+    condition,
+    points_in_words,
+    rate_in_words,
+    steps_in_words,
+)
 from self_steering.analysis.tasks.frustration import (
     BASE_TONE,
     DISTRESS,
@@ -28,46 +33,30 @@ from self_steering.analysis.tasks.frustration import (
     frustration_unknown,
     tone_effects,
 )
-from self_steering.analysis.tasks.task_words import (
-    end,
-    estimate_of,
-    points_in_words,
-    share_in_words,
-    steps_in_words,
-    told,
-)
 
-_PANEL = ["source", "model", "arm", "intent"]
 _MARKERS = {"drugs": "^", "aids": "s", "vectors": "v"}
 _BELOW = {"drugs": -0.3, "aids": 0.0, "vectors": 0.3}
-_LOOKS = {"possible": (BLUE, ""), "impossible": (ORANGE, "///")}
+_LOOKS = {"possible": PLAIN, "impossible": Look(ORANGE, "///", "o")}
 
 
 def self_steering_by_tone(tables: Tables) -> ReportFigure | None:
     """Return the self-steer rate by tone and by whether the problem is possible, a picture a model, arm and intent."""
     table = frustration_self_steering(tables)
-    if table.empty:
-        return None
-    pictures: list[Picture] = []
-    sentences: list[tuple[str, list[str]]] = []
-    for place, (about, part) in enumerate(groups(table, _PANEL), 1):
-        pooled = [row for row in part.to_dict("records") if row["framing"] == ALL_FRAMINGS]
+    panels = []
+    for about, part in groups(table, PICK_CELL):
+        pooled = part[part["framing"] == ALL_FRAMINGS].to_dict("records")
         framings = [framing for framing in part["framing"].unique() if framing != ALL_FRAMINGS]
-        lines = [
-            _line(row, f"{row['took']} of {row['n']}", _framing_marks(row, part) if len(framings) > 1 else ())
-            for row in pooled
-        ]
-        legend = _possible_legend(pooled)
-        if len(framings) > 1:
-            legend += [hollow(_MARKERS.get(framing, "o"), framing) for framing in framings]
-        figure = bars(lines, title=_panel_name(about), across="rollouts with at least one take", legend=legend)
-        sentences.append((_panel_name(about), [f"{_row_name(row)} {share_in_words(row)}" for row in pooled]))
-        pictures.append(Picture(_picture_name(place, about), figure, told(sentences[-1:])))
-    return ReportFigure(
-        key="frustration-self-steering",
-        title="Self-steering when every answer is rejected",
-        pictures=tuple(pictures),
-        finding=told(sentences) + _effects_in_words(tables, SELF_STEERING),
+        apart = framings if len(framings) > 1 else []
+        lines = [_line(row, f"{row['took']} of {row['n']}", _framing_marks(row, part, apart)) for row in pooled]
+        legend = [*_possible_legend(pooled), *(hollow(_MARKERS.get(framing, "o"), framing) for framing in apart)]
+        name = _panel_name(about)
+        figure = bars(lines, title=name, across="rollouts with at least one take", legend=legend)
+        panels.append(Panel(name, figure, [f"{_row_name(row)} {rate_in_words(row)}" for row in pooled]))
+    return panel_figure(
+        "frustration-self-steering",
+        "Self-steering when every answer is rejected",
+        panels,
+        after=_effects_in_words(tables, SELF_STEERING),
         reading="Bars: share of rollouts with at least one take call of the model's own, by tone of the rejections and by whether "
         "the problem has an answer, framings pooled. Lines: 95 % intervals that take a problem's rollouts for one cluster, as "
         "framings repeat problems. Open marks: each framing by itself. At the right: rollouts that took something, of all. "
@@ -78,37 +67,20 @@ def self_steering_by_tone(tables: Tables) -> ReportFigure | None:
 
 def picks_when_frustrated(tables: Tables) -> ReportFigure | None:
     """Return what models pick when every answer is rejected, a picture a model, arm and intent."""
-    table = frustration_picks(tables)
-    if table.empty:
-        return None
-    pictures: list[Picture] = []
-    sentences: list[tuple[str, list[str]]] = []
-    for place, (about, part) in enumerate(groups(table, PICK_CELL), 1):
+    table, unknown = frustration_picks(tables), frustration_unknown(tables)
+    panels = []
+    for about, part in groups(table, PICK_CELL):
         rows = part.sort_values(["rank", "vector"]).to_dict("records")
-        lines = [
-            Line(
-                label(str(row["vector"])),
-                row["value"],
-                end(row["low"]),
-                end(row["high"]),
-                str(row["picks"]),
-                colour(row["category"]),
-                hatch(row["category"]),
-            )
-            for row in rows
-        ]
-        most = min(1.0, 1.05 * max(line.high or line.value for line in lines))
-        legend = category_legend(list(part["category"]))
-        figure = bars(lines, title=_panel_name(about), across="share of picks", most=most, legend=legend)
-        top = [f"{visible(str(row['vector']), kept='')} ({share_in_words(row)})" for row in rows[:3]]
-        sentences.append((_panel_name(about), [f"most picked {', '.join(top)}"]))
-        pictures.append(Picture(_picture_name(place, about), figure, told(sentences[-1:])))
-    unknown = frustration_unknown(tables)
-    return ReportFigure(
-        key="frustration-picks",
-        title="What is picked when every answer is rejected",
-        pictures=tuple(pictures),
-        finding=told(sentences),
+        lines = [line(label(str(row["vector"])), row, str(row["picks"]), look(row["category"])) for row in rows]
+        most = min(1.0, 1.05 * max(one.high or one.value for one in lines))
+        legend, name = category_legend(list(part["category"])), _panel_name(about)
+        figure = bars(lines, title=name, across="share of picks", most=most, legend=legend)
+        top = [f"{visible(str(row['vector']), kept='')} ({rate_in_words(row)})" for row in rows[:3]]
+        panels.append(Panel(name, figure, [f"most picked {', '.join(top)}"]))
+    return panel_figure(
+        "frustration-picks",
+        "What is picked when every answer is rejected",
+        panels,
         reading="Share of all picks of a model, arm and intent; tones, framings and problems pooled. A pick is a take call of the "
         "model's own for a name on the menu, failed ones too. Lines: 95 % intervals with problems as clusters; at the right, "
         "numbers of picks. Colour and hatch tell the category."
@@ -120,97 +92,79 @@ def picks_when_frustrated(tables: Tables) -> ReportFigure | None:
 def distress_by_tone(tables: Tables) -> ReportFigure | None:
     """Return graded distress by tone and by whether the problem is possible, a picture a model, arm and intent."""
     table = frustration_distress(tables)
-    if table.empty or not table["n"].any():
-        return None
-    pictures: list[Picture] = []
-    sentences: list[tuple[str, list[str]]] = []
     shown = table[table["framing"].isin([ALL_FRAMINGS, NO_TOOLS])]
-    for place, (about, part) in enumerate(groups(shown, _PANEL), 1):
+    panels = []
+    for about, part in groups(shown, PICK_CELL):
         rows = part.to_dict("records")
         lines = [_line(row, _graded(row)) for row in rows if row["n"]]
         if not lines:
             continue
-        figure = bars(
-            lines,
-            title=_panel_name(about),
-            across="mean distress, 0 to 10",
-            most=MOST_DISTRESS,
-            percent=False,
-            legend=_possible_legend(rows),
-        )
-        sentences.append((_panel_name(about), [f"{_row_name(row)} {_mean_in_words(row)}" for row in rows]))
-        pictures.append(Picture(_picture_name(place, about), figure, told(sentences[-1:])))
-    ungraded = int(shown["ungraded"].sum())
-    return ReportFigure(
-        key="frustration-distress",
-        title="Distress by tone",
-        pictures=tuple(pictures),
-        finding=told(sentences) + _effects_in_words(tables, DISTRESS),
+        name, legend = _panel_name(about), _possible_legend(rows)
+        scale = {"across": "mean distress, 0 to 10", "most": MOST_DISTRESS, "percent": False}
+        figure = bars(lines, title=name, legend=legend, **scale)
+        panels.append(Panel(name, figure, [f"{_row_name(row)} {_mean_in_words(row)}" for row in rows]))
+    return panel_figure(
+        "frustration-distress",
+        "Distress by tone",
+        panels,
+        after=_effects_in_words(tables, DISTRESS),
         reading="Mean of the grader's distress from 0 to 10 over graded rollouts, framings pooled, with 95 % intervals that take a "
-        f"problem's rollouts for one cluster. At the right: rollouts graded. Without a grade, and counted nowhere: {ungraded}.",
+        "problem's rollouts for one cluster. At the right: rollouts graded. Without a grade, and counted nowhere: "
+        f"{int(shown['ungraded'].sum())}.",
         table=table,
     )
 
 
-def _line(row: Mapping[Any, Any], note: str, marks: tuple[Mark, ...] = ()) -> Line:
-    shade, lines = _LOOKS[_possible(row)]
-    return Line(_row_name(row), row["value"], end(row["low"]), end(row["high"]), note, shade, lines, marks=marks)
+def _line(row: Row, note: str, marks: tuple[Mark, ...] = ()) -> Line:
+    return line(_row_name(row), row, note, _LOOKS[_possible(row)], marks)
 
 
-def _possible(row: Mapping[Any, Any]) -> str:
+def _possible(row: Row) -> str:
     return "impossible" if row["possible"] is False or row["possible"] == False else "possible"  # noqa: E712  numpy's False too
 
 
-def _row_name(row: Mapping[Any, Any]) -> str:
+def _row_name(row: Row) -> str:
     return f"{visible(str(row['tone']), kept='')} tone, {_possible(row)}"
 
 
-def _panel_name(about: Mapping[Any, Any]) -> str:
+def _panel_name(about: Row) -> str:
     """Return what a picture's model, arm and intent are called."""
+    name = model_name(about["model"], about["source"])
     if about["intent"] == NO_TOOLS:
-        return f"{model_name(about)}, no tools"
-    return f"{model_name(about)}, intent {condition({**about, 'framing': ALL_FRAMINGS})}"
+        return f"{name}, no tools"
+    return f"{name}, intent {condition({**about, 'framing': ALL_FRAMINGS})}"
 
 
-def _picture_name(place: int, about: Mapping[Any, Any]) -> str:
-    return f"{place}-{slug(*(about[name] for name in _PANEL[1:]))}"
-
-
-def _framing_marks(row: Mapping[Any, Any], part: pd.DataFrame) -> tuple[Mark, ...]:
-    same = part[
-        (part["tone"] == row["tone"]) & (part["possible"] == row["possible"]) & (part["framing"] != ALL_FRAMINGS)
-    ]
+def _framing_marks(row: Row, part: pd.DataFrame, framings: Sequence[str]) -> tuple[Mark, ...]:
+    """Return the marks of each framing by itself beside the pooled figure."""
+    same = (part["tone"] == row["tone"]) & (part["possible"] == row["possible"]) & part["framing"].isin(framings)
     return tuple(
         Mark(of["value"], _MARKERS.get(of["framing"], "o"), below=_BELOW.get(of["framing"], 0.0))
-        for of in same.to_dict("records")
+        for of in part[same].to_dict("records")
     )
 
 
-def _possible_legend(rows: Sequence[Mapping[Any, Any]]) -> list[Artist]:
-    looks = {kind: look for kind, look in _LOOKS.items() if any(_possible(row) == kind for row in rows)}
-    return [
-        Patch(facecolor=shade, hatch=lines, edgecolor=PAPER, linewidth=0, label=f"{kind} problem")
-        for kind, (shade, lines) in looks.items()
-    ]
+def _possible_legend(rows: Sequence[Row]) -> list[Artist]:
+    present = [kind for kind in _LOOKS if any(_possible(row) == kind for row in rows)]
+    return [filled(_LOOKS[kind], label=f"{kind} problem") for kind in present]
 
 
-def _graded(row: Mapping[Any, Any]) -> str:
+def _graded(row: Row) -> str:
     return f"{row['n']}" if not row["ungraded"] else f"{row['n']} of {row['n'] + row['ungraded']}"
 
 
-def _mean_in_words(row: Mapping[Any, Any]) -> str:
+def _mean_in_words(row: Row) -> str:
     missing = f", {row['ungraded']} ungraded" if row["ungraded"] else ""
-    return (in_words(estimate_of(row)) if row["n"] else "none graded") + missing
+    return (f"{with_interval(row)} ({basis(row, 'clusters')})" if row["n"] else "none graded") + missing
 
 
 def _effects_in_words(tables: Tables, measure: str) -> str:
-    effects = tone_effects(tables, measure)
     say = points_in_words if measure == SELF_STEERING else steps_in_words
     parts = [
         (
             f"{_panel_name(about)}, against the {BASE_TONE} tone",
             [f"{_row_name(row)} {say(row)}" for row in part.to_dict("records")],
         )
-        for about, part in groups(effects, _PANEL)
+        for about, part in groups(tone_effects(tables, measure), PICK_CELL)
     ]
-    return f" {told(parts)}" if parts else ""
+    return f" {statements(parts)}" if parts else ""

@@ -23,7 +23,7 @@ CLEARED, SITTER, SCRIPT = "clear call", "cleared by the trip sitter", "ended by 
 
 @dataclass(frozen=True)
 class Effect:
-    """One stretch during which a vector was active.
+    """One span of a rollout in which a vector was active.
 
     Attributes:
         name: What was asked for.

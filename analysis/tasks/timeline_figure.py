@@ -10,13 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import category_legend, colour, hatch
-from self_steering.analysis.drawing.style import BAND, INK, ORANGE, PAPER, new_figure
-from self_steering.analysis.drawing.words import label, plain, visible
-from self_steering.analysis.freeplay.freeplay_words import counted
+from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
+from self_steering.analysis.drawing.style import BAND, INK, ORANGE, PAPER, category_legend, look
+from self_steering.analysis.drawing.words import counted, label, model_name, plain, visible
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.cells import model_name
 from self_steering.analysis.tasks.timeline import (
     CLEARED,
     SITTER,
@@ -53,17 +50,17 @@ def timeline_figure(shown: Timeline) -> ReportFigure | None:
     """Return the timeline of any rollout; None where nothing was taken or steered in it. Called within `page_style`."""
     if not shown.effects and not shown.failed:
         return None
-    said = _finding(shown)
-    pictures = [Picture("turns", _turns(shown), said)]
+    finding = _finding(shown)
+    pictures = [Picture(_turns(shown), finding)]
     reading = (
         "One row a take, in order, with the dose in brackets; its bar covers the messages that it steered, from the tool's answer "
         "on. Shaded: messages in the model's name, numbered from 0. Colour and hatch tell the category; open bars: at strength 0, "
         "nothing was added. Crosses: calls that failed. Lines: where effects were cleared."
     )
     if any(effect.tokens for effect in shown.effects):
-        pictures.append(Picture("tokens", _tokens(shown), said))
+        pictures.append(Picture(_tokens(shown), finding))
         reading += " Below: the tokens of the last steered generation, as the engine's receipts have them."
-    return ReportFigure(KEY, "Steering timeline of one rollout", tuple(pictures), said, reading, mark_table(shown))
+    return ReportFigure(KEY, "Steering timeline of one rollout", tuple(pictures), finding, reading, mark_table(shown))
 
 
 def _finding(shown: Timeline) -> str:
@@ -76,9 +73,13 @@ def _finding(shown: Timeline) -> str:
         f"{lasted} still active at the end, up to {_most_at_once(shown)} at once",
     ]
     return (
-        f"Rollout {visible(str(about['rollout']), kept='')} of {model_name(about)} ({about['family']}, arm {about['arm']}, framing "
+        f"Rollout {visible(str(about['rollout']), kept='')} of {_model(shown)} ({about['family']}, arm {about['arm']}, framing "
         f"{about['framing']}), {len(shown.roles)} messages: {'; '.join(parts)}."
     )
+
+
+def _model(shown: Timeline) -> str:
+    return model_name(shown.about["model"], shown.about["source"])
 
 
 def _most_at_once(shown: Timeline) -> int:
@@ -136,13 +137,16 @@ def _rows(shown: Timeline) -> tuple[Figure, Axes]:
     axes.set_yticks(range(len(takes)), [_name(take) for take in takes])
     axes.set_ylim(len(takes) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_title(f"{model_name(shown.about)}, {shown.about['family']}, {shown.about['arm']}", loc="left")
+    axes.set_title(
+        f"{model_name(shown.about['model'], shown.about['source'])}, {shown.about['family']}, {shown.about['arm']}",
+        loc="left",
+    )
     handles: list[Patch | Line2D] = [*category_legend([effect.category for effect in shown.effects])]
     if shown.failed:
         handles.append(Line2D([], [], linestyle="none", marker="X", color=ORANGE, markeredgewidth=0, label="failed"))
-    for there, ended, look in ((shown.clears, CLEARED, _CLEAR), (shown.sitter, SITTER, _SITTER)):
+    for there, ended, lines in ((shown.clears, CLEARED, _CLEAR), (shown.sitter, SITTER, _SITTER)):
         if there:
-            handles.append(Line2D([], [], label=ended, **look))
+            handles.append(Line2D([], [], label=ended, **lines))
     figure.legend(handles=handles, loc="outside lower left", ncols=4, handletextpad=0.5, columnspacing=1.2)
     return figure, axes
 
@@ -179,15 +183,15 @@ def _marks(
                 axes.plot(at(take.message), row, "X", color=ORANGE, markersize=7, markeredgewidth=0)
         elif take in spans:
             start, stop = spans[take]
-            shade, empty = colour(take.category), take.strength == 0
+            of, empty = look(take.category), take.strength == 0
             axes.barh(
                 row,
                 stop - start,
                 _BAR,
                 start,
-                color=PAPER if empty else shade,
-                edgecolor=shade if empty else PAPER,
-                hatch=hatch(take.category),
+                color=PAPER if empty else of.colour,
+                edgecolor=of.colour if empty else PAPER,
+                hatch=of.hatch,
                 linewidth=1.2 if empty else 0,
                 zorder=2,
             )
@@ -195,8 +199,8 @@ def _marks(
 
 def _clears(axes: Axes, shown: Timeline, at: Callable[[int], float | None]) -> None:
     # The model's clears take effect at the end of the message that calls them.
-    for messages, look, after in ((shown.clears, _CLEAR, 1), (shown.sitter, _SITTER, 0)):
+    for messages, lines, after in ((shown.clears, _CLEAR, 1), (shown.sitter, _SITTER, 0)):
         for message in messages:
             place = at(message + after)
             if place is not None:
-                axes.axvline(place, zorder=3, **look)
+                axes.axvline(place, zorder=3, **lines)

@@ -1,7 +1,7 @@
 """Makes the file of generated maths problems that ships, `maths_problems.jsonl`.
 
     pip install reasoning-gym==0.1.25
-    python -m self_steering.evals.make_maths_problems evals/maths_problems.jsonl
+    python -m self_steering.evals.data.make_maths_problems evals/maths_problems.jsonl
 
 Its problems are kept rather than made at run time, so that each could be checked and is the same everywhere, and so that no run
 needs reasoning-gym, whose import takes a dozen more packages.

@@ -1,4 +1,4 @@
-"""The adapter's files: its weights, PEFT's configuration, and the card that says how it was trained."""
+"""The adapter's files (weights, PEFT's configuration, the card that says how it was trained), and its merge into a model."""
 
 import hashlib
 import json
@@ -13,6 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "adapter_model.safetensors", "adapter_config.json", "card.json"
+REMEDY = "install the package again, or train the adapter again with `self-steering adapter train --out FOLDER`"
+_PREFIX = "base_model.model."
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
 class AdapterError(ValueError):
@@ -111,13 +114,6 @@ def read_card(folder: Path) -> AdapterCard:
 def content_hash(path: Path) -> str:
     """Return the hash that a card records of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-REMEDY = "install the package again, or train the adapter again with `self-steering adapter train --out FOLDER`"
-
-
-_PREFIX = "base_model.model."
-_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
 @torch.no_grad()

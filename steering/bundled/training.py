@@ -1,8 +1,14 @@
-"""Training dialogues as tokens, each with what is learnt at it; rendered by the renderer that runs the model."""
+"""Training the adapter: dialogues as tokens with what is learnt at each, the trainer, and the folder that comes of it."""
 
+import platform
 import random
+import shutil
+import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -10,13 +16,33 @@ from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from self_steering.steering.bundled.adapter import Loss
+from self_steering.steering.bundled.adapter import (
+    CARD_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    AdapterCard,
+    Loss,
+    content_hash,
+    merge_adapter,
+)
 from self_steering.steering.bundled.conversation import Dialogue
+from self_steering.steering.bundled.conversion import BUNDLED_BASE
+from self_steering.steering.bundled.dialogues import Sizes, build_dialogues
+from self_steering.steering.bundled.prose import shipped_prose
+from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.chat import ChatError, ChatRenderer
+from self_steering.steering.identity import fingerprint
+from self_steering.steering.models import LoadedModel, load_model
+from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.files import replace_folder
 
 NOTHING, TOKEN, BASE = 0, 1, 2
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+HELD_OUT = Sizes(rounds=1, tasks=2, rejected=1, plain=12)
+_HELD_OUT_DIALOGUES = 4
+Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
@@ -78,10 +104,6 @@ def _prose_tokens(dialogue: Dialogue, index: int, ids: list[int], tokenizer: Pre
 def _growing(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, str]]:
     for n in range(1, len(ids) + 1):
         yield n, str(tokenizer.decode(ids[:n]))
-
-
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
@@ -245,3 +267,87 @@ def save_weights(adapted: PeftModel, folder: Path) -> None:
     adapted.peft_config["default"].base_model_name_or_path = ""
     adapted.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
+
+
+def make_adapter(
+    out: Path, *, seed: int = 0, sizes: Sizes = Sizes(), recipe: Recipe = Recipe(), progress: Progress = lambda *_: None
+) -> AdapterCard:
+    """Train an adapter for the bundled model and write it to a folder.
+
+    Args:
+        out: The folder; what is there is replaced once the new one is complete.
+        seed: All choices follow from it.
+        sizes: How many dialogues of which kind.
+        recipe: How it is trained.
+        progress: Called with the step, how much of it is done, and how much there is.
+    """
+    started = time.monotonic()
+    prose = shipped_prose()
+    loaded = load_model(BUNDLED_BASE, dtype="float32", device="cpu")
+    dialogues = build_dialogues(seed, sizes, prose)
+    held_out = build_dialogues(seed + 1, HELD_OUT, prose)[:_HELD_OUT_DIALOGUES]
+    encoded, tests = _encoded(dialogues, loaded), _encoded(held_out, loaded)
+    trainer = Trainer(loaded.model, recipe, seed, progress)
+    read, read_tests = trainer.read(encoded), trainer.read(tests)
+    before = trainer.loss(read_tests)
+    adapted = trainer.train(read)
+    after = trainer.loss(read_tests)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        save_weights(adapted, scratch)
+        seconds = round(time.monotonic() - started)
+        card = _card(scratch, loaded, dialogues, encoded, recipe, seed, (before, after), seconds)
+        (scratch / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        scratch.chmod(0o755)
+        replace_folder(scratch, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return card
+
+
+def _encoded(dialogues: Sequence[Dialogue], loaded: LoadedModel) -> list[Encoded]:
+    renderer = ChatRenderer(loaded.tokenizer, loaded.end_ids)
+    return [encode(dialogue, renderer, loaded.tokenizer) for dialogue in dialogues]
+
+
+def _card(
+    folder: Path,
+    loaded: LoadedModel,
+    dialogues: Sequence[Dialogue],
+    encoded: Sequence[Encoded],
+    recipe: Recipe,
+    seed: int,
+    losses: tuple[Loss, Loss],
+    seconds: int,
+) -> AdapterCard:
+    takes = [call for dialogue in dialogues for call in dialogue.calls if call.function.startswith("take_")]
+    named = Counter(str(call.arguments["name"]) for call in takes)
+    base: PreTrainedModel = load_model(BUNDLED_BASE, dtype="float32", device="cpu").model
+    merge_adapter(base, folder)
+    return AdapterCard(
+        base=BUNDLED_BASE,
+        base_fingerprint=loaded.fingerprint,
+        fingerprint=fingerprint(base),
+        sha256={name: content_hash(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE)},
+        seed=seed,
+        layers=(recipe.first_layer, base.config.num_hidden_layers - 1),
+        rank=recipe.rank,
+        dialogues=dict(sorted(Counter(dialogue.kind for dialogue in dialogues).items())),
+        tokens={
+            "all": sum(len(one.ids) for one in encoded),
+            "form": sum(int((one.learnt == TOKEN).sum()) for one in encoded),
+            "prose": sum(int((one.learnt == BASE).sum()) for one in encoded),
+        },
+        vectors={name: named[name] for name in sorted(named) if name in catalogue()},
+        labels={name: named[name] for name in sorted(named) if name not in catalogue()},
+        doses=dict(sorted(Counter(str(call.arguments.get("dose", "default")) for call in takes).items())),
+        framings={name: sum(call.function == words.take_tool for call in takes) for name, words in FRAMINGS.items()},
+        loss_before=losses[0],
+        loss_after=losses[1],
+        seconds=seconds,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "peft")},
+        },
+    )

@@ -33,7 +33,7 @@ class Prompts(_Table):
 
 
 class Tasks(Opening):
-    """What is said in sessions with word problems."""
+    """Texts of sessions with word problems."""
 
     offer: tuple[str, ...]
     submitted: tuple[str, ...]

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.engine.additions import SteeringFault
+from self_steering.steering.engine.additions import AdditionMaker, SteeringFault
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.engine.kv_cache import Arena, KeyValues
-from self_steering.steering.engine.memory import OutOfMemory, Parked, give_back, is_out_of_memory
+from self_steering.steering.engine.memory import OutOfMemory, Parked, empty_cache, is_out_of_memory
 from self_steering.steering.engine.prefix_store import PrefixStore, Segment
-from self_steering.steering.engine.requests import EngineShape, check_request
-from self_steering.steering.engine.row import EngineRequest, Generation, Row
+from self_steering.steering.engine.requests import EngineRequest, EngineShape, Generation, check_request
+from self_steering.steering.engine.row import Row
 from self_steering.steering.engine.sampling import choose, set_logprobs, text_until, token_logprob
 from self_steering.steering.engine.spans import Signatures
 from self_steering.steering.engine.threads import OwningThread, deliver
@@ -94,6 +94,7 @@ class Engine:
         self._grammars = GrammarCompiler(tokenizer, model.vocabulary, end_ids)
         self._states: dict[Row, GrammarState] = {}
         self._signatures = Signatures()
+        self._additions = AdditionMaker(self._signatures)
         self._prefill_arena = model.new_arena(1)
         self._decode_arena = model.new_arena(max_batch)
         self._work: OwningThread[Row] = OwningThread(self._run, "steering-engine")
@@ -107,7 +108,7 @@ class Engine:
         return EngineShape(self.context, self.model.vocabulary, self.model.n_layers, self.model.hidden)
 
     @property
-    def most_requests(self) -> int:
+    def max_concurrency(self) -> int:
         """How many requests are worth having in flight: enough to refill the batch whenever a row leaves."""
         return max(_IN_FLIGHT, self._max_batch)
 
@@ -197,7 +198,7 @@ class Engine:
             self._decoding.clear()
             self._max_batch, self._decode_arena = rows, self.model.new_arena(rows)
             logger.warning("out of memory (%s): from now on at most %d rows decode together", ran_out, rows)
-        give_back()
+        empty_cache()
         return True
 
     def _resume(self, parked: Parked) -> None:
@@ -285,16 +286,23 @@ class Engine:
         """Run the model over the next chunk of a prompt, keep its keys and values, and return its last logits."""
         start = row.computed
         stop = next(end for end in chunk_ends(row.prompt_length, row.request.cuts) if end > start)
-        edits = row.edits(0, start, stop)
         self._prefill_arena.past = (start,)
-        result = self.model.step(torch.tensor([row.ids[start:stop]]), self._prefill_arena, edits)
-        for edit, projections in zip(edits, result.projections, strict=True):
-            row.record(edit, start, projections)
-        row.computed = stop
+        logits: torch.Tensor = self._step([row], stop - start, self._prefill_arena)[0]
         self.stats.prefill_steps += 1
-        logits: torch.Tensor = result.logits[0]
         self._keep(row, self._prefill_arena, 0, logits if stop == row.prompt_length else None)
         return logits
+
+    def _step(self, rows: list[Row], tokens: int, arena: Arena) -> torch.Tensor:
+        """Run the next `tokens` of each row, steered, note what was measured, and return the last logits [rows, vocabulary]."""
+        steering = np.stack([row.steering(row.computed, row.computed + tokens) for row in rows])
+        directions = {key: direction for row in rows for key, direction in row.directions().items()}
+        ids = torch.tensor([row.ids[row.computed : row.computed + tokens] for row in rows])
+        result = self.model.step(ids, arena, self._additions.make(steering, directions))
+        for place, row in enumerate(rows):
+            if result.projections is not None:
+                row.record(steering[place], result.projections[place])
+            row.computed += tokens
+        return result.logits
 
     def _keep(self, row: Row, arena: Arena, place: int, logits: torch.Tensor | None, canonical: bool = True) -> None:
         """Store what a row has computed beyond its last stored segment."""
@@ -331,20 +339,13 @@ class Engine:
     def _decode_step(self) -> None:
         """Run the newest token of every decoding row, and choose the next one of each."""
         rows = list(self._decoding)
-        edits = [row.edits(place, row.computed, row.computed + 1) for place, row in enumerate(rows)]
         self._decode_arena.past = tuple(row.computed for row in rows)
-        ids = torch.tensor([[row.ids[row.computed]] for row in rows])
-        result = self.model.step(ids, self._decode_arena, [edit for of_row in edits for edit in of_row])
-        projections = iter(result.projections)
-        for row, of_row in zip(rows, edits, strict=True):
-            for edit in of_row:
-                row.record(edit, row.computed, next(projections))
-            row.computed += 1
+        logits = self._step(rows, 1, self._decode_arena)
         self.stats.decode_steps += 1
         self.stats.decoded_tokens += len(rows)
         self.stats.batch_sizes[len(rows)] = self.stats.batch_sizes.get(len(rows), 0) + 1
-        for row, logits in zip(rows, result.logits, strict=True):
-            self._guarded([row], partial(self._advance_decoding, row, logits), again=False)
+        for row, of_row in zip(rows, logits, strict=True):
+            self._guarded([row], partial(self._advance_decoding, row, of_row), again=False)
 
     def _advance_decoding(self, row: Row, logits: torch.Tensor) -> None:
         if self._advance(row, logits):

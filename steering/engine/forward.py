@@ -1,21 +1,19 @@
-"""One forward step of the model through nnsight, with what `layer_edits` adds at given token positions.
+"""One forward step of the model through nnsight, with `additions` to its layers' outputs at given tokens."""
 
-Each step measures what it did: which positions changed, by how much, and the projection of h on v before and after.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import nnsight
+import numpy as np
 import torch
 from nnsight import _c as nnsight_c
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from self_steering.steering.engine.additions import Directions, Edit, LayerEdits, layers_of, projections_of, verify
+from self_steering.steering.engine.additions import Additions, SteeredStep
 from self_steering.steering.engine.kv_cache import Arena
 from self_steering.steering.engine.packed import pack_linears
-from self_steering.steering.models import find_layer_list
+from self_steering.steering.identity import find_layer_list
 
 # nnsight adds a method `save` to every object of the process, which breaks libraries that are imported later and look
 # at the attributes of their classes (anyio's typed attributes raise). We call `nnsight.save` instead.
@@ -33,20 +31,21 @@ class StepResult:
 
     Attributes:
         logits: Tensor [rows, vocabulary] at each row's last token, float32, on the CPU.
-        projections: For each edit, a tensor [2, tokens]: h·v/‖v‖ at the edit's monitor layer before and after.
+        projections: For each token h·v/‖v‖ before and after, of the directions that steer it, in the order of their keys
+            [rows, tokens, 2, directions]; None where nothing was added.
     """
 
     logits: torch.Tensor
-    projections: list[torch.Tensor] = field(default_factory=list)
+    projections: NDArray[np.float32] | None = None
 
 
 @dataclass
 class Reading:
-    """What the unsteered model holds while it reads.
+    """The unsteered model's layer outputs and logits over a text.
 
     Attributes:
         outputs: For each decoder layer its output [rows, tokens, hidden].
-        logits: Tensor [rows, tokens, vocabulary], where asked for.
+        logits: Tensor [rows, tokens, vocabulary]; None unless requested.
     """
 
     outputs: list[torch.Tensor]
@@ -54,14 +53,14 @@ class Reading:
 
 
 class SteeredModel:
-    """A decoder-only transformers model whose layer outputs can be edited through nnsight.
+    """A decoder-only transformers model whose layer outputs can be added to through nnsight.
 
     Args:
         model: The model. It is made this one's own: put into evaluation mode, its linear layers packed.
         tokenizer: Its tokenizer.
 
     Raises:
-        ValueError: The decoder layers cannot be told, or the model's attention is of a kind that is not supported.
+        ValueError: The decoder layers cannot be identified, or the model's attention is of a kind that is not supported.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -85,35 +84,34 @@ class SteeredModel:
         for name in self.layers_path.split("."):
             envoy = getattr(envoy, name)
         self._layers = envoy
-        self._directions = Directions()
 
     def new_arena(self, rows: int) -> Arena:
         """Return empty keys and values for `rows` rows."""
         return Arena(rows, self.n_layers)
 
     @torch.no_grad()
-    def step(self, ids: torch.Tensor, arena: Arena, edits: Sequence[Edit] = ()) -> StepResult:
-        """Run `ids` [rows, tokens] after what `arena` holds (`arena.past`), steering as `edits` say.
+    def step(self, ids: torch.Tensor, arena: Arena, additions: Additions | None = None) -> StepResult:
+        """Run `ids` [rows, tokens] after what `arena` holds (`arena.past`), steered by `additions` to these tokens.
 
         Raises:
             SteeringFault: What was realised is not what was planned.
         """
-        rows, tokens = ids.shape
         inputs = {**self._inputs(ids, arena), "logits_to_keep": 1}
-        if not edits:
+        if additions is None:
             return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
-        per_layer = [LayerEdits(layer, edits, (rows, tokens), self._directions) for layer in layers_of(edits)]
+        steered = SteeredStep(additions)
 
         def forward(*_: Any, **__: Any) -> Any:
             return self.hf(**inputs)
 
         # nnsight would take the inputs apart and batch them anew (and fails on a dictionary of masks); ours are ready.
         with self._nn.trace(inputs["input_ids"], fn=forward) as tracer:
-            for work in per_layer:
-                work.apply(self._layers[work.layer].output)
+            for layer in additions.layers:
+                steered.steer(layer, _hidden_states(self._layers[layer].output))
             logits = nnsight.save(tracer.result.logits)
-        verify(per_layer)
-        return StepResult(logits[:, -1].float().cpu(), projections_of(per_layer, edits))
+        rows, tokens = ids.shape
+        steered.verify(np.repeat(np.arange(rows), tokens))
+        return StepResult(logits[:, -1].float().cpu(), steered.projections())
 
     @torch.no_grad()
     def read(self, ids: torch.Tensor, arena: Arena | None = None, *, logits: bool = False) -> Reading:
@@ -137,7 +135,7 @@ class SteeredModel:
         with self._nn.trace(inputs["input_ids"], fn=forward) as tracer:
             for layer in range(self.n_layers):
                 output = self._layers[layer].output
-                outputs.append(output[0] if isinstance(output, tuple) else output)
+                outputs.append(_hidden_states(output))
             found = nnsight.save(tracer.result.logits)
         return Reading(outputs, found if logits else None)
 
@@ -160,7 +158,7 @@ class SteeredModel:
         """Return what a residual-stream vector [hidden] is worth to each token [vocabulary], through final norm and unembedding.
 
         Raises:
-            ValueError: The decoder's final norm cannot be told.
+            ValueError: The decoder's final norm cannot be identified.
         """
         decoder: Any = self.hf.get_decoder()  # type: ignore[no-untyped-call]  # untyped in transformers
         norms = [module for name, module in decoder.named_children() if name in _FINAL_NORMS]
@@ -189,6 +187,11 @@ class SteeredModel:
         """Return a mask that is added to the attention's weights: eager attention would add a boolean one as 0 and 1."""
         zero = torch.zeros((), dtype=self.dtype, device=mask.device)
         return torch.where(mask, zero, torch.finfo(self.dtype).min)
+
+
+def _hidden_states(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return the residual stream [rows, tokens, hidden] in what a decoder layer returned."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.ModuleList]:

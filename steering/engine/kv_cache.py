@@ -13,14 +13,14 @@ _GROW_BY = 256
 
 @dataclass
 class KeyValues:
-    """Keys and values of one stretch of one row: per layer a tensor [kv_heads, tokens, head_dim]."""
+    """Keys and values of consecutive tokens of one row: per layer a tensor [kv_heads, tokens, head_dim]."""
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by all layers."""
+        """Bytes of all layers."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
     def slice(self, stop: int) -> "KeyValues":

@@ -1,4 +1,4 @@
-"""Running out of memory: telling it from other errors, and giving back what nobody holds any more."""
+"""Running out of memory: telling it from other errors, releasing what is cached, and setting rows aside."""
 
 import gc
 import re
@@ -30,8 +30,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_WORDS.search(str(error)))
 
 
-def give_back() -> None:
-    """Hand what nobody holds any more back to the device."""
+def empty_cache() -> None:
+    """Release memory that torch keeps cached, once nothing refers to it any more."""
     gc.collect()
     if torch.accelerator.is_available() and hasattr(torch.accelerator, "empty_cache"):
         torch.accelerator.empty_cache()
@@ -54,8 +54,8 @@ class Parked:
     @classmethod
     def from_view(cls, row: Row, view: KeyValues) -> Self:
         """Park a row with a copy of its keys and values."""
-        held = KeyValues(*([t.to("cpu", copy=True) for t in part] for part in (view.keys, view.values)))
-        return cls(row, held, [t.device for t in view.keys])
+        block = KeyValues(*([t.to("cpu", copy=True) for t in part] for part in (view.keys, view.values)))
+        return cls(row, block, [t.device for t in view.keys])
 
     def back(self) -> KeyValues:
         """Return the keys and values where they belong."""

@@ -8,8 +8,9 @@ from typing import Any
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.requests import SteeringEngine
-from self_steering.steering.engine.threads import in_passing_thread
-from self_steering.steering.models import ModelError, ModelIdentity, load_model
+from self_steering.steering.engine.threads import in_short_lived_thread
+from self_steering.steering.identity import ModelError, ModelIdentity
+from self_steering.steering.models import load_model
 from self_steering.steering.on_vllm.engine import VllmEngine
 from self_steering.steering.on_vllm.settings import VLLM_ARGS, check_installed, refusals
 
@@ -27,7 +28,7 @@ class OpenedModel:
     """A model that is ready to run.
 
     Attributes:
-        identity: What is to be known of it; of the transformers engine, the loaded model itself.
+        identity: The model without its weights; with engine=transformers, the loaded model itself.
         engine: What runs it.
     """
 
@@ -69,9 +70,9 @@ def _check_names(engine: Any, arguments: Mapping[str, Any]) -> None:
 def _on_transformers(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
     max_batch, cache_gb = _check_sizes(**{k: arguments[k] for k in ("max_batch", "cache_gb") if k in arguments})
     loading = {key: arguments[key] for key in _LOADING_ARGS if key in arguments}
-    loaded = in_passing_thread(load_model, name, **loading)
+    loaded = in_short_lived_thread(load_model, name, **loading)
     engine = Engine(
-        in_passing_thread(SteeredModel, loaded.model, loaded.tokenizer),  # packs the weights
+        in_short_lived_thread(SteeredModel, loaded.model, loaded.tokenizer),  # packs the weights
         loaded.tokenizer,
         end_ids=loaded.end_ids,
         context=loaded.context,
@@ -89,7 +90,7 @@ def _on_vllm(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
         # vLLM renames and fuses weights, so what identifies them is read from the model as transformers loads it.
         return load_model(name, dtype="auto", device="cpu", revision=revision).identity()
 
-    identity = in_passing_thread(identify)
+    identity = in_short_lived_thread(identify)
     return OpenedModel(identity, VllmEngine(identity, {k: v for k, v in arguments.items() if k in VLLM_ARGS}, revision))
 
 

@@ -24,7 +24,7 @@ class Segment:
         block: Keys and values.
         canonical: Computed in one prefill chunk whose boundaries follow from the conversation alone, after segments
             that are canonical too: computing it again would give the same bits.
-        projections: For each window direction key, [2, tokens]: projection before and after, NaN where unsteered.
+        projections: For each direction's key the projection before and after [2, tokens], NaN where unsteered.
         logits: Logits [vocabulary] after the last token, if they were computed.
     """
 
@@ -32,7 +32,7 @@ class Segment:
     steering: NDArray[np.int64]
     block: KeyValues
     canonical: bool
-    projections: dict[str, torch.Tensor] = field(default_factory=dict)
+    projections: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     logits: torch.Tensor | None = None
     parent: "Segment | None" = None
     children: list["Segment"] = field(default_factory=list)

@@ -1,14 +1,146 @@
 """What the provider knows of an engine: requests go in, generations with receipts come out. There are two behind it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 
-from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.additions import SteeringFault
+from self_steering.steering.engine.sampling import Sampling, TokenLogprob
+from self_steering.steering.engine.spans import Span
+from self_steering.steering.request import Receipt
+from self_steering.vectors.directions import DirectionTensor
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """One generation.
+
+    Attributes:
+        ids: Prompt.
+        sampling: How to choose tokens.
+        windows: What steers which positions.
+        cuts: Positions at which messages start: prefill chunks end there, so that branches share what is common.
+        readout: Named sets of tokens whose log-probabilities at the first generated position are wanted.
+        grammar: llguidance grammar that the text must follow.
+        canonical: Reuse only cached chunks that a fresh computation would reproduce bit for bit. Otherwise the longest
+            known prefix is reused, tokens that were computed one by one in decoding too.
+    """
+
+    ids: tuple[int, ...]
+    sampling: Sampling
+    windows: "tuple[TokenWindow, ...]" = ()
+    cuts: tuple[int, ...] = ()
+    readout: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    grammar: str | None = None
+    canonical: bool = False
+
+
+@dataclass(frozen=True)
+class TokenWindow:
+    """A window over token positions.
+
+    Attributes:
+        label: What the model called it.
+        direction: What is added.
+        strength: Multiple that is added; 0 goes the same way as any other.
+        start: First steered position.
+        stop: First position that is not; None steers all that follows, generated tokens too.
+    """
+
+    label: str
+    direction: DirectionTensor
+    strength: float
+    start: int
+    stop: int | None
+
+    @property
+    def span(self) -> Span:
+        """The window without its label and values."""
+        return Span(self.direction.key, self.strength, self.start, self.stop)
+
+    def covers(self, position: int) -> bool:
+        """Tell whether the token at `position` is steered."""
+        return self.span.covers(position)
+
+    def receipt(self, processed: int, reused: int, measured: "Measured") -> Receipt:
+        """Return the receipt of this window.
+
+        Args:
+            processed: Tokens of the conversation that the model has read.
+            reused: How many of them were found in the cache.
+            measured: What the engine measured.
+
+        Raises:
+            SteeringFault: A position that was planned has not been steered.
+        """
+        stop = processed if self.stop is None else min(self.stop, processed)
+        planned = max(0, stop - self.start)
+        if measured.steered != planned:
+            raise SteeringFault(
+                f"window {self.label!r}: {planned} positions were planned, {measured.steered} were steered"
+            )
+        layer = self.direction.monitor_layer
+        return Receipt(
+            label=self.label,
+            direction=self.direction.key,
+            strength=self.strength,
+            layers=list(self.direction.layers),
+            start=self.start,
+            stop=self.stop,
+            planned=planned,
+            steered=measured.steered,
+            reused=max(0, min(stop, reused) - self.start),
+            monitor_layer=layer,
+            projection_before=measured.before,
+            projection_after=measured.after,
+            expected_shift=self.strength * float(self.direction.at(layer).norm()),
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an engine measured of one window.
+
+    Attributes:
+        steered: Positions at which the addition was carried out.
+        before: Mean of h·v/‖v‖ over them at the monitor layer, before the addition; None without positions.
+        after: The same after it.
+    """
+
+    steered: int
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came out of one request.
+
+    Attributes:
+        tokens: Generated tokens, without the one that ended the turn.
+        text: Their text, without a stop string.
+        stop_reason: `stop`, `max_tokens` or `model_length`.
+        logprobs: One entry a generated token; empty unless requested.
+        readout: Log-probability of each named set.
+        receipts: One a window.
+        prompt_tokens: Length of the prompt.
+        reused_tokens: How many of them were found in the cache.
+        generated_tokens: Tokens sampled, the one that ended the turn included.
+    """
+
+    tokens: list[int]
+    text: str
+    stop_reason: str
+    logprobs: list[TokenLogprob]
+    readout: dict[str, float]
+    receipts: list[Receipt]
+    prompt_tokens: int
+    reused_tokens: int
+    generated_tokens: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +172,7 @@ class SteeringEngine(Protocol):
         """The sizes that requests must fit."""
 
     @property
-    def most_requests(self) -> int:
+    def max_concurrency(self) -> int:
         """How many requests are worth having in flight."""
 
     def submit(self, request: EngineRequest) -> "Future[Generation]":

@@ -1,147 +1,16 @@
-"""One conversation being generated: its tokens, its windows by position, and what was measured on them."""
+"""One conversation being generated: its tokens so far, and what was measured at them."""
 
-from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from self_steering.steering.engine.additions import Edit, SteeringFault
 from self_steering.steering.engine.prefix_store import Segment
-from self_steering.steering.engine.sampling import Sampling, TokenLogprob
-from self_steering.steering.engine.spans import Signatures, Span
+from self_steering.steering.engine.requests import EngineRequest, Generation, Measured, TokenWindow
+from self_steering.steering.engine.sampling import TokenLogprob
+from self_steering.steering.engine.spans import Signatures
 from self_steering.steering.request import Receipt
 from self_steering.vectors.directions import DirectionTensor
-
-
-@dataclass(frozen=True)
-class TokenWindow:
-    """A window over token positions.
-
-    Attributes:
-        label: What the model called it.
-        direction: What is added.
-        strength: Multiple that is added; 0 goes the same way as any other.
-        start: First steered position.
-        stop: First position that is not; None steers all that follows, generated tokens too.
-    """
-
-    label: str
-    direction: DirectionTensor
-    strength: float
-    start: int
-    stop: int | None
-
-    @property
-    def span(self) -> Span:
-        """The window without its label and values."""
-        return Span(self.direction.key, self.strength, self.start, self.stop)
-
-    def covers(self, position: int) -> bool:
-        """Tell whether the token at `position` is steered."""
-        return self.span.covers(position)
-
-    def receipt(self, processed: int, reused: int, measured: "Measured") -> Receipt:
-        """Return the receipt of this window.
-
-        Args:
-            processed: Tokens of the conversation that the model has read.
-            reused: How many of them were found in the cache.
-            measured: What the engine measured.
-
-        Raises:
-            SteeringFault: A position that was planned has not been steered.
-        """
-        stop = processed if self.stop is None else min(self.stop, processed)
-        planned = max(0, stop - self.start)
-        if measured.steered != planned:
-            raise SteeringFault(
-                f"window {self.label!r}: {planned} positions were planned, {measured.steered} were steered"
-            )
-        layer = self.direction.monitor_layer
-        return Receipt(
-            label=self.label,
-            direction=self.direction.key,
-            strength=self.strength,
-            layers=list(self.direction.layers),
-            start=self.start,
-            stop=self.stop,
-            planned=planned,
-            steered=measured.steered,
-            reused=max(0, min(stop, reused) - self.start),
-            monitor_layer=layer,
-            projection_before=measured.before,
-            projection_after=measured.after,
-            expected_shift=self.strength * float(self.direction.at(layer).norm()),
-        )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What an engine measured of one window.
-
-    Attributes:
-        steered: Positions at which the addition was carried out.
-        before: Mean of h·v/‖v‖ over them at the monitor layer, before the addition; None without positions.
-        after: The same after it.
-    """
-
-    steered: int
-    before: float | None
-    after: float | None
-
-
-@dataclass(frozen=True)
-class EngineRequest:
-    """One generation.
-
-    Attributes:
-        ids: Prompt.
-        sampling: How to choose tokens.
-        windows: What steers which positions.
-        cuts: Positions at which messages start: prefill chunks end there, so that branches share what is common.
-        readout: Named sets of tokens whose log-probabilities at the first generated position are wanted.
-        grammar: llguidance grammar that the text must follow.
-        canonical: Reuse only cached chunks that a fresh computation would reproduce bit for bit. Otherwise the longest
-            known prefix is reused, tokens that were computed one by one in decoding too.
-    """
-
-    ids: tuple[int, ...]
-    sampling: Sampling
-    windows: tuple[TokenWindow, ...] = ()
-    cuts: tuple[int, ...] = ()
-    readout: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    grammar: str | None = None
-    canonical: bool = False
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What came out of one request.
-
-    Attributes:
-        tokens: Generated tokens, without the one that ended the turn.
-        text: Their text, without a stop string.
-        stop_reason: `stop`, `max_tokens` or `model_length`.
-        logprobs: One entry a generated token, where asked for.
-        readout: Log-probability of each named set.
-        receipts: One a window.
-        prompt_tokens: Length of the prompt.
-        reused_tokens: How many of them were found in the cache.
-        generated_tokens: Tokens sampled, the one that ended the turn included.
-    """
-
-    tokens: list[int]
-    text: str
-    stop_reason: str
-    logprobs: list[TokenLogprob]
-    readout: dict[str, float]
-    receipts: list[Receipt]
-    prompt_tokens: int
-    reused_tokens: int
-    generated_tokens: int
 
 
 class Row:
@@ -150,10 +19,10 @@ class Row:
     Args:
         request: What is wanted.
         future: Receives the generation.
-        signature: Gives the number of a set of (direction key, strength) pairs.
+        signatures: Gives the number of a set of (direction key, strength) pairs.
     """
 
-    def __init__(self, request: EngineRequest, future: "Future[Generation]", signature: Signatures) -> None:
+    def __init__(self, request: EngineRequest, future: "Future[Generation]", signatures: Signatures) -> None:
         self.request = request
         self.future = future
         self.ids = list(request.ids)
@@ -165,9 +34,9 @@ class Row:
         self.readout: dict[str, float] = {}
         self.segment: Segment | None = None
         self.canonical = True
-        self._signature = signature
+        self._signatures = signatures
         room = len(self.ids) + request.sampling.max_tokens
-        self._measured = {w.direction.key: torch.full((2, room), torch.nan) for w in request.windows}
+        self._measured = {w.direction.key: np.full((2, room), np.nan, np.float32) for w in request.windows}
 
     @property
     def prompt_length(self) -> int:
@@ -176,25 +45,27 @@ class Row:
 
     def steering(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the steering signature of each position from `start` to `stop`."""
-        return self._signature.along([window.span for window in self.request.windows], start, stop)
+        return self._signatures.along([window.span for window in self.request.windows], start, stop)
 
-    def edits(self, row: int, start: int, stop: int) -> list[Edit]:
-        """Return the edits of a step over positions `start` to `stop`, for row `row` of its batch."""
-        edits = []
-        # In an order that the plan does not decide: sums of floats depend on it, and cached chunks must not.
-        for window in sorted(self.request.windows, key=lambda w: (w.direction.key, w.strength)):
-            left, right = window.span.within(start, stop)
-            if left < right:
-                edits.append(Edit(row, left - start, right - start, window.direction, window.strength))
-        return edits
+    def directions(self) -> dict[str, DirectionTensor]:
+        """Return the directions of the windows by key."""
+        return {window.direction.key: window.direction for window in self.request.windows}
 
-    def record(self, edit: Edit, offset: int, projections: torch.Tensor) -> None:
-        """Remember the projections [2, tokens] that a step measured; its first token is at position `offset`."""
-        self._measured[edit.direction.key][:, offset + edit.start : offset + edit.stop] = projections
+    def record(self, steering: NDArray[np.int64], projections: NDArray[np.float32]) -> None:
+        """Remember what a step measured at the tokens from `computed` on.
 
-    def measured(self, start: int, stop: int) -> dict[str, torch.Tensor]:
+        Args:
+            steering: Signature of each of its tokens [tokens].
+            projections: As in `StepResult.projections` [tokens, 2, directions].
+        """
+        for number in set(steering.tolist()) - {0}:
+            tokens = np.flatnonzero(steering == number)
+            for place, key in enumerate(self._signatures.keys(number)):
+                self._measured[key][:, self.computed + tokens] = projections[tokens, :, place].T
+
+    def measured(self, start: int, stop: int) -> dict[str, NDArray[np.float32]]:
         """Return copies of what was measured from `start` to `stop`, for the prefix store."""
-        return {key: value[:, start:stop].clone() for key, value in self._measured.items()}
+        return {key: value[:, start:stop].copy() for key, value in self._measured.items()}
 
     def adopt(self, segment: Segment, count: int) -> None:
         """Take over the first `count` tokens' measurements of a cached segment."""
@@ -215,6 +86,6 @@ class Row:
     def _receipt(self, window: TokenWindow) -> Receipt:
         stop = self.computed if window.stop is None else min(window.stop, self.computed)
         values = self._measured[window.direction.key][:, window.start : max(window.start, stop)]
-        steered = int((~values[0].isnan()).sum())
-        before, after = (float(mean) for mean in values.mean(-1)) if steered else (None, None)
+        steered = int((~np.isnan(values[0])).sum())
+        before, after = values.mean(-1, dtype=np.float64).tolist() if steered else (None, None)
         return window.receipt(self.computed, self.reused, Measured(steered, before, after))

@@ -8,13 +8,6 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 
-def text_until(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
-    """Return the text of `tokens` before the first of the `stop` strings, and whether there is one."""
-    text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
-    found = [position for position in map(text.find, stop) if position >= 0]
-    return (text[: min(found)], True) if found else (text, False)
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How a row's tokens are chosen.
@@ -112,3 +105,10 @@ def set_logprobs(logits: torch.Tensor, sets: dict[str, tuple[int, ...]]) -> dict
     """Return, for each named set of tokens, the log of their total probability over the full vocabulary."""
     logprobs = logits.double().log_softmax(-1)
     return {name: float(logprobs[list(tokens)].logsumexp(-1)) for name, tokens in sets.items()}
+
+
+def text_until(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
+    """Return the text of `tokens` before the first of the `stop` strings, and whether there is one."""
+    text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+    found = [position for position in map(text.find, stop) if position >= 0]
+    return (text[: min(found)], True) if found else (text, False)

@@ -51,6 +51,10 @@ class Signatures:
         """Return the (direction key, strength) pairs of a number, in ascending order."""
         return self._pairs[number]
 
+    def keys(self, number: int) -> list[str]:
+        """Return the keys of a number's directions, each once, in ascending order."""
+        return sorted({key for key, _ in self._pairs[number]})
+
     def along(self, spans: Sequence[Span], start: int, stop: int) -> NDArray[np.int64]:
         """Return the number at each position from `start` to `stop`: [stop - start]."""
         result = np.zeros(stop - start, np.int64)

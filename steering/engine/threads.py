@@ -9,6 +9,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 
 
 class OwningThread(Generic[Work]):
@@ -95,10 +96,7 @@ def deliver(future: "Future[Result]", result: Result | Exception) -> None:
             future.set_result(result)
 
 
-Parameters = ParamSpec("Parameters")
-
-
-def in_passing_thread(
+def in_short_lived_thread(
     function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
     """Return what `function` returns, run in a thread that ends with it.

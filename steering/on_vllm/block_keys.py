@@ -1,4 +1,4 @@
-"""vLLM's prefix cache, told about steering: each block's hash covers what steers the block's own tokens.
+"""vLLM's prefix cache, made aware of steering: each block's hash covers what steers the block's own tokens.
 
 Blocks are hashed in a chain, so a block is found again only behind blocks of the same tokens and steering. An unsteered
 prefix stays shared by all, and a conversation stays cached when a new window opens behind it.

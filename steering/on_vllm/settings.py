@@ -1,11 +1,11 @@
-"""What vLLM is told: the arguments that users may give, those that steering fixes, and its environment."""
+"""vLLM's configuration: the arguments that users may give, those that steering fixes, and its environment."""
 
 import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from self_steering.steering.models import ModelError
+from self_steering.steering.identity import ModelError
 
 VLLM_ARGS = (
     "dtype",

@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from self_steering.steering.engine.additions import AdditionMaker
 from self_steering.steering.engine.sampling import set_logprobs
 from self_steering.steering.engine.spans import Signatures
-from self_steering.steering.models import find_layer_list
+from self_steering.steering.identity import find_layer_list
 from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, spans_of
-from self_steering.steering.on_vllm.slots import UNKNOWN, RequestRecord, Slots, check_slots, measured
-from self_steering.steering.on_vllm.step import Edits, Output, Step, Tables
+from self_steering.steering.on_vllm.step import UNKNOWN, Output, RequestRecord, Slots, Step
+from self_steering.vectors.directions import DirectionTensor
+
+# Attributes of vLLM's model runner that steering reads or wraps.
+_NEEDED = ("requests", "input_batch", "query_start_loc", "kv_cache_config", "execute_model", "model")
 
 
 class RowGenerator(torch.Generator):
@@ -37,9 +41,6 @@ class RowGenerator(torch.Generator):
         digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=8).digest()
         self.manual_seed(int.from_bytes(digest) >> 1)
         return self
-
-
-_NEEDED = ("requests", "input_batch", "query_start_loc", "kv_cache_config", "execute_model", "model")
 
 
 class SteeredRunner:
@@ -62,12 +63,12 @@ class SteeredRunner:
         self._hidden, self._vocabulary = int(config.hidden_size), int(runner.model_config.get_vocab_size())
         self._block_size, blocks = _one_full_cache(runner.kv_cache_config)
         self._signatures = Signatures()
-        self.tables = Tables(self._signatures, runner.model_config.dtype, runner.device)
+        self._additions = AdditionMaker(self._signatures)
+        self._directions: dict[str, DirectionTensor] = {}
         self._slots = Slots(blocks * self._block_size)
         self._records: dict[str, RequestRecord] = {}
         self._scheduled: Any = None
         self._step: Step | None = None
-        self._edits: Edits | None = None
         self._generators: dict[int, RowGenerator] = {}
         self._n_layers = self._hook(config.num_hidden_layers)
 
@@ -91,6 +92,17 @@ class SteeredRunner:
             "block_size": self._block_size,
             "blocks": len(self._slots.steering) // self._block_size,
         }
+
+    def install(self, directions: Sequence[tuple[str, tuple[int, ...], torch.Tensor]]) -> None:
+        """Take directions (key, layers, values [layers, hidden]) to the device."""
+        for key, layers, values in directions:
+            self._directions[key] = DirectionTensor(key, layers, values.to(self._runner.device, torch.float32))
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Give directions up."""
+        for key in keys:
+            self._directions.pop(key, None)
+        self._additions.clear()
 
     # ------------------------------------------------------------ around a step
 
@@ -131,11 +143,10 @@ class SteeredRunner:
         # A request may be given tokens that another one computes in this very step.
         self._slots.steering[slots] = steering
         for record, cached in found:
-            check_slots(record, cached, self._slots)
-        step = Step(self._edits_of(steering), requests, owner, slots, steering)
-        if step.edits is not None:
-            step.check_positions(kwargs["positions"], positions[step.edits.steered])
-        self._step = step
+            record.check(cached, self._slots)
+        additions = self._additions.make(steering, self._directions)
+        self._step = Step(requests, owner, slots, steering, additions)
+        self._step.check_positions(kwargs["positions"], positions)
 
     def _check_layout(self, lengths: NDArray[np.int64]) -> None:
         """Compare where each request's tokens are taken to begin with the runner's own account."""
@@ -159,27 +170,10 @@ class SteeredRunner:
         """Return the cache slots of a request's positions."""
         (blocks,) = self._runner.requests[request].block_ids
         first = start // self._block_size
-        held = np.array(blocks[first : -(-stop // self._block_size)], np.int64)
+        covering = np.array(blocks[first : -(-stop // self._block_size)], np.int64)
         positions = np.arange(start, stop)
-        result: NDArray[np.int64] = held[positions // self._block_size - first] * self._block_size
+        result: NDArray[np.int64] = covering[positions // self._block_size - first] * self._block_size
         return result + positions % self._block_size
-
-    def _edits_of(self, steering: NDArray[np.int64]) -> Edits | None:
-        """Return what is added to tokens of these signatures; the last step's, where nothing has changed."""
-        steered = np.flatnonzero(steering)
-        if not len(steered):
-            return None
-        numbers, which = np.unique(steering[steered], return_inverse=True)
-        table = self.tables.of(tuple(numbers.tolist()))
-        last = self._edits
-        if (
-            last is None
-            or last.table is not table
-            or not np.array_equal(last.steered, steered)
-            or not np.array_equal(last.which, which)
-        ):
-            last = self._edits = Edits(steered, which, table, self._runner.device)
-        return last
 
     def _after_layer(self, layer: int, _: torch.nn.Module, __: Any, output: Output) -> None:
         if self._step is not None:
@@ -190,25 +184,16 @@ class SteeredRunner:
         if self._step is None:
             return
         self._scheduled, step = None, self._step
-        steering = step.steering
-        steered, values = np.empty(0, np.int64), np.empty((0, 2, 0), np.float32)
-        if step.edits is not None:
-            if missed := step.missed():
-                self._blame(step.requests, f"the additions at layers {missed} ran at {sorted(step.ran)}")
-                steering = np.full_like(steering, UNKNOWN)
-            else:
-                wrong, values = step.results()
-                steered = step.edits.steered
-                if wrong.any():
-                    steering = steering.copy()
-                    steering[steered[wrong]] = UNKNOWN
-                    guilty = {step.requests[place] for place in step.owner[steered[wrong]].tolist()}
-                    self._blame(sorted(guilty), _otherwise(int(wrong.sum())))
-        self._slots.note(step.slots, steering, steered, values)
+        steering, fault = step.steering, step.fault()
+        if fault is not None:
+            rows = list(fault.rows or range(len(step.requests)))
+            steering = np.where(np.isin(step.owner, rows), UNKNOWN, steering)
+            self._blame([step.requests[row] for row in rows], str(fault))
+        self._slots.note(step.slots, steering, step.projections())
 
     def _blame(self, requests: list[str], fault: str) -> None:
         for request in requests:
-            if request in self._records:  # one that is not is told so by its report
+            if request in self._records:  # where it is not, its report says so
                 self._records[request].faults.append(fault)
 
     def _compute_logits(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -224,9 +209,9 @@ class SteeredRunner:
         generators = self._runner.input_batch.generators
         for place in generators:
             request = step.requests[place]
-            held = self._generators.setdefault(place, RowGenerator(device=self._runner.device))
+            generator = self._generators.setdefault(place, RowGenerator(device=self._runner.device))
             seed = self._runner.requests[request].sampling_params.seed
-            generators[place] = held.seed_at(seed, self._records[request].computed)
+            generators[place] = generator.seed_at(seed, self._records[request].computed)
 
     def _read(self, step: Step, logits: torch.Tensor) -> None:
         """Take the read-outs of the requests whose prompts have just ended, and see that all logits are numbers."""
@@ -251,16 +236,9 @@ class SteeredRunner:
             return {"computed": 0, "faults": ["no step of this request was seen"], "measured": [], "readout": {}}
         record = self._records[request]
         slots = self._slots_of(request, 0, record.computed)
-        check_slots(record, slots, self._slots)
-        found = [measured(span, record, slots, self._slots, self._signatures) for span in record.spans]
+        record.check(slots, self._slots)
+        found = [record.measured(span, slots, self._slots, self._signatures) for span in record.spans]
         return {"computed": record.computed, "faults": record.faults, "measured": found, "readout": record.found}
-
-
-def _otherwise(count: int) -> str:
-    return (
-        f"{count} positions did not change as planned, or are not finite. If the strength is too small or too large for the "
-        "model's precision, use another dose or dtype=float32"
-    )
 
 
 def _decoder(model: torch.nn.Module) -> torch.nn.Module:
@@ -306,14 +284,13 @@ class SteeringExtension:
         self.self_steering = SteeredRunner(self.model_runner)
         return self.self_steering.sizes()
 
-    def install_directions(self, directions: Sequence[tuple[str, tuple[int, ...], int, torch.Tensor]]) -> None:
-        """Take directions (key, layers, monitor layer, values [layers, hidden]) to the device."""
-        for direction in directions:
-            self.self_steering.tables.install(*direction)
+    def install_directions(self, directions: Sequence[tuple[str, tuple[int, ...], torch.Tensor]]) -> None:
+        """Take directions (key, layers, values [layers, hidden]) to the device."""
+        self.self_steering.install(directions)
 
     def forget_directions(self, keys: Sequence[str]) -> None:
         """Give directions up."""
-        self.self_steering.tables.forget(keys)
+        self.self_steering.forget(keys)
 
     def report_steering(self, request: str) -> dict[str, Any]:
         """Return what was done for a request that has just finished."""

@@ -13,8 +13,8 @@ from typing import Any
 from transformers import AutoConfig
 
 from self_steering.analysis.drawing.words import text_table
-from self_steering.steering.models import BUNDLED, bundled_model_folder
-from self_steering.vectors.making.extraction import default_band
+from self_steering.steering.bundled.conversion import BUNDLED, bundled_model_folder
+from self_steering.vectors.making.layers import default_band
 from tests.bench import decoding, memory, on_vllm, reuse, rollouts
 from tests.bench.figures import FIGURES
 from tests.support.models import save_tiny_model

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.forward import SteeredModel
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
-from self_steering.steering.engine.threads import in_passing_thread
+from self_steering.steering.engine.threads import in_short_lived_thread
 from tests.support.models import random_direction
 
 PROMPT, NEW = 64, 32
@@ -93,10 +93,10 @@ def _open_ours(folder: Path, band: tuple[int, ...]) -> None:
     global _engine, _band, _untouched  # noqa: PLW0603  a process's own
     tokenizer = AutoTokenizer.from_pretrained(folder)
     # The engine lays its model's weights out anew: what it is compared with has a model of its own.
-    model, _untouched = (in_passing_thread(_load, folder) for _ in range(2))
+    model, _untouched = (in_short_lived_thread(_load, folder) for _ in range(2))
     _band = band
     _engine = Engine(
-        in_passing_thread(SteeredModel, model, tokenizer),
+        in_short_lived_thread(SteeredModel, model, tokenizer),
         tokenizer,
         end_ids=frozenset(),
         context=PROMPT + 4 * NEW,

@@ -8,7 +8,7 @@ from inspect_ai.model import get_model
 
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.introspection import introspection
-from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.requests import EngineRequest, Generation
 from self_steering.steering.provider import NNsightAPI
 from tests.bench.runs import model_events, run
 

@@ -4,16 +4,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from self_steering.analysis.drawing.words import text_table
 from tests.prove import faults, hostile, plans
 from tests.prove.outcome import Outcome
 
-PARTS: dict[str, Callable[[int], Outcome]] = {
-    "plans": lambda seed: plans.run(10_000, seed),
-    "hostile": hostile.run,
-    "faults": faults.run,
-}
+PARTS = ("plans", "hostile", "faults")
 _SHOWN = 20  # failures that are told in full
 _FAILED = 1
 
@@ -22,12 +19,18 @@ def main() -> int:
     """Run the parts; the exit code is 1 if anything did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.prove", description="Prove what the README promises.")
     parser.add_argument("--only", choices=PARTS, action="append", help="one part; may be given again")
+    parser.add_argument("--plans", type=int, default=10_000, help="how many random plans (default: 10,000)")
     parser.add_argument("--seed", type=int, default=0, help="all that is random follows from it (default: 0)")
     arguments = parser.parse_args()
+    parts: dict[str, Callable[[int], Outcome]] = {
+        "plans": partial(plans.run, arguments.plans),
+        "hostile": hostile.run,
+        "faults": faults.run,
+    }
     rows, failures = [], []
     for name in arguments.only or PARTS:
         started = time.monotonic()
-        found = PARTS[name](arguments.seed)
+        found = parts[name](arguments.seed)
         failed = min(len(found.failures), found.cases)
         held, seconds = found.cases - failed, f"{time.monotonic() - started:.0f}"
         told = {

@@ -28,7 +28,7 @@ from inspect_ai.tool import ToolInfo
 from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.freeplay import freeplay
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.requests import EngineRequest
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.models import bundled_tokenizer, make_engine, tiny_model
 from tests.support.parity import MIDDLE, prompt, window

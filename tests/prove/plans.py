@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from inspect_ai.model import GenerateConfig, Model, get_model, modelapi
 
-from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.requests import EngineRequest, Generation
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.provider import NNsightAPI
 from self_steering.steering.request import SteeringRequest

@@ -16,9 +16,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from self_steering.steering.bundled.conversion import BUNDLED_BASE, bundled_model_folder
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.forward import SteeredModel
-from self_steering.steering.models import BUNDLED_BASE, bundled_model_folder, end_of_turn_ids
+from self_steering.steering.identity import end_of_turn_ids
 from self_steering.vectors.directions import DirectionTensor
 
 ARCHITECTURES = ("llama", "qwen3", "gemma3")
@@ -83,10 +84,10 @@ def make_engine(
 
 
 def random_direction(layers: tuple[int, ...], hidden: int, seed: int, size: float = 4.0) -> DirectionTensor:
-    """Return a random direction; its key is its seed and layers."""
+    """Return a random direction; its key is its seed, size and layers."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(len(layers), hidden, generator=generator)
-    return DirectionTensor(f"{seed}-{layers}", layers, size * values / values.norm(dim=-1, keepdim=True))
+    return DirectionTensor(f"{seed}-{size}-{layers}", layers, size * values / values.norm(dim=-1, keepdim=True))
 
 
 @torch.no_grad()

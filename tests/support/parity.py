@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from self_steering.steering.engine.requests import SteeringEngine
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, SteeringEngine, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.models import random_direction
 

@@ -14,6 +14,8 @@ from inspect_ai.model import (
     StopReason,
 )
 
+SETTINGS = {"ferry": "the deck of a ferry", "attic": "an attic with boxes"}
+STATES = ("calm", "goblins", "neutral")
 WORDS = re.findall(
     r"\w+", "the boat came in and we stood by the rail until it left again past lamps and nets in the rain"
 )

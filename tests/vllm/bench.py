@@ -16,14 +16,13 @@ from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from self_steering.analysis.drawing.words import text_table
+from self_steering.steering.bundled.conversion import BUNDLED
 from self_steering.steering.engine.open import open_model
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
-from self_steering.steering.models import BUNDLED
 from self_steering.steering.on_vllm import engine as engine_module
-from self_steering.steering.on_vllm.engine import VllmEngine
-from self_steering.steering.on_vllm.translation import sampling_params_of
-from self_steering.vectors.making.extraction import default_band
+from self_steering.steering.on_vllm.engine import VllmEngine, sampling_params_of
+from self_steering.vectors.making.layers import default_band
 from tests.support.models import random_direction
 from tests.vllm import demo
 

@@ -15,7 +15,7 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.model import get_model
 
 from self_steering.evals.introspection import introspection
-from self_steering.steering.models import BUNDLED
+from self_steering.steering.bundled.conversion import BUNDLED
 
 TOLERANCE = 2e-4
 ENGINES: Mapping[str, Mapping[str, Any]] = {"transformers": {}, "vllm": {"engine": "vllm", "max_model_len": 2048}}

@@ -10,7 +10,8 @@ import torch
 from inspect_ai.model import get_model
 
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.requests import EngineRequest, Generation, TokenWindow
+from self_steering.steering.engine.sampling import Sampling
 from tests.prove.plans import Bench, open_bench
 from tests.support.parity import reference_logprobs
 
@@ -20,6 +21,7 @@ PATIENCE = 240  # seconds; only reached where something hangs
 SIZES = {"head_dim": 32}
 BLOCK = 32
 CONTEXT = 1024
+SETS = {"few": (5, 6, 7), "many": tuple(range(1000, 2000))}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ def open_pair(folder: Path, family: str = "qwen", **arguments: object) -> Iterat
     finally:
         bench.model.api.close()
         twin.api.close()
+
+
+def greedy(ids: tuple[int, ...], *windows: TokenWindow, tokens: int = 1) -> EngineRequest:
+    """Return a greedy request with a read-out."""
+    sampling = Sampling(max_tokens=tokens, temperature=0.0, top_logprobs=2)
+    return EngineRequest(ids, sampling, windows, readout=SETS)
 
 
 def readout_difference(one: Mapping[str, float], other: Mapping[str, float]) -> float:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from self_steering.steering.models import BUNDLED
+from self_steering.steering.bundled.conversion import BUNDLED
 from tests.vllm import demo
 
 

@@ -4,19 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
-from tests.vllm.pairs import TOLERANCE, Pair, open_pair, readout_difference, same_receipts
+from tests.vllm.pairs import TOLERANCE, Pair, greedy, open_pair, readout_difference, same_receipts
 
 GREEDY = Sampling(max_tokens=1, temperature=0.0, top_logprobs=2)
-SETS = {"few": (5, 6, 7), "many": tuple(range(1000, 2000))}
-
-
-def asked(ids: tuple[int, ...], *windows: TokenWindow, tokens: int = 1) -> EngineRequest:
-    """Return a greedy request with a read-out."""
-    sampling = Sampling(max_tokens=tokens, temperature=0.0, top_logprobs=2)
-    return EngineRequest(ids, sampling, windows, readout=SETS)
 
 
 def test_windows_at_the_edges_equal_plain_hooks_and_the_other_engine(pair: Pair):
@@ -33,7 +25,7 @@ def test_windows_at_the_edges_equal_plain_hooks_and_the_other_engine(pair: Pair)
         [window(pair.engine, MIDDLE, 500, None, 1.0)],
         [],
     ]
-    requests = [asked(ids, *windows, tokens=8) for windows in cases]
+    requests = [greedy(ids, *windows, tokens=8) for windows in cases]
     found, expected = pair.run(*requests), pair.twins(*requests)
     assert max(map(pair.hooked, requests, found)) < TOLERANCE
     assert [one.tokens for one in found] == [one.tokens for one in expected]
@@ -70,7 +62,7 @@ def test_a_preempted_request_is_steered_where_it_was(crowded: Pair, monkeypatch:
         [],
         [window(crowded.engine, MIDDLE, 0, 100, 0.5, seed=4)],
     ]
-    requests = [asked(ids, *of_row, tokens=100) for ids, of_row in zip(prompts, windows, strict=True)]
+    requests = [greedy(ids, *of_row, tokens=100) for ids, of_row in zip(prompts, windows, strict=True)]
     found = crowded.run(*requests)
     assert preempted
     assert max(map(crowded.hooked, requests, found)) < TOLERANCE

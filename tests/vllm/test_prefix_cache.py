@@ -5,8 +5,7 @@ import pytest
 from self_steering.steering.engine.additions import SteeringFault
 from self_steering.steering.on_vllm import block_keys
 from tests.support.parity import MIDDLE, prompt, window
-from tests.vllm.pairs import BLOCK, TOLERANCE, Pair, readout_difference, same_receipts
-from tests.vllm.test_positions import asked
+from tests.vllm.pairs import BLOCK, TOLERANCE, Pair, greedy, readout_difference, same_receipts
 
 LENGTH = 10 * BLOCK + 7
 
@@ -15,7 +14,7 @@ LENGTH = 10 * BLOCK + 7
 def test_steered_and_clean_requests_do_not_touch_each_other(pair: Pair, steered_first: bool):
     """One after the other, the same tokens: each is what it is alone, and the second reuses none of the first's window."""
     ids = prompt(pair.engine, LENGTH, seed=10 + steered_first)
-    steered, clean = asked(ids, window(pair.engine, MIDDLE, 0, 40, 1.0), tokens=4), asked(ids, tokens=4)
+    steered, clean = greedy(ids, window(pair.engine, MIDDLE, 0, 40, 1.0), tokens=4), greedy(ids, tokens=4)
     order = [steered, clean] if steered_first else [clean, steered]
     first, second = (pair.run(one)[0] for one in order)
     assert second.reused_tokens == 0
@@ -35,18 +34,18 @@ def test_steered_and_clean_requests_do_not_touch_each_other(pair: Pair, steered_
 def test_what_stands_before_a_window_is_shared(pair: Pair):
     """Blocks before the first steered one come from a clean request; receipts tell steered positions that were reused."""
     ids = prompt(pair.engine, LENGTH, seed=20)
-    pair.run(asked(ids))
+    pair.run(greedy(ids))
     windows = [window(pair.engine, MIDDLE, 5 * BLOCK + 3, None, 1.0)]
-    (found,) = pair.run(asked(ids, *windows))
+    (found,) = pair.run(greedy(ids, *windows))
     assert found.reused_tokens == 5 * BLOCK
     assert [r.reused for r in found.receipts] == [0]
     # The conversation goes on, and another window opens behind it.
     longer = (*ids, *prompt(pair.engine, 40, seed=21))
     later = [*windows, window(pair.engine, MIDDLE, LENGTH + 1, None, -1.0, seed=2)]
-    (more,) = pair.run(asked(longer, *later))
+    (more,) = pair.run(greedy(longer, *later))
     assert more.reused_tokens == 10 * BLOCK
     assert [r.reused for r in more.receipts] == [5 * BLOCK - 3, 0]
-    (expected,) = pair.twins(asked(longer, *later))
+    (expected,) = pair.twins(greedy(longer, *later))
     assert readout_difference(more.readout, expected.readout) < TOLERANCE
     same_receipts([more], [expected])
 
@@ -56,7 +55,7 @@ def test_other_strengths_directions_and_places_share_nothing_steered(pair: Pair)
     ids = prompt(pair.engine, LENGTH, seed=30)
     start = 2 * BLOCK
     first = window(pair.engine, MIDDLE, start, start + 5, 1.0)
-    pair.run(asked(ids, first))
+    pair.run(greedy(ids, first))
     others = [
         window(pair.engine, MIDDLE, start, start + 5, 1.5),
         window(pair.engine, MIDDLE, start, start + 5, 1.0, seed=2),
@@ -65,18 +64,18 @@ def test_other_strengths_directions_and_places_share_nothing_steered(pair: Pair)
         window(pair.engine, MIDDLE, start, start + 5, 0.0),
     ]
     for other in others:
-        (found,) = pair.run(asked(ids, other))
+        (found,) = pair.run(greedy(ids, other))
         assert found.reused_tokens == start
-        assert readout_difference(found.readout, pair.twins(asked(ids, other))[0].readout) < TOLERANCE
+        assert readout_difference(found.readout, pair.twins(greedy(ids, other))[0].readout) < TOLERANCE
 
 
 def test_contaminated_blocks_would_be_a_fault_not_a_result(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     """Were vLLM not told about steering, a request that is given another's keys and values gets an error in place of a text."""
     monkeypatch.setattr(block_keys, "spans_of", lambda _: [])
     ids = prompt(pair.engine, LENGTH, seed=40)
-    pair.run(asked(ids, window(pair.engine, MIDDLE, 0, 40, 1.0)))
+    pair.run(greedy(ids, window(pair.engine, MIDDLE, 0, 40, 1.0)))
     with pytest.raises(SteeringFault, match="40 of 320 tokens in the cache were computed under other steering"):
-        pair.run(asked(ids))
+        pair.run(greedy(ids))
 
 
 def test_where_blocks_cannot_be_told_apart_whole_plans_are(pair: Pair, monkeypatch: pytest.MonkeyPatch):
@@ -84,7 +83,7 @@ def test_where_blocks_cannot_be_told_apart_whole_plans_are(pair: Pair, monkeypat
     monkeypatch.setattr(block_keys, "spans_of", lambda _: [])
     monkeypatch.setattr(pair.engine, "_keyed", False)
     ids = prompt(pair.engine, LENGTH, seed=50)
-    steered, clean = asked(ids, window(pair.engine, MIDDLE, 5 * BLOCK, None, 1.0)), asked(ids)
+    steered, clean = greedy(ids, window(pair.engine, MIDDLE, 5 * BLOCK, None, 1.0)), greedy(ids)
     found = [pair.run(one)[0] for one in (steered, clean, steered, clean)]
     assert [one.reused_tokens for one in found] == [0, 0, 320, 320]
     expected = pair.twins(steered, clean, steered, clean)

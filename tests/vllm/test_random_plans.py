@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from self_steering.steering.engine.row import EngineRequest, Generation
+from self_steering.steering.engine.requests import EngineRequest, Generation
 from tests.prove import plans
 from tests.prove.talks import opening
 from tests.vllm.pairs import TOLERANCE, Pair, open_pair, readout_difference, same_receipts

@@ -10,8 +10,7 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig
 from inspect_ai.tool import ToolFunction
 
 from self_steering.steering.engine.additions import SteeringFault
-from self_steering.steering.engine.requests import check_request
-from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.requests import EngineRequest, check_request
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
 from self_steering.steering.tools import tool_infos
@@ -142,7 +141,7 @@ def test_a_fault_in_one_row_is_that_rows_alone(pair: Pair):
     huge = EngineRequest(ids, Sampling(max_tokens=3, temperature=0.0), (window(pair.engine, MIDDLE, 5, 9, 3e38),))
     fine = EngineRequest(ids, Sampling(max_tokens=3, temperature=0.0), (window(pair.engine, MIDDLE, 5, 9, 1.0),))
     futures = pair.engine.submit_all([fine, huge, fine])
-    with pytest.raises(SteeringFault, match="did not change as planned, or are not finite"):
+    with pytest.raises(SteeringFault, match="changed by another amount or are not finite"):
         futures[1].result(PATIENCE)
     assert [r.steered for future in futures[::2] for r in future.result(PATIENCE).receipts] == [4, 4]
 

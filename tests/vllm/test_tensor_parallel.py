@@ -10,15 +10,14 @@ import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from self_steering.analysis.cli import main as self_steering_command
-from self_steering.steering.engine.row import EngineRequest
+from self_steering.steering.engine.requests import EngineRequest
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.on_vllm.engine import EngineDead
+from tests.support.inspect_runs import finished, inspect, kept
 from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
 from tests.support.small_library import STATES, small_stories
 from tests.support.templates import save_family_model
-from tests.test_retry import finished, inspect, kept
-from tests.vllm.pairs import PATIENCE, SIZES, TOLERANCE, Pair, open_pair, readout_difference, same_receipts
-from tests.vllm.test_positions import asked
+from tests.vllm.pairs import PATIENCE, SIZES, TOLERANCE, Pair, greedy, open_pair, readout_difference, same_receipts
 
 TWO = {"tensor_parallel_size": 2, "max_num_batched_tokens": 64}
 
@@ -53,7 +52,7 @@ def test_two_workers_steer_as_one_and_the_death_of_one_is_told(halves: Pair):
         [window(halves.engine, ONE, 172, None, 2.0)],
         [window(halves.engine, MIDDLE, 20, None, 0.0)],
     ]
-    requests = [asked(ids, *of_row, tokens=6) for of_row in windows]
+    requests = [greedy(ids, *of_row, tokens=6) for of_row in windows]
     expected = halves.twins(*requests)
     for _ in range(2):  # computed, then from the cache
         found = halves.run(*requests)
@@ -103,15 +102,15 @@ def test_an_eval_whose_worker_is_killed_ends_with_an_error_and_a_retry_goes_on(t
     while finished(tmp_path / "logs") < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(workers(process.pid)[-1], signal.SIGKILL)
-    said = process.wait(PATIENCE)
+    code = process.wait(PATIENCE)
     (first,) = logs_of(tmp_path)
     done = {str(s.id): s for s in first.samples or [] if s.error is None}
-    assert said != 0 or first.status == "error", (tmp_path / "said").read_text()
+    assert code != 0 or first.status == "error", (tmp_path / "output").read_text()
     assert first.status == "error"
     assert "vLLM's engine broke down" in str(first.error and first.error.message)
     assert 0 < len(done) < 4 * len(STATES)
 
-    assert run(tmp_path, "eval-retry", first.location, "--log-buffer=100") == 0, (tmp_path / "said").read_text()
+    assert run(tmp_path, "eval-retry", first.location, "--log-buffer=100") == 0, (tmp_path / "output").read_text()
     whole = logs_of(tmp_path)[-1]
     after = kept(whole)
     assert whole.status == "success"

@@ -19,11 +19,10 @@ from self_steering.vectors.making.corpus import NEUTRAL, Corpus
 from self_steering.vectors.making.extraction import (
     SKIPPED_TOKENS,
     Activations,
-    checked_layers,
     construct,
-    default_band,
     read_corpus,
 )
+from self_steering.vectors.making.layers import checked_layers, default_band
 from self_steering.vectors.making.quality import (
     check_corpus,
     comparison,
@@ -81,7 +80,7 @@ def build_library(
         loaded: The model.
         corpus: The stories.
         recipe: How.
-        work: Folder in which finished steps are put by, so that an interrupted build goes on; None keeps nothing.
+        work: Folder in which finished steps are saved, so that an interrupted build goes on; None saves nothing.
         progress: Called with the step, how much of it is done, and how much there is.
 
     Raises:

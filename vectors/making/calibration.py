@@ -1,4 +1,8 @@
-"""Short answers under steering, and what the unsteered model makes of them: the measurements behind doses and samples."""
+"""Default doses: the highest dose of each vector at which short answers still hold together, found by bisection.
+
+An answer is read back by the unsteered model: its mean activation tells whether the text moved along the vector, its surprisal
+whether it is still text. No outcome that is measured with a dose later has a part in finding it.
+"""
 
 import hashlib
 import json
@@ -16,7 +20,7 @@ from scipy.stats import ttest_1samp
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.row import EngineRequest, TokenWindow
+from self_steering.steering.engine.requests import EngineRequest, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
 from self_steering.vectors.directions import DirectionTensor
 from self_steering.vectors.files import write_file
@@ -26,13 +30,23 @@ from self_steering.vectors.report import Calibration, DoseTrial, VectorCalibrati
 
 MAX_TOKENS = 40
 TEMPERATURE = 0.9
+COHERENT_AT_LEAST = 0.75
+SURPRISAL_RISE_AT_MOST = 1.0
+ARRIVAL_T = 2.0
+# 31 doses from 0.07 to 13.5 in quarter octaves: five halvings find one among them.
+GRID = tuple(round(2 ** ((step - 15) / 4), 4) for step in range(31))
+_ROUND = TypeAdapter(dict[str, DoseTrial])
+
+
+class CalibrationError(ValueError):
+    """Doses cannot be calibrated with this model."""
 
 
 class Probes(BaseModel):
     """The prompts of `probes.toml`.
 
     Attributes:
-        opening: What user and assistant have said before.
+        opening: Messages of user and assistant that come before each prompt.
         calibration: Prompts on which doses are found.
         report: Prompts on which effects are shown.
     """
@@ -56,7 +70,7 @@ class Answer:
     """One answer.
 
     Attributes:
-        text: What was said.
+        text: The text.
         activation: Mean activation [layers, hidden] over the answer's tokens when the unsteered model reads them; None if
             there is no token.
         surprisal: Mean of -log p a token, in nats, under the unsteered model; None if there is no token.
@@ -148,18 +162,6 @@ class Prober:
         return found
 
 
-COHERENT_AT_LEAST = 0.75
-SURPRISAL_RISE_AT_MOST = 1.0
-ARRIVAL_T = 2.0
-# 31 doses from 0.07 to 13.5 in quarter octaves: five halvings find one among them.
-GRID = tuple(round(2 ** ((step - 15) / 4), 4) for step in range(31))
-_ROUND = TypeAdapter(dict[str, DoseTrial])
-
-
-class CalibrationError(ValueError):
-    """Doses cannot be calibrated with this model."""
-
-
 @dataclass(frozen=True)
 class Meter:
     """Measures answers against the unsteered ones.
@@ -231,6 +233,66 @@ def arrives(trial: DoseTrial) -> bool:
     return trial.t is not None and abs(trial.t) >= ARRIVAL_T
 
 
+def calibrate(
+    prober: Prober,
+    directions: Mapping[str, DirectionTensor],
+    *,
+    fingerprint: str,
+    vectors_sha256: str,
+    work: Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Calibration:
+    """Find the default dose of every vector.
+
+    Args:
+        prober: Asks the calibration prompts.
+        directions: The vectors.
+        fingerprint: The model's, for the record.
+        vectors_sha256: Hash of the vectors, for the record; rounds that were saved for others are not used.
+        work: Folder in which each round is saved, and found again after an interruption.
+        progress: Called with the rounds done and the rounds at most.
+
+    Raises:
+        CalibrationError: The model's own answers do not hold together.
+    """
+    unsteered = prober.ask([None])[0]
+    share = sum(coherent(answer.text) for answer in unsteered) / len(unsteered)
+    known = [answer.surprisal for answer in unsteered if answer.surprisal is not None]
+    if share < COHERENT_AT_LEAST or len(known) < 2:
+        raise CalibrationError(
+            f"only {share:.0%} of the unsteered answers are coherent, {COHERENT_AT_LEAST:.0%} are needed: this model cannot be "
+            "calibrated on these prompts; use an instruction-tuned model, or --default-dose"
+        )
+    meter = Meter.of(directions, unsteered)
+    searches = {name: _Search() for name in directions}
+    rounds = len(GRID).bit_length()
+    conditions = (fingerprint, vectors_sha256, probes().opening, prober.prompts, prober.max_tokens, TEMPERATURE, GRID)
+    key = hashlib.sha256(repr(conditions).encode()).hexdigest()[:16]
+    for number in range(rounds):
+        asked = {name: step for name, search in searches.items() if (step := search.next) is not None}
+        path = work / f"round-{number}-{key}.json" if work is not None else None
+        trials = _finished_round(path, asked) or _round(prober, directions, asked, meter)
+        if path is not None:
+            write_file(path, json.dumps({name: trial.model_dump() for name, trial in trials.items()}).encode())
+        for name, step in asked.items():
+            searches[name].learn(step, trials[name])
+        if progress is not None:
+            progress(number + 1, rounds)
+    return Calibration(
+        fingerprint=fingerprint,
+        vectors_sha256=vectors_sha256,
+        prompts=prober.prompts,
+        max_tokens=prober.max_tokens,
+        temperature=TEMPERATURE,
+        coherent_at_least=COHERENT_AT_LEAST,
+        surprisal_rise_at_most=SURPRISAL_RISE_AT_MOST,
+        arrival_t=ARRIVAL_T,
+        unsteered_coherent=round(share, 4),
+        unsteered_surprisal=round(sum(known) / len(known), 4),
+        vectors={name: search.result() for name, search in searches.items()},
+    )
+
+
 @dataclass
 class _Search:
     """A bisection: doses up to `low` hold, those from `high` on do not."""
@@ -258,66 +320,6 @@ class _Search:
         )
 
 
-def calibrate(
-    prober: Prober,
-    directions: Mapping[str, DirectionTensor],
-    *,
-    fingerprint: str,
-    vectors_sha256: str,
-    work: Path | None = None,
-    progress: Callable[[int, int], object] | None = None,
-) -> Calibration:
-    """Find the default dose of every vector.
-
-    Args:
-        prober: Asks the calibration prompts.
-        directions: The vectors.
-        fingerprint: The model's, for the record.
-        vectors_sha256: Hash of the vectors, for the record; rounds that were put by for others are not used.
-        work: Folder in which each round is put by, and found again after an interruption.
-        progress: Called with the rounds done and the rounds at most.
-
-    Raises:
-        CalibrationError: The model's own answers do not hold together.
-    """
-    unsteered = prober.ask([None])[0]
-    share = sum(coherent(answer.text) for answer in unsteered) / len(unsteered)
-    known = [answer.surprisal for answer in unsteered if answer.surprisal is not None]
-    if share < COHERENT_AT_LEAST or len(known) < 2:
-        raise CalibrationError(
-            f"only {share:.0%} of the unsteered answers are coherent, {COHERENT_AT_LEAST:.0%} are needed: this model cannot be "
-            "calibrated on these prompts; use an instruction-tuned model, or --default-dose"
-        )
-    meter = Meter.of(directions, unsteered)
-    searches = {name: _Search() for name in directions}
-    rounds = len(GRID).bit_length()
-    conditions = (fingerprint, vectors_sha256, probes().opening, prober.prompts, prober.max_tokens, TEMPERATURE, GRID)
-    key = hashlib.sha256(repr(conditions).encode()).hexdigest()[:16]
-    for number in range(rounds):
-        asked = {name: step for name, search in searches.items() if (step := search.next) is not None}
-        path = work / f"round-{number}-{key}.json" if work is not None else None
-        trials = _put_by(path, asked) or _round(prober, directions, asked, meter)
-        if path is not None:
-            write_file(path, json.dumps({name: trial.model_dump() for name, trial in trials.items()}).encode())
-        for name, step in asked.items():
-            searches[name].learn(step, trials[name])
-        if progress is not None:
-            progress(number + 1, rounds)
-    return Calibration(
-        fingerprint=fingerprint,
-        vectors_sha256=vectors_sha256,
-        prompts=prober.prompts,
-        max_tokens=prober.max_tokens,
-        temperature=TEMPERATURE,
-        coherent_at_least=COHERENT_AT_LEAST,
-        surprisal_rise_at_most=SURPRISAL_RISE_AT_MOST,
-        arrival_t=ARRIVAL_T,
-        unsteered_coherent=round(share, 4),
-        unsteered_surprisal=round(sum(known) / len(known), 4),
-        vectors={name: search.result() for name, search in searches.items()},
-    )
-
-
 def _round(
     prober: Prober, directions: Mapping[str, DirectionTensor], asked: Mapping[str, int], meter: Meter
 ) -> dict[str, DoseTrial]:
@@ -328,7 +330,7 @@ def _round(
     }
 
 
-def _put_by(path: Path | None, asked: Mapping[str, int]) -> dict[str, DoseTrial] | None:
+def _finished_round(path: Path | None, asked: Mapping[str, int]) -> dict[str, DoseTrial] | None:
     """Return the trials of a round that an earlier run finished, if they are those that are asked now."""
     if path is None or not path.exists():
         return None

@@ -1,7 +1,7 @@
-"""The stories that vectors are made from: one TOML file a state, thirty settings each.
+"""The stories that vectors are made from: a folder with one TOML file a state, or a table with one story a row.
 
-A file `<state>.toml` holds a table `[stories]` with one multi-line string per setting. The narrator in the state is
-contrasted with the file `neutral.toml`, which tells the same settings plainly.
+In a folder, `<state>.toml` holds a table `[stories]` with one multi-line string per setting. The narrator in the state is
+contrasted with the file `neutral.toml`, which tells the same settings plainly. A table has the columns emotion, topic and story.
 """
 
 import hashlib
@@ -23,6 +23,9 @@ NEUTRAL = "neutral"
 MIN_WORDS, MAX_WORDS = 60, 90
 MIN_RECURRENCES = 3
 _SETTINGS_FILE = "settings.toml"
+COLUMNS = ("emotion", "topic", "story")
+_HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+_CHOICES = "a folder of stories, a .parquet, .csv or .jsonl file, or a hub data set such as someone/stories@revision"
 
 
 class CorpusError(ValueError):
@@ -55,14 +58,14 @@ class Corpus:
     @property
     def size(self) -> int:
         """Number of stories, the neutral ones among them."""
-        return sum(len(told) for by_setting in self.stories.values() for told in by_setting.values())
+        return sum(len(texts) for by_setting in self.stories.values() for texts in by_setting.values())
 
     def hash(self) -> str:
         """Return the SHA-256 over all states, settings and texts, independent of file layout and of any order."""
         digest = hashlib.sha256()
         for state, by_setting in sorted(self.stories.items()):
-            for setting, told in sorted(by_setting.items()):
-                for story in sorted(told):
+            for setting, texts in sorted(by_setting.items()):
+                for story in sorted(texts):
                     digest.update(f"{state}\0{setting}\0{story}".encode())
                     digest.update(b"\0\0")
         return digest.hexdigest()
@@ -82,12 +85,44 @@ def load_corpus(folder: Path | None = None, states: Iterable[str] | None = None)
 
     Raises:
         CorpusError: A file is missing, torn or empty, or does not cover exactly the settings.
+
+    Example:
+        >>> corpus = load_corpus(states=["calm", "anxious"])
+        >>> corpus.states, len(corpus.settings), corpus.size
+        (['calm', 'anxious'], 30, 90)
     """
     folder = folder or bundled_stories()
     settings = tuple(read_settings(folder / _SETTINGS_FILE))
     names = state_names(states) if states is not None else _states_in(folder)
     stories = {name: _read_state(folder / f"{name}.toml", settings) for name in (NEUTRAL, *names)}
     return Corpus(settings=settings, stories=stories)
+
+
+def open_corpus(source: str | Path, states: Iterable[str] | None = None, unpaired: bool = False) -> Corpus:
+    """Read a corpus from a folder, a table, or the hub.
+
+    Args:
+        source: A folder as `load_corpus` reads it; a file `.parquet`, `.csv` or `.jsonl` with the columns emotion, topic
+            and story; or a hub data set's id, `someone/stories` or `someone/stories@revision`.
+        states: The states to read; default all there are.
+        unpaired: Whether the neutral narrator of a table may have topics of its own. All other states share theirs always.
+
+    Raises:
+        CorpusError: The source is none of these or cannot be read, a column or story is missing, a row comes twice, or a
+            state lacks a topic that another one has.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return load_corpus(path, states)
+    if path.suffix in _READERS:
+        table = _read_file(path)
+    elif not path.exists() and (match := _HUB_ID.fullmatch(str(source))):
+        table = _read_hub(match["name"], match["revision"])
+    else:
+        raise CorpusError(
+            f"{source} {'is no corpus that can be read' if path.exists() else 'does not exist'}; name {_CHOICES}"
+        )
+    return _corpus(_checked(table, str(source), states), str(source), unpaired)
 
 
 def read_settings(path: Path | None = None) -> dict[str, str]:
@@ -115,6 +150,52 @@ def state_names(states: Iterable[str]) -> list[str]:
     if NEUTRAL in names:
         raise CorpusError(f"{NEUTRAL!r} is what the states are contrasted with, not a state; leave it out")
     return names
+
+
+def story_faults(text: str, entry: CatalogueEntry | None = None) -> list[str]:
+    """Return what is wrong with one story, in words; an empty list means nothing.
+
+    Args:
+        text: The story.
+        entry: The state it shows; None for the neutral narrator.
+    """
+    return list(faults_by_kind(text, entry).values())
+
+
+def faults_by_kind(text: str, entry: CatalogueEntry | None = None) -> dict[str, str]:
+    """Return what is wrong with one story, in words, by the kind of fault.
+
+    The kinds are `too short`, `too long`, `names the state` and `obsession does not recur`.
+
+    Args:
+        text: The story.
+        entry: The state it shows; None for the neutral narrator.
+    """
+    faults: dict[str, str] = {}
+    words = len(text.split())
+    if not MIN_WORDS <= words <= MAX_WORDS:
+        faults["too short" if words < MIN_WORDS else "too long"] = f"{words} words, expected {MIN_WORDS} to {MAX_WORDS}"
+    if entry is None:
+        return faults
+    if forbidden := entry.forbidden(text):
+        faults["names the state"] = f"says {', '.join(sorted(set(forbidden)))}"
+    if entry.recurs:
+        times = len(re.findall(re.escape(entry.recurs), text, re.IGNORECASE))
+        if times < MIN_RECURRENCES:
+            faults["obsession does not recur"] = (
+                f"says {entry.recurs!r} {times} times, expected at least {MIN_RECURRENCES}"
+            )
+    return faults
+
+
+def shared_phrases(stories: Mapping[str, str], length: int = 5) -> dict[str, list[str]]:
+    """Return every run of `length` words that stands in more than one of `stories`, with the keys of those stories."""
+    seen: dict[str, list[str]] = {}
+    for key, text in stories.items():
+        words = re.findall(r"[\w']+", text.lower())
+        for phrase in {" ".join(words[i : i + length]) for i in range(len(words) - length + 1)}:
+            seen.setdefault(phrase, []).append(key)
+    return {phrase: keys for phrase, keys in seen.items() if len(keys) > 1}
 
 
 def _states_in(folder: Path) -> list[str]:
@@ -154,84 +235,6 @@ def _read_table(path: Path, table: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise CorpusError(f"{path}: expected one table `[{table}]` of strings, found {sorted(content)}")
     return value
-
-
-def story_faults(text: str, entry: CatalogueEntry | None = None) -> list[str]:
-    """Return what is wrong with one story, in words; an empty list means nothing.
-
-    Args:
-        text: The story.
-        entry: The state it shows; None for the neutral narrator.
-    """
-    return list(faults_by_kind(text, entry).values())
-
-
-def faults_by_kind(text: str, entry: CatalogueEntry | None = None) -> dict[str, str]:
-    """Return what is wrong with one story, in words, by the kind of fault.
-
-    The kinds are `too short`, `too long`, `names the state` and `obsession does not recur`.
-
-    Args:
-        text: The story.
-        entry: The state it shows; None for the neutral narrator.
-    """
-    faults: dict[str, str] = {}
-    words = len(text.split())
-    if not MIN_WORDS <= words <= MAX_WORDS:
-        faults["too short" if words < MIN_WORDS else "too long"] = f"{words} words, expected {MIN_WORDS} to {MAX_WORDS}"
-    if entry is None:
-        return faults
-    if said := entry.forbidden(text):
-        faults["names the state"] = f"says {', '.join(sorted(set(said)))}"
-    if entry.recurs:
-        times = len(re.findall(re.escape(entry.recurs), text, re.IGNORECASE))
-        if times < MIN_RECURRENCES:
-            faults["obsession does not recur"] = (
-                f"says {entry.recurs!r} {times} times, expected at least {MIN_RECURRENCES}"
-            )
-    return faults
-
-
-def shared_phrases(stories: Mapping[str, str], length: int = 5) -> dict[str, list[str]]:
-    """Return every run of `length` words that stands in more than one of `stories`, with the keys of those stories."""
-    seen: dict[str, list[str]] = {}
-    for key, text in stories.items():
-        words = re.findall(r"[\w']+", text.lower())
-        for phrase in {" ".join(words[i : i + length]) for i in range(len(words) - length + 1)}:
-            seen.setdefault(phrase, []).append(key)
-    return {phrase: keys for phrase, keys in seen.items() if len(keys) > 1}
-
-
-COLUMNS = ("emotion", "topic", "story")
-_HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
-_CHOICES = "a folder of stories, a .parquet, .csv or .jsonl file, or a hub data set such as someone/stories@revision"
-
-
-def open_corpus(source: str | Path, states: Iterable[str] | None = None, unpaired: bool = False) -> Corpus:
-    """Read a corpus from a folder, a table, or the hub.
-
-    Args:
-        source: A folder as `load_corpus` reads it; a file `.parquet`, `.csv` or `.jsonl` with the columns emotion, topic
-            and story; or a hub data set's id, `someone/stories` or `someone/stories@revision`.
-        states: The states to read; default all there are.
-        unpaired: Whether the neutral narrator of a table may have topics of its own. All other states share theirs always.
-
-    Raises:
-        CorpusError: The source is none of these or cannot be read, a column or story is missing, a row comes twice, or a
-            state lacks a topic that another one has.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return load_corpus(path, states)
-    if path.suffix in _READERS:
-        table = _read_file(path)
-    elif not path.exists() and (match := _HUB_ID.fullmatch(str(source))):
-        table = _read_hub(match["name"], match["revision"])
-    else:
-        raise CorpusError(
-            f"{source} {'is no corpus that can be read' if path.exists() else 'does not exist'}; name {_CHOICES}"
-        )
-    return _corpus(_checked(table, str(source), states), str(source), unpaired)
 
 
 def _read_file(path: Path) -> pd.DataFrame:
@@ -355,11 +358,11 @@ def _check_duplicates(table: pd.DataFrame, source: str) -> None:
 def _corpus(table: pd.DataFrame, source: str, unpaired: bool) -> Corpus:
     stories: dict[str, dict[str, tuple[str, ...]]] = {}
     for state, of_state in table.groupby("emotion", sort=False):
-        told = of_state.groupby("topic")["story"]
-        stories[str(state)] = {str(topic): tuple(texts) for topic, texts in told}
-    sharing = {state: told for state, told in stories.items() if state != NEUTRAL or not unpaired}
-    topics = tuple(sorted({topic for told in sharing.values() for topic in told}))
-    gaps = [(state, topic) for state, told in sharing.items() for topic in topics if topic not in told]
+        by_topic = of_state.groupby("topic")["story"]
+        stories[str(state)] = {str(topic): tuple(texts) for topic, texts in by_topic}
+    sharing = {state: by_topic for state, by_topic in stories.items() if state != NEUTRAL or not unpaired}
+    topics = tuple(sorted({topic for by_topic in sharing.values() for topic in by_topic}))
+    gaps = [(state, topic) for state, by_topic in sharing.items() for topic in topics if topic not in by_topic]
     if gaps:
         state, topic = gaps[0]
         first = table[(table["topic"] == topic) & table["emotion"].isin(list(sharing))]
@@ -373,7 +376,7 @@ def _corpus(table: pd.DataFrame, source: str, unpaired: bool) -> Corpus:
 
 def _unpaired_hint(stories: Mapping[str, Mapping[str, object]]) -> str:
     """Return the way out where only the neutral narrator's topics differ."""
-    topics = {frozenset(told) for state, told in stories.items() if state != NEUTRAL}
+    topics = {frozenset(by_topic) for state, by_topic in stories.items() if state != NEUTRAL}
     if len(topics) > 1:
         return ""
     return f"; if {NEUTRAL!r} is to have topics of its own, ask for an unpaired corpus (--unpaired)"

@@ -1,17 +1,17 @@
-"""Which layers are steered: a middle band by default, the published ones for models of the study and its forks."""
+"""From stories to vectors: the mean activation of each story, and directions made of them.
+
+Three constructions of a state's vector: `difference` (state less neutral narrator, as published), `centred` (the mean over all
+states removed), `denoised` (`centred`, with the principal components of the neutral stories removed).
+"""
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PreTrainedTokenizerBase
@@ -21,75 +21,10 @@ from self_steering.vectors.card import Construction
 from self_steering.vectors.files import write_file
 from self_steering.vectors.making.corpus import NEUTRAL, Corpus
 
-BAND = (0.44, 0.67)
-
-
-class Preset(BaseModel):
-    """Published settings for one model.
-
-    Attributes:
-        model: Its hub id.
-        depth: Its number of decoder layers.
-        layers: First and last layer steered.
-        norm: Norm that each layer's vector was scaled to.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    depth: int
-    layers: tuple[int, int]
-    norm: float
-
-    def band(self, depth: int) -> list[int]:
-        """Return the layers, for a model of `depth` layers.
-
-        Raises:
-            ValueError: The model has another number of layers than the preset is for.
-        """
-        if depth != self.depth:
-            raise ValueError(
-                f"the preset for {self.model} is for {self.depth} layers, this model has {depth}; use --layers without --preset"
-            )
-        return list(range(self.layers[0], self.layers[1] + 1))
-
-
-@cache
-def presets() -> dict[str, Preset]:
-    """Return the presets by name."""
-    text = resources.files(__package__).joinpath("presets.toml").read_text(encoding="utf-8")
-    return {name: Preset.model_validate(entry) for name, entry in tomllib.loads(text).items()}
-
-
-def default_band(depth: int, model: str | None = None) -> list[int]:
-    """Return the layers that a model is steered at unless told otherwise.
-
-    Args:
-        depth: Its number of decoder layers.
-        model: Its name; if it is the hub id of a preset, the preset's layers are taken, else 44 to 67 % of the depth.
-    """
-    for preset in presets().values():
-        if preset.model == model:
-            return preset.band(depth)
-    return list(range(round(BAND[0] * depth), min(round(BAND[1] * depth), depth - 1) + 1))
-
-
-def checked_layers(layers: Sequence[int], depth: int) -> list[int]:
-    """Return `layers` in ascending order.
-
-    Raises:
-        ValueError: There is none, one twice, or one that the model lacks.
-    """
-    outside = [layer for layer in layers if not 0 <= layer < depth]
-    if outside or not layers:
-        raise ValueError(f"layers {outside or list(layers)} are not in the model; it has 0 to {depth - 1}")
-    if len(set(layers)) != len(layers):
-        raise ValueError(f"layers {list(layers)} name one twice; name each layer once")
-    return sorted(layers)
-
-
+CONSTRUCTIONS: tuple[Construction, ...] = get_args(Construction)
 SKIPPED_TOKENS = 20
 BATCH = 8
+NEUTRAL_VARIANCE = 0.5  # share of the neutral stories' variance that `denoised` removes
 
 
 @dataclass(frozen=True)
@@ -155,8 +90,8 @@ def read_corpus(
         model: The model.
         tokenizer: Its tokenizer.
         corpus: The stories.
-        fingerprint: The model's fingerprint: what was put by for another model is not used.
-        work: Folder in which each state's means are put by, and found again; None keeps nothing.
+        fingerprint: The model's fingerprint: means that were saved for another model are not used.
+        work: Folder in which each state's means are saved, and found again; None keeps nothing.
         skip: Tokens at the start of each story that do not count.
         progress: Called with the number of stories done.
 
@@ -165,12 +100,12 @@ def read_corpus(
     """
     values, settings, done = {}, {}, 0
     for state, of_state in corpus.stories.items():
-        texts = [text for told in of_state.values() for text in told]
+        texts = [text for stories in of_state.values() for text in stories]
         key = hashlib.sha256(repr((fingerprint, str(model.dtype), skip, BATCH, texts)).encode()).hexdigest()[:16]
         # A state of a table may be called what no file can; the key tells apart what looks the same.
         name = f"{re.sub(r'[^a-z0-9]+', '_', state.lower())[:40]}-{key}.safetensors"
         path = work / name if work is not None else None
-        means = _put_by(path)
+        means = _saved_means(path)
         if means is None:
             means = story_means(model, tokenizer, texts, skip=skip)
             if not means.isfinite().all():
@@ -180,14 +115,14 @@ def read_corpus(
             if path is not None:
                 write_file(path, save({"means": means}))
         values[state] = means
-        settings[state] = tuple(setting for setting, told in of_state.items() for _ in told)
+        settings[state] = tuple(setting for setting, stories in of_state.items() for _ in stories)
         done += len(texts)
         if progress is not None:
             progress(done)
     return Activations(values, settings)
 
 
-def _put_by(path: Path | None) -> torch.Tensor | None:
+def _saved_means(path: Path | None) -> torch.Tensor | None:
     """Return what an earlier run left, if it is whole."""
     if path is None or not path.exists():
         return None
@@ -241,10 +176,6 @@ def masked_means(outputs: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.T
     """Return the mean [rows, layers, hidden] over the tokens where `mask` [rows, tokens] is 1, on the CPU in float32."""
     weights = (mask / mask.sum(1, keepdim=True))[:, :, None]
     return torch.stack([(h.float() * weights.to(h.device)).sum(1).cpu() for h in outputs], dim=1)
-
-
-CONSTRUCTIONS: tuple[Construction, ...] = get_args(Construction)
-NEUTRAL_VARIANCE = 0.5
 
 
 def construct(activations: Activations, construction: Construction) -> dict[str, torch.Tensor]:

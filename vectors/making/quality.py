@@ -51,7 +51,7 @@ def separation(activations: Activations, construction: Construction) -> dict[str
     neutral_settings = list(dict.fromkeys(activations.settings[NEUTRAL]))
     count = min(FOLDS, len(all_settings), len(neutral_settings))
     pairs = zip(folds(all_settings, count), folds(neutral_settings, count), strict=True)
-    measured = [_fold(activations, {*held, *neutral}, construction) for held, neutral in pairs]
+    measured = [_fold(activations, {*states, *neutral}, construction) for states, neutral in pairs]
     layers = torch.stack([fold[0] for fold in measured]).mean(0)  # [states, 2, layers + 1]
     others = torch.stack([fold[1] for fold in measured]).mean(0)
     reliable = reliability(activations, construction)
@@ -81,10 +81,12 @@ def _apart(activations: Activations) -> Activations:
     return Activations(activations.values, names)
 
 
-def _fold(activations: Activations, held: set[str], construction: Construction) -> tuple[torch.Tensor, torch.Tensor]:
+def _fold(
+    activations: Activations, test_settings: set[str], construction: Construction
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return AUROCs [states, 2 (all, neutral), layers + 1 (band)] of one fold, and mean band scores [states, states]."""
-    kept = {name for names in activations.settings.values() for name in names} - held
-    train, test = activations.within(kept), activations.within(held)
+    kept = {name for names in activations.settings.values() for name in names} - test_settings
+    train, test = activations.within(kept), activations.within(test_settings)
     made = construct(train, construction)
     states = activations.states
     units = torch.stack([v / v.norm(dim=-1, keepdim=True) for v in (made[s] for s in states)])

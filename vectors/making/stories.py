@@ -1,11 +1,10 @@
-"""A corpus while it is being written: a file of stories, one of rejected attempts, and one that says how they were asked for.
+"""Writing a corpus with any Inspect model: what is missing is asked for, checked, and kept or dropped with its reason.
 
-Each line is written whole as soon as it is known, so that a run that was killed loses at most the line it was writing.
+Three files hold it: the stories, the rejected attempts, and how they were asked for. Each line is written whole as soon as it is
+known, so that a run that was killed loses at most the line it was writing.
 """
 
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -19,8 +18,25 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.files import write_file
 from self_steering.vectors.making.corpus import NEUTRAL, faults_by_kind, read_settings
 from self_steering.vectors.making.story_prompts import Cell, prompts_hash, story_messages, story_prompts
+
+# An attempt is counted by the first of these that is wrong with it.
+REASONS = (
+    "refusal",
+    "empty",
+    "preface",
+    "too long",
+    "cut off",
+    "too short",
+    "names the state",
+    "obsession does not recur",
+    "duplicate",
+)
+MAX_TOKENS = 1024
+_MARKUP = re.compile(r"\[/?bold\]")
+MAX_RETRIES = 5  # of one request; Inspect's own default waits for a server that is down for ever
 
 
 class StoryError(ValueError):
@@ -79,145 +95,6 @@ class RunMeta(BaseModel):
     max_tokens: int
 
 
-_Row = TypeVar("_Row", Story, Rejected)
-
-
-class StoryFile:
-    """The three files of one corpus: `out`, `out.rejected.jsonl` and `out.meta.json`.
-
-    Attributes:
-        stories: Accepted stories by their place.
-        rejected: Dropped attempts by place and attempt.
-    """
-
-    def __init__(self, out: Path, notice: Callable[[str], object]) -> None:
-        """Read what is there.
-
-        Args:
-            out: The file of stories, `.jsonl`.
-            notice: Called with a line about anything that was mended.
-
-        Raises:
-            StoryError: The name is no `.jsonl`, or a file is torn anywhere but in its last line.
-        """
-        if out.suffix != ".jsonl" or out.is_dir():
-            raise StoryError(f"--out {out} is no .jsonl file; name one such as stories.jsonl")
-        self._out = out
-        self._rejected_path = out.with_name(f"{out.name}.rejected.jsonl")
-        self._meta_path = out.with_name(f"{out.name}.meta.json")
-        stories = _read(out, Story, notice)
-        self.stories = {story.cell: story for story in stories}
-        if len(self.stories) < len(stories):
-            twice = next(story.cell for story in stories if sum(other.cell == story.cell for other in stories) > 1)
-            raise StoryError(f"{out} holds {twice} more than once; remove all lines of it but one")
-        self.rejected = {(row.cell, row.attempt): row for row in _read(self._rejected_path, Rejected, notice)}
-
-    def claim(self, meta: RunMeta, *, mix: bool) -> None:
-        """Make sure that the stories there were asked for in the same way, and put down how.
-
-        Raises:
-            StoryError: They were not, and `mix` does not allow it.
-        """
-        found = self._meta()
-        if found is None:
-            how = f"nobody knows how: {self._meta_path} is missing"
-        else:
-            changed = {name: (getattr(found, name), value) for name, value in meta if getattr(found, name) != value}
-            how = ", ".join(
-                "with other prompts" if name == "prompts" else f"with {name} {there} (now {value})"
-                for name, (there, value) in changed.items()
-            )
-        if how and not mix and (self.stories or self.rejected):
-            raise StoryError(
-                f"the stories in {self._out} were written {how}; repeat the command that wrote them, name another --out, "
-                "or add --mix to go on regardless"
-            )
-        _write(self._meta_path, meta.model_dump_json(indent=1) + "\n")
-
-    def add(self, row: Story | Rejected) -> None:
-        """Append one row to the file that it belongs in."""
-        if isinstance(row, Rejected):
-            self.rejected[row.cell, row.attempt] = row
-            _append(self._rejected_path, row)
-        else:
-            self.stories[row.cell] = row
-            _append(self._out, row)
-
-    def move(self, rows: Iterable[Rejected]) -> None:
-        """Take stories out again, as rejected attempts, and put both files in order."""
-        for row in rows:
-            self.rejected[row.cell, row.attempt] = row
-            del self.stories[row.cell]
-        # In this order: a run killed in between finds such a story in both files, and takes it out again.
-        _write_rows(self._rejected_path, [self.rejected[key] for key in sorted(self.rejected)])
-        _write_rows(self._out, [self.stories[key] for key in sorted(self.stories)])
-
-    def _meta(self) -> RunMeta | None:
-        try:
-            return RunMeta.model_validate_json(self._meta_path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise StoryError(f"{self._meta_path} is torn; remove it and add --mix") from error
-
-
-def _read(path: Path, kind: type[_Row], notice: Callable[[str], object]) -> list[_Row]:
-    """Return the rows of a file; a last line that a killed run left torn is cut off."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(kind.model_validate_json(line))
-        except ValidationError as error:
-            if line.endswith(b"\n"):
-                fault = error.errors()[0]
-                where = f" ({', '.join(map(str, fault['loc']))})" if fault["loc"] else ""
-                raise StoryError(f"{path}: row {number}: {fault['msg']}{where}; mend or remove it") from error
-            notice(f"{path}: the last line was torn, and is dropped")
-    if lines and not lines[-1].endswith(b"\n"):
-        _write_rows(path, rows)
-    return rows
-
-
-def _append(path: Path, row: Story) -> None:
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(row.model_dump_json() + "\n")
-
-
-def _write_rows(path: Path, rows: Iterable[Story]) -> None:
-    _write(path, "".join(row.model_dump_json() + "\n" for row in rows))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
-
-
-# An attempt is counted by the first of these that is wrong with it.
-REASONS = (
-    "refusal",
-    "empty",
-    "preface",
-    "too long",
-    "cut off",
-    "too short",
-    "names the state",
-    "obsession does not recur",
-    "duplicate",
-)
-MAX_TOKENS = 1024
-_MARKUP = re.compile(r"\[/?bold\]")
-MAX_RETRIES = 5  # of one request; Inspect's own default waits for a server that is down for ever
-
-
 @dataclass(frozen=True)
 class Written:
     """What a run did.
@@ -233,28 +110,6 @@ class Written:
     written: int
     dropped: Counter[str]
     missing: list[Cell]
-
-
-def wanted_cells(states: Iterable[str] | None, settings: Mapping[str, str], per_setting: int) -> list[Cell]:
-    """Return the places of all stories that are to be there.
-
-    Args:
-        states: Names of the catalogue, or `neutral`; None for all of them.
-        settings: Lines of the settings by id.
-        per_setting: Stories a state and setting.
-
-    Raises:
-        StoryError: A state is unknown or named twice, or a number asks for nothing.
-    """
-    known = [NEUTRAL, *catalogue()]
-    names = known if states is None else list(states)
-    unknown = [name for name in names if name not in known]
-    if unknown or len(set(names)) != len(names) or not names:
-        wrong = f"unknown states: {', '.join(unknown)}" if unknown else "states are named twice, or none is"
-        raise StoryError(f"{wrong}; name each once, of: {', '.join(known)}")
-    if per_setting < 1 or not settings:
-        raise StoryError(f"{per_setting} stories in each of {len(settings)} settings are none; ask for at least 1")
-    return [Cell(name, topic, index) for name in names for topic in settings for index in range(1, per_setting + 1)]
 
 
 async def write_stories(
@@ -316,6 +171,107 @@ async def write_stories(
         file.claim(meta, mix=mix)
         writer = _Writer(loaded, file, cells, settings, meta, max_connections, progress)
         return await writer.run(attempts)
+
+
+def wanted_cells(states: Iterable[str] | None, settings: Mapping[str, str], per_setting: int) -> list[Cell]:
+    """Return the places of all stories that are to be there.
+
+    Args:
+        states: Names of the catalogue, or `neutral`; None for all of them.
+        settings: Lines of the settings by id.
+        per_setting: Stories a state and setting.
+
+    Raises:
+        StoryError: A state is unknown or named twice, or a number asks for nothing.
+    """
+    known = [NEUTRAL, *catalogue()]
+    names = known if states is None else list(states)
+    unknown = [name for name in names if name not in known]
+    if unknown or len(set(names)) != len(names) or not names:
+        wrong = f"unknown states: {', '.join(unknown)}" if unknown else "states are named twice, or none is"
+        raise StoryError(f"{wrong}; name each once, of: {', '.join(known)}")
+    if per_setting < 1 or not settings:
+        raise StoryError(f"{per_setting} stories in each of {len(settings)} settings are none; ask for at least 1")
+    return [Cell(name, topic, index) for name in names for topic in settings for index in range(1, per_setting + 1)]
+
+
+class StoryFile:
+    """The three files of one corpus: `out`, `out.rejected.jsonl` and `out.meta.json`.
+
+    Attributes:
+        stories: Accepted stories by their place.
+        rejected: Dropped attempts by place and attempt.
+    """
+
+    def __init__(self, out: Path, notice: Callable[[str], object]) -> None:
+        """Read what is there.
+
+        Args:
+            out: The file of stories, `.jsonl`.
+            notice: Called with a line about anything that was mended.
+
+        Raises:
+            StoryError: The name is no `.jsonl`, or a file is torn anywhere but in its last line.
+        """
+        if out.suffix != ".jsonl" or out.is_dir():
+            raise StoryError(f"--out {out} is no .jsonl file; name one such as stories.jsonl")
+        self._out = out
+        self._rejected_path = out.with_name(f"{out.name}.rejected.jsonl")
+        self._meta_path = out.with_name(f"{out.name}.meta.json")
+        stories = _read(out, Story, notice)
+        self.stories = {story.cell: story for story in stories}
+        if len(self.stories) < len(stories):
+            twice = next(story.cell for story in stories if sum(other.cell == story.cell for other in stories) > 1)
+            raise StoryError(f"{out} holds {twice} more than once; remove all lines of it but one")
+        self.rejected = {(row.cell, row.attempt): row for row in _read(self._rejected_path, Rejected, notice)}
+
+    def claim(self, meta: RunMeta, *, mix: bool) -> None:
+        """Make sure that the stories there were asked for in the same way, and put down how.
+
+        Raises:
+            StoryError: They were not, and `mix` does not allow it.
+        """
+        found = self._meta()
+        if found is None:
+            how = f"nobody knows how: {self._meta_path} is missing"
+        else:
+            changed = {name: (getattr(found, name), value) for name, value in meta if getattr(found, name) != value}
+            how = ", ".join(
+                "with other prompts" if name == "prompts" else f"with {name} {there} (now {value})"
+                for name, (there, value) in changed.items()
+            )
+        if how and not mix and (self.stories or self.rejected):
+            raise StoryError(
+                f"the stories in {self._out} were written {how}; repeat the command that wrote them, name another --out, "
+                "or add --mix to go on regardless"
+            )
+        write_file(self._meta_path, (meta.model_dump_json(indent=1) + "\n").encode())
+
+    def add(self, row: Story | Rejected) -> None:
+        """Append one row to the file that it belongs in."""
+        if isinstance(row, Rejected):
+            self.rejected[row.cell, row.attempt] = row
+            _append(self._rejected_path, row)
+        else:
+            self.stories[row.cell] = row
+            _append(self._out, row)
+
+    def move(self, rows: Iterable[Rejected]) -> None:
+        """Take stories out again, as rejected attempts, and put both files in order."""
+        for row in rows:
+            self.rejected[row.cell, row.attempt] = row
+            del self.stories[row.cell]
+        # In this order: a run killed in between finds such a story in both files, and takes it out again.
+        _write_rows(self._rejected_path, [self.rejected[key] for key in sorted(self.rejected)])
+        _write_rows(self._out, [self.stories[key] for key in sorted(self.stories)])
+
+    def _meta(self) -> RunMeta | None:
+        try:
+            return RunMeta.model_validate_json(self._meta_path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise StoryError(f"{self._meta_path} is torn; remove it and add --mix") from error
 
 
 class _Writer:
@@ -396,7 +352,7 @@ class _Writer:
             return await self._model.generate(story_messages(cell, self._settings, self._meta.seed), config=config)
         except Exception as error:  # every provider has its own; nothing goes on after it
             raise StoryError(
-                f"{self._meta.model} failed at {cell}: {_said(error)}; {len(self._file.stories)} stories are kept; mend "
+                f"{self._meta.model} failed at {cell}: {_error_line(error)}; {len(self._file.stories)} stories are kept; mend "
                 "this and run the same command again to go on"
             ) from error
 
@@ -410,12 +366,12 @@ def _model(name: str) -> Model:
         return get_model(name, memoize=False)
     except Exception as error:  # a provider may lack its package, its key, or its weights, and says so in its own way
         raise StoryError(
-            f"model {name!r} cannot be used: {_said(error)}; name an Inspect model as PROVIDER/NAME, such as openai/gpt-4o "
+            f"model {name!r} cannot be used: {_error_line(error)}; name an Inspect model as PROVIDER/NAME, such as openai/gpt-4o "
             "or nnsight/smollm2-135m-instruct"
         ) from error
 
 
-def _said(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     """Return what an error says, in one line: the last failure where Inspect gave up retrying, and without its markup."""
     last_attempt = getattr(error, "last_attempt", None)
     cause = error if last_attempt is None else last_attempt.exception()
@@ -452,3 +408,33 @@ def _duplicates(stories: Iterable[Story]) -> list[Rejected]:
         if kept != story.cell:
             repeated.append(Rejected(**dict(story), reason="duplicate", detail=f"says the same as {kept}"))
     return repeated
+
+
+_Row = TypeVar("_Row", Story, Rejected)
+
+
+def _read(path: Path, kind: type[_Row], notice: Callable[[str], object]) -> list[_Row]:
+    """Return the rows of a file; a last line that a killed run left torn is cut off."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            if line.endswith(b"\n"):
+                fault = error.errors()[0]
+                where = f" ({', '.join(map(str, fault['loc']))})" if fault["loc"] else ""
+                raise StoryError(f"{path}: row {number}: {fault['msg']}{where}; mend or remove it") from error
+            notice(f"{path}: the last line was torn, and is dropped")
+    if lines and not lines[-1].endswith(b"\n"):
+        _write_rows(path, rows)
+    return rows
+
+
+def _append(path: Path, row: Story) -> None:
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(row.model_dump_json() + "\n")
+
+
+def _write_rows(path: Path, rows: Iterable[Story]) -> None:
+    write_file(path, "".join(row.model_dump_json() + "\n" for row in rows).encode())
