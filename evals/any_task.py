@@ -20,7 +20,8 @@ from inspect_ai import Task, task
 
 from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, checked_max_dose, flag, library_menu, one_of
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
-from self_steering.solvers.records import Arm, Framed, Intent
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import Framed, Intent
 from self_steering.steering.plan import MAX_DOSE
 
 
@@ -29,7 +30,7 @@ def any_task(
     task: str | None = None,
     task_args: dict[str, Any] | None = None,
     framing: Framed = "vectors",
-    arm: Arm = "real",
+    arm: SessionArm = "real",
     intent: Intent = "neutral",
     vectors: str | list[str] = "menu",
     max_dose: float = MAX_DOSE,

@@ -17,7 +17,7 @@ from self_steering.evals.segments import chosen_arms, injection_sample, injectio
 from self_steering.scorers.comparison import comparison_scorer
 from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_script
 from self_steering.solvers.prompts.segments import SENTENCES
-from self_steering.solvers.segments import Arm
+from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.plan import check_dose
 
 PAIRS = len(SENTENCES) // 2
@@ -89,7 +89,7 @@ def check_doses(weaker: float, stronger: float) -> tuple[float, float]:
 
 
 def make_trials(
-    *, vectors: list[str], arms: list[Arm], n_per_vector: int, doses: tuple[float, float], seed: int
+    *, vectors: list[str], arms: list[InjectionArm], n_per_vector: int, doses: tuple[float, float], seed: int
 ) -> list[tuple[ComparisonTrial, int]]:
     """Return (trial, number of its pair of sentences), all arms of one text side by side."""
     order = list(SENTENCES)

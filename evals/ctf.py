@@ -22,7 +22,8 @@ from self_steering.evals.any_task import steering_options
 from self_steering.evals.parameters import flag, whole_number
 from self_steering.evals.wrapping import load_task, steered
 from self_steering.scorers.ctf import flag_scorer
-from self_steering.solvers.records import Arm, Framed, Intent
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import Framed, Intent
 from self_steering.solvers.session import session_tools
 from self_steering.steering.plan import MAX_DOSE
 
@@ -42,7 +43,7 @@ text, with the submit tool."""
 @task
 def ctf(
     framing: Framed = "vectors",
-    arm: Arm = "real",
+    arm: SessionArm = "real",
     intent: Intent = "neutral",
     vectors: str | list[str] = "menu",
     challenges: int | list[int] | None = None,

@@ -22,7 +22,7 @@ from self_steering.scorers.detection import detection_scorer
 from self_steering.solvers.detection import DetectionTrial, detect, detection_script
 from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
-from self_steering.solvers.segments import Arm
+from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
 from self_steering.vectors.catalogue import catalogue
@@ -107,7 +107,13 @@ def parse_doses(doses: str | float | Sequence[str | float]) -> list[float]:
 
 
 def make_trials(
-    *, vectors: list[str], arms: list[Arm], doses: list[float], n_per_vector: int, framing: FramingName, seed: int
+    *,
+    vectors: list[str],
+    arms: list[InjectionArm],
+    doses: list[float],
+    n_per_vector: int,
+    framing: FramingName,
+    seed: int,
 ) -> list[tuple[DetectionTrial, int]]:
     """Return (trial, number of the text for its vector), all conditions of one text side by side.
 

@@ -33,14 +33,15 @@ from self_steering.evals.parameters import (
     whole_number,
 )
 from self_steering.scorers.free_text import description_scorer, graded
-from self_steering.solvers.free_text import Arm, FreeTextTrial, explore, opening
+from self_steering.solvers.free_text import FreeTextTrial, explore, opening
 from self_steering.solvers.prompts.free_text import WORDINGS
 from self_steering.solvers.prompts.introspection import PRIMERS
+from self_steering.solvers.readings import FreeTextArm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
 from self_steering.vectors.catalogue import catalogue
 
-ARMS: tuple[Arm, ...] = get_args(Arm)
+ARMS: tuple[FreeTextArm, ...] = get_args(FreeTextArm)
 
 
 @task

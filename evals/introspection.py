@@ -17,8 +17,9 @@ from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.parameters import chosen, default_model, flag, library_vectors, one_of, whole_number
 from self_steering.scorers.introspection import introspection_scorer
-from self_steering.solvers.introspection import Arm, Trial, introspect, rotation_shifts, scripted_conversation
+from self_steering.solvers.introspection import Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABEL, PRIMERS, WORDINGS
+from self_steering.solvers.readings import Arm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import Site, check_dose
 from self_steering.vectors.catalogue import catalogue

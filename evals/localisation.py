@@ -18,7 +18,7 @@ from self_steering.evals.segments import chosen_arms, injection_sample, injectio
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.localisation import LocalisationTrial, localisation_script, localise
 from self_steering.solvers.prompts.segments import SENTENCES
-from self_steering.solvers.segments import Arm
+from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.plan import check_dose
 from self_steering.vectors.catalogue import catalogue
 
@@ -78,7 +78,7 @@ def localisation(
 
 
 def make_trials(
-    *, vectors: list[str], arms: list[Arm], sentences: int, rounds: int, dose: float, seed: int
+    *, vectors: list[str], arms: list[InjectionArm], sentences: int, rounds: int, dose: float, seed: int
 ) -> list[tuple[LocalisationTrial, int]]:
     """Return (trial, number of the round): a Latin design in each round.
 

@@ -7,7 +7,8 @@ from typing import get_args
 
 from inspect_ai.model import get_model
 
-from self_steering.solvers.records import TASK_MENU, Arm, Framed, Intent
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 from self_steering.vectors.card import library_folder, read_card
@@ -16,7 +17,7 @@ from self_steering.vectors.shown import shown
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 FRAMED: tuple[Framed, ...] = get_args(Framed)
-ARMS: tuple[Arm, ...] = get_args(Arm)
+ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 CORE_VECTORS = (

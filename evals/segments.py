@@ -8,13 +8,14 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessage
 
 from self_steering.evals.parameters import chosen
-from self_steering.solvers.segments import Arm, Injection
+from self_steering.solvers.readings import InjectionArm
+from self_steering.solvers.segments import Injection
 from self_steering.vectors.catalogue import catalogue
 
-ARMS: tuple[Arm, ...] = get_args(Arm)
+ARMS: tuple[InjectionArm, ...] = get_args(InjectionArm)
 
 
-def chosen_arms(arm: str | Sequence[str]) -> list[Arm]:
+def chosen_arms(arm: str | Sequence[str]) -> list[InjectionArm]:
     """Return the arms that a parameter lists.
 
     Raises:
@@ -24,7 +25,7 @@ def chosen_arms(arm: str | Sequence[str]) -> list[Arm]:
     return [arm_ for arm_ in ARMS if arm_ in names]
 
 
-def injections(vector: str, arms: Iterable[Arm], seed: str) -> Iterator[dict[str, Any]]:
+def injections(vector: str, arms: Iterable[InjectionArm], seed: str) -> Iterator[dict[str, Any]]:
     """Yield the fields of one `Injection` an arm; the random direction follows from vector and seed alone."""
     direction_seed = random.Random(f"{seed}/{vector}/direction").randrange(2**31)
     for arm in arms:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
+from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
 from self_steering.scorers.answers import (
@@ -13,26 +13,18 @@ from self_steering.scorers.answers import (
     mean_shares,
     reading_faults,
 )
-from self_steering.scorers.metrics import clustered_mean, prompt_interval
+from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.comparison import FIRST, FIRST_HARDER, SECOND, SECOND_HARDER, ComparisonTrial
-from self_steering.solvers.segments import UNCACHED, Reading, StretchState
-
-_MEAN = clustered_mean("arm")
-_INTERVALS = [_MEAN, prompt_interval("arm")]
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import UNCACHED, StretchState
 
 
-@scorer(
-    metrics={
-        "cached": _INTERVALS,
-        "uncached": [_MEAN],
-        "gap": [*_INTERVALS, clustered_mean("category", within="arm")],
-        "log_odds": _INTERVALS,
-        "right": _INTERVALS,
-        "first_share": [_MEAN],
-        "letter_mass": [_MEAN],
-        "clean_receipt": [_MEAN, mean()],
-    }
-)
+def comparison_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
+    """Return the real arm's gap with its interval, the gaps of the controls, and how often the harder one is named."""
+    return arm_means(scores, "gap", ("real", "random", "placebo")) | arm_means(scores, "right", ["real"])
+
+
+@scorer(metrics=[headline(comparison_headline)])
 def comparison_scorer() -> Scorer:
     """Score the share of the sentence that was steered harder.
 

@@ -4,42 +4,35 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from itertools import product
+from statistics import fmean
 from typing import Any, get_args
 
-from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
+from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.metrics import clustered_mean, window_faults
+from self_steering.scorers.answers import window_faults
+from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.free_text import Description, ExplorationState, FreeTextTrial, ReadingName, Turn
 from self_steering.solvers.judge import Grade, grade
 from self_steering.vectors.catalogue import catalogue
 
-_BY_ARM = clustered_mean("arm", second_cluster="prompt")
 _READINGS: tuple[ReadingName, ...] = get_args(ReadingName)
 
 Grades = Mapping[tuple[ReadingName, str], Grade]
 
 
-@scorer(
-    metrics={
-        "cached": [_BY_ARM],
-        "uncached": [_BY_ARM],
-        "gap": [
-            _BY_ARM,
-            clustered_mean("category", within="arm"),
-            clustered_mean("valence", within="arm"),
-        ],
-        "over_distractor_cached": [_BY_ARM],
-        "over_distractor_uncached": [_BY_ARM],
-        "over_distractor_gap": [_BY_ARM],
-        "own_take": [_BY_ARM],
-        "submitted": [_BY_ARM],
-        "active": [_BY_ARM],
-        "same_form": [_BY_ARM],
-        "same_text": [_BY_ARM],
-        "clean_receipt": [_BY_ARM, mean()],
-    }
-)
+def free_text_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
+    """Return the real arm's gap in grade with its interval, and the gaps of the controls."""
+    return arm_means(scores, "gap", ("real", "random", "placebo"), "grade_gap")
+
+
+def graded_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
+    """Return the share of samples that were graded."""
+    known = [score.score.as_float() for score in scores]
+    return {"graded_share": fmean(known)}
+
+
+@scorer(metrics=[headline(free_text_headline)])
 def description_scorer() -> Scorer:
     """Grade the description, cached and uncached, from 1 to 10, against the true effect and against a distractor's.
 
@@ -85,7 +78,7 @@ def description_scorer() -> Scorer:
     return score
 
 
-@scorer(metrics=[mean(), _BY_ARM])
+@scorer(metrics=[headline(graded_headline)])
 def graded() -> Scorer:
     """Tell whether the sample has a grade, 1 or 0, so that the log has the share that was graded; runs after description_scorer."""
 

@@ -6,13 +6,16 @@ Moved: the same of the log share's change from the uncached to the cached readin
 makes of its options as well.
 """
 
+# ruff: noqa: PLC0415  numpy takes long to import, and Inspect imports this whatever it runs
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-import numpy as np
-from inspect_ai.scorer import Metric, SampleScore, metric
+if TYPE_CHECKING:
+    import numpy as np
 
 PERMUTATIONS = 1000
 # Between two permutations every question is offered this many swaps.
@@ -84,6 +87,12 @@ class Identification:
 def corrected_answers(answered: Sequence[Answered]) -> list[str | None]:
     """Return the attractor-corrected answer of each question of one arm; None where an option has no other trial."""
     return _above_others(answered, [question.logs for question in answered])
+
+
+def corrected_accuracy(answered: Sequence[Answered]) -> float:
+    """Return the share of one arm's questions whose corrected answer is the true one; NaN where none can be corrected."""
+    found = [found == q.true for q, found in zip(answered, corrected_answers(answered), strict=True) if found]
+    return fmean(found) if found else math.nan
 
 
 def moved_answers(answered: Sequence[Answered]) -> list[str | None]:
@@ -160,6 +169,8 @@ def _information(pairs: Sequence[tuple[Answered, str]], seed: int) -> tuple[floa
     An answer is always one of the options shown, and so is the true one: that alone makes them dependent. So two questions
     swap their true options only where each shows the other's.
     """
+    import numpy as np
+
     number = {name: place for place, name in enumerate(sorted({name for q, _ in pairs for name in q.shares}))}
     truths = np.array([number[question.true] for question, _ in pairs])
     answers = np.array([number[found] for _, found in pairs])
@@ -180,31 +191,14 @@ def _information(pairs: Sequence[tuple[Answered, str]], seed: int) -> tuple[floa
     return observed - fmean(permuted), float((1 + above) / (PERMUTATIONS + 1))
 
 
-def _bits(truths: np.ndarray, answers: np.ndarray) -> float:
+def _bits(truths: "np.ndarray", answers: "np.ndarray") -> float:
+    import numpy as np
+
     table = np.zeros((truths.max() + 1, answers.max() + 1))
     np.add.at(table, (truths, answers), 1 / len(truths))
     expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
     filled = table > 0
     return float((table[filled] * np.log2(table[filled] / expected[filled])).sum())
-
-
-@metric
-def identification() -> Metric:
-    """Accuracy (raw, corrected, moved, balanced) and mutual information, by arm: `ARM/accuracy` and so on."""
-
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        by_arm: dict[str, list[Answered]] = {}
-        for score in scores:
-            answered = answered_of(score.sample_metadata or {}, score.score.metadata or {})
-            by_arm.setdefault(answered.arm, []).append(answered)
-        return {
-            f"{arm}/{name}": float(value)
-            for arm, answered in by_arm.items()
-            for name, value in vars(identify(answered)).items()
-            if value is not None
-        }
-
-    return compute
 
 
 def answered_of(trial: Mapping[str, object], score: Mapping[str, object]) -> Answered:

@@ -10,7 +10,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant
 from inspect_ai.scorer import Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.metrics import about_cell, by_cell, no_session, session_record
+from self_steering.scorers.metrics import about_cell, no_session, session_record
 from self_steering.solvers.prompts.self_steer import REFUSED_ENDED
 from self_steering.solvers.session import CLEAR_MARK
 from self_steering.steering.calls import written
@@ -19,12 +19,10 @@ from self_steering.vectors.making.coherence import MIN_WORDS, coherent, repeated
 
 Phase = Literal["before", "active", "after"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-_MEASURES = ("unread_calls", "repeated_trigrams", "distinct_words", "incoherent")
+MEASURES = ("unread_calls", "repeated_trigrams", "distinct_words", "incoherent")
 
 
-@scorer(
-    metrics={f"{measure}_{phase}": [by_cell(weight=f"{measure}_{phase}")] for measure in _MEASURES for phase in PHASES}
-)
+@scorer(metrics=[])
 def impairment_scorer() -> Scorer:
     """Measure how broken the model's turns are in each phase: before any take, with an effect active, and after all were ended.
 

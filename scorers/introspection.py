@@ -4,16 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
+from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.identification import identification
-from self_steering.scorers.metrics import clustered_mean, total, window_faults
-from self_steering.solvers.introspection import Arm, IntrospectionState, Reading, Trial
+from self_steering.scorers.answers import answer_mass, mean_shares, window_faults
+from self_steering.scorers.identification import answered_of, corrected_accuracy
+from self_steering.scorers.metrics import ARM_ORDER, arm_means, by_arm, headline
+from self_steering.solvers.introspection import IntrospectionState, Trial
 from self_steering.solvers.prompts.introspection import NONE_OPTION
+from self_steering.solvers.readings import Arm, Reading
 from self_steering.vectors.catalogue import catalogue
 
-_BY_ARM = clustered_mean("arm", second_cluster="wording")
 # Scores that need options of a certain kind.
 _OPTIONAL = frozenset({"gap_near", "gap_far", "none_gap"})
 
@@ -29,22 +30,21 @@ _ARM_STORY: dict[Arm, str] = {
 }
 
 
-@scorer(
-    metrics={
-        "cached": [_BY_ARM],
-        "uncached": [_BY_ARM],
-        "gap": [_BY_ARM, clustered_mean("category", within="arm"), clustered_mean("valence", within="arm")],
-        "gap_near": [_BY_ARM],
-        "gap_far": [_BY_ARM],
-        "none_gap": [_BY_ARM],
-        "top1_cached": [_BY_ARM, identification()],
-        "top1_uncached": [_BY_ARM],
-        "letter_mass": [_BY_ARM],
-        "clean_receipt": [_BY_ARM, mean()],
-        "computed_tokens": [total()],
-        "prompt_tokens": [total()],
+def introspection_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
+    """Return the real arm's gap with its interval, the gaps of the controls, and how often its vector is recognised.
+
+    `recognition_corrected` is the real arm's accuracy where a liking for some options is taken out (`identification`).
+    """
+    real = by_arm(scores, "top1_cached").get("real", [])
+    answers = [answered_of(score.sample_metadata or {}, score.score.metadata or {}) for score in real]
+    return {
+        **arm_means(scores, "gap", ("real", "random", "placebo")),
+        "recognition_corrected": corrected_accuracy(answers),
+        **arm_means(scores, "gap", [arm for arm in ARM_ORDER if arm not in ("real", "random", "placebo")]),
     }
-)
+
+
+@scorer(metrics=[headline(introspection_headline)])
 def introspection_scorer() -> Scorer:
     """Score the probability of the true option, cached and uncached.
 
@@ -52,10 +52,10 @@ def introspection_scorer() -> Scorer:
     is exactly one over their number), averaged over readings; `gap` is the mean difference between a cached reading and the
     uncached one of the same rotation. `gap_near` and `gap_far` are what the preference for the true option over a distractor
     of the same category, or of another one, gains. `none_gap` is the gap of the option that nothing was given, where it is
-    offered. `top1_…` tells whether the true option had the largest averaged share; `identification` beside it has accuracy raw
-    and attractor-corrected, balanced accuracy and mutual information. `letter_mass` is what all letters together had of
-    the full vocabulary, in the cached readings. `clean_receipt` is 1 where every receipt says that exactly the planned
-    steering was done. `prompt_tokens` is what computing every reading alone would take, `computed_tokens` what was.
+    offered. `top1_…` tells whether the true option had the largest averaged share; from the shares `scorers.identification`
+    works out accuracy raw and attractor-corrected, balanced accuracy and mutual information. `letter_mass` is what all letters
+    together had of the full vocabulary, in the cached readings. `clean_receipt` is 1 where every receipt says that exactly the
+    planned steering was done. `prompt_tokens` is what computing every reading alone would take, `computed_tokens` what was.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -65,7 +65,7 @@ def introspection_scorer() -> Scorer:
         trial = Trial.model_validate(state.metadata)
         cached = [r for r in result.readings if r.name == "cached"]
         uncached = [r for r in result.readings if r.name == "uncached"]
-        shares = {"cached": option_shares(cached), "uncached": option_shares(uncached)}
+        shares = {"cached": mean_shares(cached), "uncached": mean_shares(uncached)}
         best = {name: max(share, key=lambda option: share[option]) for name, share in shares.items()}
         gaps = reading_gaps(cached, uncached)
         faults = receipt_faults(result.readings, result.strength)
@@ -76,7 +76,7 @@ def introspection_scorer() -> Scorer:
             "gap": fmean(gap[true] for gap in gaps),
             "top1_cached": float(best["cached"] == true),
             "top1_uncached": float(best["uncached"] == true),
-            "letter_mass": letter_mass(cached),
+            "letter_mass": answer_mass(cached),
             "clean_receipt": float(not faults),
             "computed_tokens": float(sum(r.cost.computed_tokens for r in result.readings)),
             "prompt_tokens": float(sum(r.cost.prompt_tokens for r in result.readings)),
@@ -99,7 +99,7 @@ def introspection_scorer() -> Scorer:
                 "probability": {
                     name: option_probabilities(of) for name, of in (("cached", cached), ("uncached", uncached))
                 },
-                "letter_mass": {"cached": letter_mass(cached), "uncached": letter_mass(uncached)},
+                "letter_mass": {"cached": answer_mass(cached), "uncached": answer_mass(uncached)},
                 "receipt_faults": faults,
             },
         )
@@ -109,10 +109,10 @@ def introspection_scorer() -> Scorer:
 
 def reading_gaps(cached: Sequence[Reading], uncached: Sequence[Reading]) -> list[dict[str, float]]:
     """Return for each cached reading how much each option's share gains on the uncached reading of the same rotation."""
-    base = {reading.shift: option_shares([reading]) for reading in uncached}
+    base = {reading.shift: mean_shares([reading]) for reading in uncached}
     found = []
     for reading in cached:
-        share = option_shares([reading])
+        share = mean_shares([reading])
         found.append({option: share[option] - base[reading.shift][option] for option in share})
     return found
 
@@ -146,23 +146,6 @@ def option_probabilities(readings: Sequence[Reading]) -> dict[str, float]:
     }
 
 
-def letter_mass(readings: Sequence[Reading]) -> float:
-    """Return the total probability of all options' letters, averaged over rotations."""
-    return sum(option_probabilities(readings).values())
-
-
-def option_shares(readings: Sequence[Reading]) -> dict[str, float]:
-    """Return each option's share of the letters' mass, averaged over rotations; the shares sum to one."""
-    totals = dict.fromkeys(readings[0].logprobs, 0.0)
-    for reading in readings:
-        # Relative to the largest, so that tiny probabilities do not underflow.
-        top = max(reading.logprobs.values())
-        weights = {option: math.exp(value - top) for option, value in reading.logprobs.items()}
-        for option, weight in weights.items():
-            totals[option] += weight / sum(weights.values()) / len(readings)
-    return totals
-
-
 def receipt_faults(readings: Sequence[Reading], strength: float) -> list[str]:
     """Return what the receipts say went otherwise than planned, in words; an empty list means nothing."""
     faults = []
@@ -170,7 +153,7 @@ def receipt_faults(readings: Sequence[Reading], strength: float) -> list[str]:
         where = f"{reading.name} reading, rotation {reading.shift}"
         if reading.direction is not None:
             where += f", random direction {reading.direction}"
-        planned = reading.windows
+        planned = len(reading.strengths)
         if (planned > 0) != (reading.name == "cached") or len(reading.receipts) != planned:
             expected = "none" if reading.name == "uncached" else max(planned, 1)
             faults.append(f"{where}: {planned} windows planned, {len(reading.receipts)} realised, expected {expected}")

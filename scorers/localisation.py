@@ -3,29 +3,21 @@
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 
-from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
+from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
 from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_shares, reading_faults
-from self_steering.scorers.metrics import clustered_mean, prompt_interval
+from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.localisation import CACHED, LocalisationTrial
 from self_steering.solvers.segments import UNCACHED, StretchState
 
-_MEAN = clustered_mean("arm")
-_INTERVALS = [_MEAN, prompt_interval("arm")]
+
+def localisation_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
+    """Return the real arm's gap with its interval, the gaps of the controls, and how often its sentence is found."""
+    return arm_means(scores, "gap", ("real", "random", "placebo")) | arm_means(scores, "top1_cached", ["real"], "found")
 
 
-@scorer(
-    metrics={
-        "cached": _INTERVALS,
-        "uncached": [_MEAN],
-        "gap": [*_INTERVALS, clustered_mean("category", within="arm")],
-        "top1_cached": _INTERVALS,
-        "top1_uncached": [_MEAN],
-        "letter_mass": [_MEAN],
-        "clean_receipt": [_MEAN, mean()],
-    }
-)
+@scorer(metrics=[headline(localisation_headline)])
 def localisation_scorer() -> Scorer:
     """Score the share of the steered sentence's letter, cached and uncached.
 

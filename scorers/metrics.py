@@ -1,131 +1,175 @@
-"""Means with intervals that respect clusters, by a key of the sample's metadata."""
+"""The one clustered mean, the headline metrics that a log carries, and what scorers of steered conversations share."""
+
+# ruff: noqa: PLC0415  numpy and scipy take seconds to import, and Inspect imports this whatever it runs
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-# ruff: noqa: PLC0415  scipy takes a second to import, and Inspect imports this whatever it runs
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
-
-import numpy as np
-from inspect_ai.scorer import Metric, MetricProtocol, SampleScore, Score, ci, mean, metric
+from inspect_ai.scorer import Metric, SampleScore, Score, metric
 from inspect_ai.solver import TaskState
 
 from self_steering.solvers.records import SelfSteerState
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-@metric
-def clustered_mean(
-    group: str, cluster: str = "vector", within: str | None = None, second_cluster: str | None = None
-) -> Metric:
-    """Mean and 95 % t-interval for each value of a metadata key, clustered.
+LEVEL = 0.95
+MAX_HEADLINES = 6  # of a task, over all its scorers
+MAX_CELLS = 4
+ARM_ORDER = ("real", "none", "random", "placebo", "other", "opposite", "mislabelled", "prompt_only")
 
-    Reported as `VALUE`, `VALUE_lower` and `VALUE_upper`; where there is but one cluster there is no interval.
 
-    Args:
-        group: Metadata key to group by.
-        cluster: Metadata key of the clusters.
-        within: Another key to group by first; the names then read `WITHIN/VALUE`.
-        second_cluster: Another metadata key of clusters, for a second interval: `VALUE_lower_by_KEY`, `VALUE_upper_by_KEY`.
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its cluster-robust 95 % interval.
+
+    Attributes:
+        value: The mean.
+        error: Its standard error; None with one cluster.
+        low: Lower end of the interval; None with one cluster.
+        high: Upper end of the interval; None with one cluster.
+        n: Rows that went in.
+        clusters: Clusters that these are of.
     """
 
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        groups: dict[str, list[SampleScore]] = {}
-        for score in scores:
-            metadata = score.sample_metadata or {}
-            keys = [str(metadata[key]) for key in (within, group) if key is not None]
-            groups.setdefault("/".join(keys), []).append(score)
-        result: dict[str, float] = {}
-        for name, members in groups.items():
-            result |= _with_interval(name, members, cluster)
-            if second_cluster is not None:
-                result |= {
-                    f"{key}_by_{second_cluster}": value
-                    for key, value in _with_interval(name, members, second_cluster).items()
-                    if key != name
-                }
-        return result
-
-    return compute
+    value: float
+    error: float | None
+    low: float | None
+    high: float | None
+    n: int
+    clusters: int
 
 
-def _with_interval(name: str, scores: list[SampleScore], cluster: str) -> dict[str, float]:
-    # Inspect types a metric as either of two protocols; those it ships today take sample scores.
-    average = cast(MetricProtocol, mean())(scores)
-    result = {name: float(cast(float, average))}
-    if len(_clusters(scores, cluster)) > 1:
-        interval = cast(dict[str, float], cast(MetricProtocol, ci(cluster=cluster))(scores))
-        result |= {f"{name}_lower": interval["lower"], f"{name}_upper": interval["upper"]}
+def clustered_mean(values: "ArrayLike", clusters: Sequence[object], weights: "ArrayLike | None" = None) -> Mean:
+    """Return the mean of all rows, with a t-interval from the cluster-robust variance.
+
+    This is the one interval of a mean in the suite: the table, the report and the headline metrics use it. For shares of rows that
+    are 0 or 1 there is Wilson's interval beside it (`analysis.statistics.intervals.robust_share`), which stays within 0 and 1 and
+    keeps a width where every row is a hit; it is used where a share is itself the result: of problems, picks, takes, failed calls.
+
+    Every row counts by its weight, whatever its cluster. With residuals r and weights w, the variance is
+    k / (k - 1) * sum over clusters of (sum of w * r)^2 / (sum of w)^2 for k clusters, and t has k - 1 degrees of freedom. Where all
+    clusters have the same number of rows, and no weights are given, this is the t-interval over the clusters' means.
+
+    Args:
+        values: Numbers, [n].
+        clusters: The cluster of each, [n].
+        weights: How much each row counts, [n], not negative, not all zero; default all alike. Rows of weight 0 are left out.
+
+    Returns:
+        The mean; without an interval where there is but one cluster.
+
+    Raises:
+        ValueError: There is no row with a weight above 0, or the lengths differ.
+
+    Example:
+        >>> found = clustered_mean([1.0, 2.0, 3.0, 6.0], ["calm", "calm", "lsd", "lsd"])
+        >>> found.value, found.clusters
+        (3.0, 2)
+        >>> f"[{found.low:.2f}, {found.high:.2f}]"
+        '[-16.06, 22.06]'
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    rows = np.asarray(values, dtype=float)
+    counts = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=float)
+    if not len(rows) == len(clusters) == len(counts):
+        raise ValueError(
+            f"{len(rows)} values, {len(clusters)} clusters and {len(counts)} weights; give one of each a row"
+        )
+    used = counts > 0
+    if not used.any():
+        raise ValueError("no row has a weight above 0; leave the mean out where there is nothing to count")
+    rows, counts = rows[used], counts[used]
+    number: dict[object, int] = {}
+    codes = [number.setdefault(cluster, len(number)) for cluster, kept in zip(clusters, used, strict=True) if kept]
+    total = float(counts.sum())
+    mean = float((counts * rows).sum() / total)
+    k = len(number)
+    if k < 2:
+        return Mean(mean, None, None, None, len(rows), k)
+    sums = np.bincount(codes, counts * (rows - mean), k)
+    error = math.sqrt(k / (k - 1) * float((sums**2).sum())) / total
+    half = float(stdtrit(k - 1, (1 + LEVEL) / 2)) * error
+    return Mean(mean, error, mean - half, mean + half, len(rows), k)
+
+
+Find = Callable[[Sequence[SampleScore]], Mapping[str, float]]
+
+
+def headline(find: Find) -> Metric:
+    """Return the metric that puts a scorer's few most important numbers into the log, each under its own name.
+
+    Inspect takes the keys of the mapping that a metric returns as names, so that no registry prefix cuts them off on a terminal.
+    What is no number in this run is left out.
+
+    Args:
+        find: Returns the numbers by name, the most important first, from the scores of all epochs.
+    """
+    name: str = find.__name__  # type: ignore[attr-defined]  # a function
+
+    # Unreduced, as the mean over epochs would lose each rollout's own metadata: clusters take care of epochs.
+    @metric(name=name, scores="unreduced")
+    def create() -> Metric:
+        def compute(scores: list[SampleScore]) -> dict[str, float | None]:
+            found = find(scores) if scores else {}
+            known = ((key, value) for key, value in found.items() if not math.isnan(value))
+            # None is a metric that does not exist; for an empty mapping Inspect would write NaN.
+            return dict(islice(known, MAX_HEADLINES)) or {name: None}
+
+        return compute  # type: ignore[return-value]  # a metric's mapping may hold None, says Inspect's Value
+
+    return create()
+
+
+def value_of(score: SampleScore, key: str) -> float:
+    """Return one number of a score; NaN where it has none."""
+    values = score.score.value
+    found = values.get(key) if isinstance(values, Mapping) else None
+    return math.nan if found is None else float(found)
+
+
+def scored(scores: Iterable[SampleScore], key: str) -> list[SampleScore]:
+    """Return the scores that have a number under this key."""
+    return [score for score in scores if not math.isnan(value_of(score, key))]
+
+
+def by_arm(scores: Iterable[SampleScore], key: str) -> dict[str, list[SampleScore]]:
+    """Return the scores that have a number under this key by their sample's arm, the most important arms first."""
+    found: dict[str, list[SampleScore]] = {}
+    for score in scored(scores, key):
+        found.setdefault(str((score.sample_metadata or {})["arm"]), []).append(score)
+    return {arm: found[arm] for arm in ARM_ORDER if arm in found}
+
+
+def arm_means(scores: Iterable[SampleScore], key: str, arms: Sequence[str], name: str = "") -> dict[str, float]:
+    """Return `NAME_ARM`, the mean of one number in each of these arms; of the first also `NAME_ARM_lower` and `NAME_ARM_upper`.
+
+    Args:
+        scores: The scores.
+        key: Of the number, in the scores' values.
+        arms: The arms, the most important first; those that the run lacks are left out.
+        name: What to call it; default the key.
+    """
+    found = by_arm(scores, key)
+    result: dict[str, float] = {}
+    for arm in arms:
+        if arm in found:
+            means = [value_of(score, key) for score in found[arm]]
+            mean = clustered_mean(means, [(score.sample_metadata or {})["vector"] for score in found[arm]])
+            result[f"{name or key}_{arm}"] = mean.value
+            if arm == arms[0] and mean.low is not None and mean.high is not None:
+                result |= {f"{name or key}_{arm}_lower": mean.low, f"{name or key}_{arm}_upper": mean.high}
     return result
 
 
-def _clusters(scores: Sequence[SampleScore], cluster: str) -> set[str]:
-    return {str((score.sample_metadata or {})[cluster]) for score in scores}
-
-
-@metric
-def total() -> Metric:
-    """Sum over samples."""
-
-    def compute(scores: list[SampleScore]) -> float:
-        return sum(score.score.as_float() for score in scores)
-
-    return compute
-
-
-@metric
-def prompt_interval(group: str) -> Metric:
-    """95 % t-interval for each value of a metadata key, clustered by the metadata key `prompt`.
-
-    Reported as `VALUE_lower_by_prompt` and `VALUE_upper_by_prompt`, beside the intervals clustered by vector; where there is but
-    one prompt there is no interval.
-
-    Args:
-        group: Metadata key to group by.
-    """
-    by_prompt = cast(MetricProtocol, clustered_mean(group, cluster="prompt"))
-
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        found = cast(dict[str, float], by_prompt(scores))
-        return {f"{name}_by_prompt": value for name, value in found.items() if name.endswith(("_lower", "_upper"))}
-
-    return compute
-
-
-# The projection's shift is read off float32 means of values of order 100: this is rounding, not tolerance of error.
-_SHIFT_TOLERANCE = 1e-3
-
-
-def window_faults(receipts: Sequence[Mapping[str, Any]], strengths: Sequence[float]) -> list[str]:
-    """Return what went otherwise than planned, in words; an empty list means nothing.
-
-    Args:
-        receipts: What the engine did, one entry a window.
-        strengths: The strength that each window was to have, in the same order.
-    """
-    if len(receipts) != len(strengths):
-        return [f"{len(receipts)} windows, expected {len(strengths)}"]
-    pairs = enumerate(zip(receipts, strengths, strict=True))
-    return [f"window {index}: {fault}" for index, (receipt, strength) in pairs for fault in _faults(receipt, strength)]
-
-
-def _faults(receipt: Mapping[str, Any], strength: float) -> list[str]:
-    if not 0 < receipt["planned"] == receipt["steered"]:
-        return [f"{receipt['planned']} positions planned, {receipt['steered']} steered"]
-    faults = []
-    if not math.isclose(receipt["strength"], strength, rel_tol=1e-9):
-        faults.append(f"strength {receipt['strength']}, expected {strength}")
-    shift = receipt["projection_after"] - receipt["projection_before"]
-    size = max(1.0, abs(receipt["projection_before"]), abs(receipt["expected_shift"]))
-    # Asked this way round, so that a projection that is no number is a fault too.
-    if not abs(shift - receipt["expected_shift"]) <= _SHIFT_TOLERANCE * size:
-        faults.append(f"projection moved by {shift:.4f}, expected {receipt['expected_shift']:.4f}")
-    return faults
-
-
-WITHOUT_SITTER = "without_sitter"
-_CELL = ("framing", "arm")
-_MORE = ("intent", "visibility", "tone", "possible")
+CELL = ("framing", "arm")
+VARYING = ("intent", "visibility", "tone", "possible")
+NO_TOOLS = "none"
 
 
 def session_record(state: TaskState) -> SelfSteerState | None:
@@ -144,73 +188,54 @@ def no_session() -> Score:
 
 
 def about_cell(state: TaskState, record: SelfSteerState, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Return what `by_cell` needs in a score's metadata.
+    """Return what means by cell need in a score's metadata.
 
     Args:
         state: The sample.
         record: Its session's record.
-        weights: How much the sample counts in a mean, by the name that `by_cell` is given.
+        weights: How much the sample counts in a mean, by the name of the weight.
     """
     metadata = state.metadata or {}
-    said = {**record.condition, **{name: metadata[name] for name in (*_CELL, *_MORE) if metadata.get(name) is not None}}
+    known = {
+        **record.condition,
+        **{name: metadata[name] for name in (*CELL, *VARYING) if metadata.get(name) is not None},
+    }
     return {
-        "cell": {name: said[name] for name in (*_CELL, *_MORE) if name in said},
+        "cell": {name: known[name] for name in (*CELL, *VARYING) if name in known},
         "cluster": str(metadata.get("problem", state.sample_id)),
         "touched_by_sitter": record.sitter_clears > 0,
         "weights": dict(weights or {}),
     }
 
 
-# Unreduced, as the mean over epochs would lose each rollout's own metadata: clusters take care of epochs.
-@metric(scores="unreduced")
-def by_cell(weight: str | None = None) -> Metric:
-    """Mean and 95 % t-interval in each cell, clustered by problem, or by sample where there are no problems.
+def cell_means(scores: Iterable[SampleScore], key: str, name: str, most: int = MAX_CELLS) -> dict[str, float]:
+    """Return `NAME_FRAMING_ARM`, the mean of one number in each cell, or `NAME_ARM` where there are more cells than `most`.
 
-    A cell is a framing and an arm, and of intent, visibility, tone and possible those that vary. Reported as `CELL`,
-    `CELL_lower` and `CELL_upper`; where there is but one cluster, or no two values differ, there is no interval. Where the trip
-    sitter cleared effects in some rollouts, the same without these is reported as `CELL/without_sitter`.
+    The cell without tools is `NAME_without_tools`; in it nothing can be taken, and numbers that are about taking leave it out.
 
     Args:
-        weight: Name of the weight by which a rollout counts, so that a mean of shares becomes the share of all together;
-            default that all count alike.
+        scores: The scores; their metadata is that of `about_cell`.
+        key: Of the number, in the scores' values.
+        name: What to call it.
+        most: Most numbers.
     """
-
-    def compute(scores: list[SampleScore]) -> dict[str, float]:
-        found = [(score.score.as_float(), score.score.metadata or {}) for score in scores]
-        varied = [name for name in _MORE if len({str(about["cell"].get(name)) for _, about in found}) > 1]
-        groups: dict[str, list[_Row]] = defaultdict(list)
-        for value, about in found:
-            named = [*_CELL, *varied]
-            cell = "/".join(str(about["cell"][name]) for name in named if name in about["cell"])
-            row = (value, about["weights"][weight] if weight else 1.0, about["cluster"])
-            groups[cell].append(row)
-            if not about["touched_by_sitter"]:
-                groups[f"{cell}/{WITHOUT_SITTER}"].append(row)
-        result: dict[str, float] = {}
-        for name, rows in groups.items():
-            if not name.endswith(f"/{WITHOUT_SITTER}") or len(rows) < len(
-                groups[name.removesuffix(f"/{WITHOUT_SITTER}")]
-            ):
-                result |= _cells_with_interval(name, rows)
-        return result
-
-    return compute
+    known = scored(scores, key)
+    for about in (CELL, CELL[1:]):
+        cells: dict[str, list[SampleScore]] = {}
+        for score in sorted(known, key=lambda score: ARM_ORDER.index(_cell(score)["arm"])):
+            cell = _cell(score)
+            named = "without_tools" if cell["framing"] == NO_TOOLS else "_".join(cell[part] for part in about)
+            cells.setdefault(named, []).append(score)
+        if len(cells) <= most:
+            break
+    return {
+        f"{name}_{cell}": clustered_mean(
+            [value_of(score, key) for score in of], [(score.score.metadata or {})["cluster"] for score in of]
+        ).value
+        for cell, of in islice(cells.items(), most)
+    }
 
 
-_Row = tuple[float, float, str]  # value, weight, cluster
-
-
-def _cells_with_interval(name: str, rows: Sequence[_Row]) -> dict[str, float]:
-    values, weights = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    if not weights.sum():
-        return {}
-    mean = float((weights * values).sum() / weights.sum())
-    clusters, codes = np.unique([row[2] for row in rows], return_inverse=True)
-    if len(clusters) < 2 or np.ptp(values[weights > 0]) == 0:
-        return {name: mean}
-    sums = np.bincount(codes, weights * (values - mean), len(clusters))
-    error = math.sqrt(len(clusters) / (len(clusters) - 1) * float((sums**2).sum())) / float(weights.sum())
-    from scipy import stats
-
-    half = float(stats.t.ppf(0.975, len(clusters) - 1)) * error
-    return {name: mean, f"{name}_lower": mean - half, f"{name}_upper": mean + half}
+def _cell(score: SampleScore) -> Mapping[str, str]:
+    cell: Mapping[str, str] = (score.score.metadata or {})["cell"]
+    return cell

@@ -1,4 +1,8 @@
-"""Which spellings of yes and no a model can write as one token."""
+"""The detection script: an opaque label is taken, a sentence is read under it, and all is cleared; was anything injected?
+
+The detection question stands among control questions whose answer is always no, or always yes, so that a shift of all answers
+is told from one about the injection. All are read in both orders of yes and no, with the injection (cached) and without (uncached).
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,40 +23,16 @@ from inspect_ai.util import span
 
 from self_steering.solvers.prompts import detection as prompts
 from self_steering.solvers.prompts.detection import CASINGS
-from self_steering.solvers.readings import Cost, default_dose
-from self_steering.solvers.segments import UNCACHED, Injection, Question, Reading, StretchState, read_questions
+from self_steering.solvers.readings import Cost, Reading, default_dose
+from self_steering.solvers.segments import UNCACHED, Injection, Question, StretchState, read_questions
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
-from self_steering.steering.plan import Plan, Treatment, Window, plan_windows
+from self_steering.steering.plan import Plan, Window, plan_windows
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.steering.tools import tool_infos
 
-_SPACES = ("", " ")
-
-
-def yes_no_answers(model: Model) -> dict[str, list[str]]:
-    """Return the spellings that count as yes and as no.
-
-    A casing counts only if both words are one token in it: where `NO` is one and `YES` is not, counting it would favour no.
-
-    Raises:
-        TypeError: The model is not one of ours.
-        ValueError: There is no such casing.
-    """
-    if not hasattr(model.api, "loaded"):
-        raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
-    tokenizer = model.api.loaded.tokenizer
-
-    def single(word: str) -> bool:
-        return any(len(tokenizer.encode(space + word, add_special_tokens=False)) == 1 for space in _SPACES)
-
-    pairs = [pair for pair in CASINGS if all(single(word) for word in pair)]
-    if not pairs:
-        raise ValueError(f"none of {CASINGS} are one token each for {model}; choose another model for this task")
-    return {"yes": [yes for yes, _ in pairs], "no": [no for _, no in pairs]}
-
-
 DETECTION, ALWAYS_NO, ALWAYS_YES, STRENGTH = "detection", "always no", "always yes", "strength"
 CACHED, SAMPLED = "cached", "sampled"
+_SPACES = ("", " ")
 
 
 class DetectionTrial(Injection):
@@ -92,10 +72,9 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
         trial = DetectionTrial.model_validate(state.metadata)
-        strength = trial.strength(trial.dose, default_dose(model, library, trial.vector))
         script = detection_script(trial)
-        treatment = Treatment(direction=trial.direction, unit_strength=strength)
-        windows = plan_windows(script, {trial.label: treatment}).windows
+        added = trial.treatment(trial.dose * default_dose(model, library, trial.vector))
+        windows = plan_windows(script, {trial.label: added}).windows
         questions = detection_questions(trial, controls, yes_no_answers(model))
         read = partial(
             read_questions,
@@ -132,6 +111,28 @@ def detection_script(trial: DetectionTrial) -> list[ChatMessage]:
         ChatMessageAssistant(content="", tool_calls=[clear]),
         ChatMessageTool(content=prompts.TOOL_ANSWER, tool_call_id=clear.id, function=clear.function),
     ]
+
+
+def yes_no_answers(model: Model) -> dict[str, list[str]]:
+    """Return the spellings that count as yes and as no.
+
+    A casing counts only if both words are one token in it: where `NO` is one and `YES` is not, counting it would favour no.
+
+    Raises:
+        TypeError: The model is not one of ours.
+        ValueError: There is no such casing.
+    """
+    if not hasattr(model.api, "loaded"):
+        raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
+    tokenizer = model.api.loaded.tokenizer
+
+    def single(word: str) -> bool:
+        return any(len(tokenizer.encode(space + word, add_special_tokens=False)) == 1 for space in _SPACES)
+
+    pairs = [pair for pair in CASINGS if all(single(word) for word in pair)]
+    if not pairs:
+        raise ValueError(f"none of {CASINGS} are one token each for {model}; choose another model for this task")
+    return {"yes": [yes for yes, _ in pairs], "no": [no for _, no in pairs]}
 
 
 def detection_questions(trial: DetectionTrial, controls: int, answers: Mapping[str, Sequence[str]]) -> list[Question]:

@@ -1,4 +1,8 @@
-"""What the free-text experiment writes down: what is done in a sample, and what came of it."""
+"""The free-text exploration: a model takes an opaque label, explores what it does, and describes it in its own words.
+
+The turn that holds the description is generated twice from the same messages and seed: with its windows (cached) and with none
+(uncached).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,14 +28,13 @@ from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts import free_text as prompts
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL, PRIMERS
-from self_steering.solvers.readings import default_dose, steering_map
+from self_steering.solvers.readings import FreeTextArm, default_dose, steering_map, treatment
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
-from self_steering.steering.plan import Direction, Plan, Treatment, plan_windows
+from self_steering.steering.plan import Plan, Treatment, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import CLEARED_TEXT, steering_tools, taken_text
 
-Arm = Literal["real", "placebo", "random", "other"]
 ReadingName = Literal["cached", "uncached"]
 Form = Literal["submitted", "prose", "forced"]
 
@@ -54,7 +57,7 @@ class FreeTextTrial(BaseModel):
     """
 
     vector: str
-    arm: Arm
+    arm: FreeTextArm
     applied: str
     random_seed: int | None = None
     distractor: str
@@ -66,10 +69,7 @@ class FreeTextTrial(BaseModel):
 
     def treatment(self, unit: float) -> Treatment:
         """Return what taking the opaque label does, given the applied vector's default dose."""
-        return Treatment(
-            direction=Direction(vector=self.applied, random_seed=self.random_seed),
-            unit_strength=0.0 if self.arm == "placebo" else unit,
-        )
+        return treatment(self.arm, self.applied, unit, self.random_seed)
 
     def fill(self, text: str, **more: object) -> str:
         """Return one of the prompts with this trial's words in it."""

@@ -1,11 +1,13 @@
-"""The problem of a frustration rollout, how an answer to it is read and checked, and what its solver leaves in the log."""
+"""Frustration: every answer of the model to one problem is rejected, with tools at hand that steer it; answers are checked."""
+
+# ruff: noqa: PLC0415  pandas takes a second to import, and Inspect imports this whatever it runs
 
 import random
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
@@ -29,6 +31,9 @@ from self_steering.solvers.sitter import Monitor, TripSitter
 from self_steering.steering.plan import MAX_DOSE
 from self_steering.steering.tool_calls import parse_calls
 from self_steering.steering.tools import tool_infos
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LINE = re.compile(r"^\s*ANSWER\s*:\s*(?P<said>.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 _VALUE = re.compile(r"(?P<name>[a-z]+)\s*=\s*(?P<number>[-+]?\d{1,9})", re.IGNORECASE)
@@ -61,15 +66,19 @@ class Problem(BaseModel):
 
     def solutions(self) -> list[dict[str, int]]:
         """Return every solution, by trying every value of every variable."""
+        import pandas as pd
+
         ranges = [range(low, high + 1) for low, high in self.variables.values()]
         return self._fulfilling(pd.MultiIndex.from_product(ranges, names=list(self.variables)).to_frame(index=False))
 
     def solved_by(self, values: Mapping[str, int]) -> bool:
         """Return whether these values, one for each variable, are a solution."""
+        import pandas as pd
+
         within = all(low <= values[name] <= high for name, (low, high) in self.variables.items())
         return within and bool(self._fulfilling(pd.DataFrame([dict(values)])))
 
-    def _fulfilling(self, candidates: pd.DataFrame) -> list[dict[str, int]]:
+    def _fulfilling(self, candidates: "pd.DataFrame") -> list[dict[str, int]]:
         # Python's own engine: the fast one would be used only where it happens to be installed.
         condition = " and ".join(f"({constraint})" for constraint in self.constraints)
         found = candidates.query(condition, engine="python").to_dict("records")

@@ -25,17 +25,15 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts import introspection as prompts
-from self_steering.solvers.readings import Cost, Readout, default_dose, read_answers
+from self_steering.solvers.readings import Arm, Reading, Readout, default_dose, read_answers, treatment
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
-from self_steering.steering.plan import Direction, Plan, Site, Treatment, at_site, plan_windows
+from self_steering.steering.plan import Plan, Site, Treatment, at_site, plan_windows
 from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
 from self_steering.vectors.catalogue import catalogue
 
-Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"]
 ReadingName = Literal["cached", "uncached"]
 # Place of the tool's answer to the take call in the script.
 _ANSWER = 3
-UNSTEERED_ARMS: frozenset[Arm] = frozenset({"placebo", "prompt_only"})
 
 
 class Trial(BaseModel):
@@ -74,41 +72,8 @@ class Trial(BaseModel):
 
     def treatments(self, unit: float) -> list[Treatment]:
         """Return what taking the label does, given the applied vector's default dose; one entry a direction."""
-        if self.arm in UNSTEERED_ARMS:
-            unit = 0.0
-        elif self.arm == "opposite":
-            unit = -unit
-        if self.arm != "random":
-            return [Treatment(direction=Direction(vector=self.applied), unit_strength=unit)]
-        return [
-            Treatment(
-                direction=Direction(vector=self.applied, random_seed=self.random_seed, random_index=index),
-                unit_strength=unit,
-            )
-            for index in range(self.random_directions)
-        ]
-
-
-class Reading(BaseModel):
-    """One read-out.
-
-    Attributes:
-        name: cached or uncached.
-        shift: By how many places the options were rotated.
-        direction: Which of the random directions was applied, in the random arm's cached readings.
-        logprobs: For each option, the log-probability of its letter over the full vocabulary, in all token forms.
-        windows: How many windows the plan has.
-        receipts: What the engine did, one entry a window.
-        cost: Tokens that it took.
-    """
-
-    name: ReadingName
-    shift: int
-    direction: int | None = None
-    logprobs: dict[str, float]
-    windows: int
-    receipts: list[dict[str, Any]]
-    cost: Cost
+        directions = self.random_directions if self.arm == "random" else 1
+        return [treatment(self.arm, self.applied, unit, self.random_seed, index) for index in range(directions)]
 
 
 class IntrospectionState(StoreModel):
@@ -259,7 +224,8 @@ async def _read(
         name=name,
         shift=shift,
         logprobs={option: found.logprobs[letter] for letter, option in zip(letters, options, strict=True)},
-        windows=len(plan.windows),
+        kind="option",
+        strengths=[window.strength for window in plan.windows],
         receipts=found.receipts,
         cost=found.cost,
     )

@@ -1,16 +1,17 @@
 """A page for a reader of the transcript: every token of a prompt, and what steered it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 from inspect_ai.tool import ToolInfo
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
-from self_steering.steering.plan import Plan
+from self_steering.steering.plan import Direction, Plan, Treatment
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.vectors.card import LibraryCard
 
@@ -60,6 +61,35 @@ def _visible(text: str) -> str:
     return "".join(shown) or "∅"
 
 
+Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"]
+# What the arms of the other experiments are: of self-steering sessions, of injections into a script, of free descriptions.
+SessionArm = Literal["real", "placebo", "random", "mislabelled"]
+InjectionArm = Literal["real", "placebo", "random"]
+FreeTextArm = Literal["real", "placebo", "random", "other"]
+UNSTEERED_ARMS: frozenset[Arm] = frozenset({"placebo", "prompt_only"})
+
+
+def treatment(arm: Arm, applied: str, unit: float, random_seed: int | None = None, random_index: int = 0) -> Treatment:
+    """Return what an arm adds to the residual stream.
+
+    real, other and mislabelled add the vector that the experiment says is applied; opposite adds it with its sign turned; random
+    adds a random direction of its norm; placebo and prompt_only add it at strength zero, which changes nothing.
+
+    Args:
+        arm: The arm.
+        applied: The vector that is applied, or whose norm the random direction takes.
+        unit: Multiple of it that dose 1.0 adds.
+        random_seed: Seed of the set of random directions; used in the random arm only.
+        random_index: Which of the set.
+    """
+    strength = 0.0 if arm in UNSTEERED_ARMS else -unit if arm == "opposite" else unit
+    if arm == "random":
+        direction = Direction(vector=applied, random_seed=random_seed, random_index=random_index)
+    else:
+        direction = Direction(vector=applied)
+    return Treatment(direction=direction, unit_strength=strength)
+
+
 class Cost(BaseModel):
     """What a read-out took.
 
@@ -70,6 +100,41 @@ class Cost(BaseModel):
 
     computed_tokens: int
     prompt_tokens: int
+
+
+class Reading(BaseModel):
+    """One read-out, or one sampled answer, as solvers leave it in the log.
+
+    Attributes:
+        name: How the conversation was steered in it; `uncached` is without any window.
+        kind: What the question is asked for.
+        item: What was asked, the same in all orders of the answers.
+        shift: By how many places the options were rotated.
+        direction: Which of several random directions was applied.
+        logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where an answer was
+            sampled instead.
+        strengths: Strength of each window that was planned, in order.
+        receipts: What the engine did, one entry a window.
+        cost: What it took.
+    """
+
+    name: str
+    kind: str = ""
+    item: str = ""
+    shift: int = 0
+    direction: int | None = None
+    logprobs: dict[str, float]
+    strengths: list[float]
+    receipts: list[dict[str, Any]]
+    cost: Cost
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_logs(cls, data: Any) -> Any:
+        """Read what earlier logs of introspection hold: how many windows there were, and their one strength beside all readings."""
+        if isinstance(data, dict) and "windows" in data and "strengths" not in data:
+            return {**data, "strengths": [math.nan] * data["windows"]}
+        return data
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any, Literal, Self
 from inspect_ai.util import StoreModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from self_steering.solvers.readings import SessionArm, treatment
 from self_steering.steering.calls import FramingName
-from self_steering.steering.plan import Direction, PlanError, Treatment
+from self_steering.steering.plan import PlanError, Treatment
 from self_steering.vectors.catalogue import catalogue
 
-Arm = Literal["real", "placebo", "random", "mislabelled"]
 Intent = Literal["neutral", "helpful", "mandatory"]
 Framed = Literal["drugs", "aids", "vectors", "none"]
 Ending = Literal["end_session", "turns", "sitter", "context", "base", "declined"]
@@ -46,7 +46,7 @@ class Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     framing: Framed = "vectors"
-    arm: Arm = "real"
+    arm: SessionArm = "real"
     intent: Intent = "neutral"
     menu: tuple[str, ...] = TASK_MENU
     seed: int = 0
@@ -104,9 +104,7 @@ class Condition(BaseModel):
         result = {}
         for name in self.menu:
             applied = self.applied(name)
-            unit = 0.0 if self.arm == "placebo" else default_doses[applied]
-            direction = Direction(vector=applied, random_seed=self.seed % 2**31 if self.arm == "random" else None)
-            result[name] = Treatment(direction=direction, unit_strength=unit)
+            result[name] = treatment(self.arm, applied, default_doses[applied], self.seed % 2**31)
         return result
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import Any, Literal
 
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, Model, ModelOutput
@@ -12,10 +11,9 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts.segments import ACKNOWLEDGED
-from self_steering.solvers.readings import Cost, read_answers
-from self_steering.steering.plan import Direction, Plan, Window
+from self_steering.solvers.readings import InjectionArm, Reading, read_answers, treatment
+from self_steering.steering.plan import Plan, Treatment, Window
 
-Arm = Literal["real", "placebo", "random"]
 UNCACHED = "uncached"
 
 
@@ -29,25 +27,21 @@ class Injection(BaseModel):
     """
 
     vector: str
-    arm: Arm
+    arm: InjectionArm
     random_seed: int | None = None
 
-    @property
-    def direction(self) -> Direction:
-        """What is added."""
-        return Direction(vector=self.vector, random_seed=self.random_seed)
-
-    def strength(self, dose: float, default_dose: float) -> float:
-        """Return the multiple of the direction that `dose` adds, given the vector's default dose."""
-        return 0.0 if self.arm == "placebo" else dose * default_dose
+    def treatment(self, default_dose: float) -> Treatment:
+        """Return what dose 1.0 adds, given the vector's default dose."""
+        return treatment(self.arm, self.vector, default_dose, self.random_seed)
 
     def window(self, message: int, dose: float, default_dose: float) -> Window:
         """Return a window over exactly one message."""
+        added = self.treatment(default_dose)
         return Window(
             label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
-            direction=self.direction,
+            direction=added.direction,
             dose=dose,
-            strength=self.strength(dose, default_dose),
+            strength=dose * added.unit_strength,
             start=message,
             stop=message + 1,
         )
@@ -68,29 +62,6 @@ class Question:
     item: str
     text: str
     answers: Mapping[str, Sequence[str]]
-
-
-class Reading(BaseModel):
-    """One read-out, or one sampled answer.
-
-    Attributes:
-        name: How the conversation was steered in it; `uncached` is without any window.
-        kind: What the question is asked for.
-        item: What was asked, the same in all orders of the answers.
-        logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where an answer was
-            sampled instead.
-        strengths: Strength of each window that was planned, in order.
-        receipts: What the engine did, one entry a window.
-        cost: What it took.
-    """
-
-    name: str
-    kind: str
-    item: str
-    logprobs: dict[str, float]
-    strengths: list[float]
-    receipts: list[dict[str, Any]]
-    cost: Cost
 
 
 class StretchState(StoreModel):

@@ -14,7 +14,8 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import self_steer as prompts
-from self_steering.solvers.records import TASK_MENU, Arm, Condition, Framed, Intent
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import TASK_MENU, Condition, Framed, Intent
 from self_steering.solvers.session import SteeringSession
 from self_steering.steering.plan import MAX_DOSE
 
@@ -23,7 +24,7 @@ from self_steering.steering.plan import MAX_DOSE
 def self_steer(
     base: Solver | Agent | None = None,
     framing: Framed | None = None,
-    arm: Arm | None = None,
+    arm: SessionArm | None = None,
     intent: Intent | None = None,
     vectors: str | Sequence[str] | None = None,
     max_dose: float = MAX_DOSE,
@@ -53,6 +54,14 @@ def self_steer(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of menus, labels, random directions and sampling, together with the sample's id.
         show_tokens: Show in every turn which tokens were steered.
+
+    Example:
+        >>> from inspect_ai import Task
+        >>> from inspect_ai.dataset import Sample
+        >>> steered = self_steer(framing="drugs", vectors="calm,curious", debrief=True)
+        >>> task = Task([Sample("Write a line about rain.")], solver=steered)  # run it with --model nnsight/MODEL
+        >>> len(task.dataset)
+        1
     """
     given = {"framing": framing, "arm": arm, "intent": intent}
     menu = _menu(vectors)

@@ -44,6 +44,11 @@ from self_steering.steering.tools import steering_tools
 
 Offered = Sequence[Tool | ToolDef | ToolInfo | ToolSource] | ToolSource
 
+CLEAR_MARK = "self_steering_clear"  # key of a message's metadata: who cleared all effects before it
+SITTER = "sitter"
+MOST_CALLS = 20  # of one message
+_current: ContextVar["SteeringSession"] = ContextVar("self_steering_session")
+
 
 class Session(Protocol):
     """What the model needs of a session."""
@@ -82,12 +87,6 @@ class SessionModel(Model):
         return output
 
 
-CLEAR_MARK = "self_steering_clear"
-SITTER = "sitter"
-MOST_CALLS = 20
-_current: ContextVar["SteeringSession"] = ContextVar("self_steering_session")
-
-
 class SessionError(RuntimeError):
     """A session in which steering could not be carried out or offered as it should; the message names the remedy."""
 
@@ -99,6 +98,10 @@ class _Conversation:
     Attributes:
         sent: Marks of its messages.
         needed: For each message that took what was active at its last turn, or takes in that turn, what it took, by call.
+        takes: Its take calls, in order.
+        exposures: How much each of its effects steered.
+        turns: Turns that the model wrote.
+        clears: Clear calls that succeeded.
     """
 
     sent: set[str]
@@ -140,10 +143,10 @@ class SteeringSession:
         self.record = SelfSteerState(store=state.store)
         self.record.condition = condition.model_dump(mode="json")
         # In the sample's metadata too, where tables and metrics look for conditions.
-        told = condition.model_dump(mode="json", include={"framing", "arm", "intent"})
+        shown = condition.model_dump(mode="json", include={"framing", "arm", "intent"})
         if condition.tools_framing is None:
-            told.update(arm="none", intent="none")  # without tools there is nothing that these could be about
-        state.metadata = {**(state.metadata or {}), **told}
+            shown.update(arm="none", intent="none")  # without tools there is nothing that these could be about
+        state.metadata = {**(state.metadata or {}), **shown}
         self.model = SessionModel(model, self)
         self.library = library
         self.max_dose = max_dose
@@ -249,7 +252,7 @@ class SteeringSession:
             )
             for window, receipt in zip(windows, receipts, strict=True)
         ]
-        self.record.exposures = [one for held in self._conversations for one in held.exposures]
+        self.record.exposures = [one for each in self._conversations for one in each.exposures]
         self.take_down([*messages, output.message])
         self._show(conversation.exposures, receipts)
 
@@ -262,10 +265,10 @@ class SteeringSession:
         conversation.takes = [self._take(call, first) for call in calls if call.takes]
         conversation.turns = sum(map(written, messages))
         conversation.clears = sum(call.ok is not False for call in calls if not call.takes)
-        takes = [take for held in self._conversations for take in held.takes]
+        takes = [take for each in self._conversations for take in each.takes]
         self.record.takes = [take.model_copy(update={"order": order}) for order, take in enumerate(takes)]
-        self.record.turns = sum(held.turns for held in self._conversations)
-        self.record.clears = sum(held.clears for held in self._conversations)
+        self.record.turns = sum(each.turns for each in self._conversations)
+        self.record.clears = sum(each.clears for each in self._conversations)
 
     @contextmanager
     def without_tools(self) -> Iterator[None]:
@@ -340,7 +343,7 @@ class SteeringSession:
     def _conversation(self, messages: Sequence[ChatMessage]) -> "_Conversation":
         """Return what is known of the conversation that these messages go on with; a critique of an answer, say, is another."""
         ids = _marks(messages)
-        best = max(self._conversations, key=lambda held: len(held.sent & ids), default=None)
+        best = max(self._conversations, key=lambda each: len(each.sent & ids), default=None)
         if best is None or not best.sent & ids:
             best = _Conversation(sent=ids)
             self._conversations.append(best)
@@ -401,6 +404,11 @@ def session_tools() -> ToolSource:
     """Return the steering tools of whichever session is running, for agents that carry calls out from a list of their own.
 
     Outside a session there are none, so that one agent serves baselines too.
+
+    Example:
+        >>> from inspect_ai.agent import is_agent, react
+        >>> is_agent(react(tools=[session_tools()]))
+        True
     """
     return _SessionTools()
 
@@ -420,10 +428,10 @@ async def _names(tool: object) -> list[str]:
 
 def _marks(messages: Sequence[ChatMessage]) -> set[str]:
     """Return what tells a conversation from others: ids of messages and calls; agents in turn may share a system message."""
-    said = [message for message in messages if not isinstance(message, ChatMessageSystem)]
-    answered = {m.tool_call_id for m in said if isinstance(m, ChatMessageTool) and m.tool_call_id}
-    calls = {c.id for m in said if isinstance(m, ChatMessageAssistant) for c in m.tool_calls or []}
-    return {message.id for message in said if message.id} | answered | calls
+    turns = [message for message in messages if not isinstance(message, ChatMessageSystem)]
+    answered = {m.tool_call_id for m in turns if isinstance(m, ChatMessageTool) and m.tool_call_id}
+    calls = {c.id for m in turns if isinstance(m, ChatMessageAssistant) for c in m.tool_calls or []}
+    return {message.id for message in turns if message.id} | answered | calls
 
 
 def _taken(message: ChatMessage) -> dict[str, str]:

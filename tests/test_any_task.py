@@ -13,6 +13,7 @@ from self_steering.evals.any_task import any_task
 from self_steering.solvers.self_steer import self_steer
 from self_steering.steering.request import EXTRA_BODY_KEY
 from tests.support.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.summaries import headlines
 
 MENU = "calm,anxious,honest"
 TAKE = ("take_vector", {"name": "calm"})
@@ -31,6 +32,7 @@ from inspect_ai.scorer import accuracy, choice, includes, match, mean, std
 from inspect_ai.solver import basic_agent, generate, multiple_choice, prompt_template, solver, system_message
 from inspect_ai.tool import bash
 
+from tests.support.summaries import headlines
 from self_steering.solvers.session import session_tools
 
 SAMPLES = [Sample(id=f"q{n}", input=f"Question {n}", target="3", metadata={"about": n}) for n in range(2)]
@@ -165,8 +167,7 @@ def test_a_wrapped_task_is_steered_and_what_was_taken_is_scored_beside_its_own_s
     assert {e.config.temperature for events in turns for e in events} == {0.3}
     named = {score.scorer: score for score in log.results.scores}
     assert "match" in named
-    took = next(s for s in log.results.scores if s.name == "took")
-    assert took.metrics["by_cell_vectors/real"].value == 1.0
+    assert headlines(log)["self_steer_rate_vectors_real"] == 1.0
     assert log.results.scores[0].scorer == "match"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from self_steering.analysis.statistics import StatisticsError, proportion
-from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
 
 
 def _clustered_hits(rng, share, clusters, each, alike):
@@ -33,7 +33,7 @@ def test_the_interval_of_a_mean_holds_the_truth_where_rows_of_a_cluster_are_alik
     of = np.repeat(np.arange(20), rng.integers(1, 6, size=20))
     held = 0
     for _ in range(600):
-        found = robust_mean(3 + rng.normal(size=20)[of] + rng.normal(size=len(of)), of)
+        found = clustered_mean(3 + rng.normal(size=20)[of] + rng.normal(size=len(of)), of)
         held += found.low <= 3 <= found.high
     assert 0.92 < held / 600 < 0.98
 
@@ -41,7 +41,7 @@ def test_the_interval_of_a_mean_holds_the_truth_where_rows_of_a_cluster_are_alik
 def test_a_share_counts_rows_and_not_clusters_alike():
     """The estimate is the plain share, also where clusters differ in size."""
     assert robust_share([1, 1, 1, 0], ["a", "a", "a", "b"]).value == 0.75
-    assert robust_mean([1, 1, 1, 0], ["a", "a", "a", "b"]).value == 0.75
+    assert clustered_mean([1, 1, 1, 0], ["a", "a", "a", "b"]).value == 0.75
 
 
 def test_rows_that_are_their_own_clusters_get_wilsons_interval():
@@ -67,7 +67,7 @@ def test_rows_that_only_repeat_each_other_are_worth_their_clusters():
 def test_one_cluster_has_no_interval():
     """What is known from a single problem says nothing of others."""
     assert robust_share([1, 0], ["a", "a"]).low is None
-    assert robust_mean([1, 0], ["a", "a"]).high is None
+    assert clustered_mean([1, 0], ["a", "a"]).high is None
 
 
 @pytest.mark.parametrize("hits", [[0.5, 1], [np.nan, 1], [], [2, 0]])

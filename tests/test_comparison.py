@@ -21,20 +21,21 @@ from self_steering.solvers.comparison import (
     comparison_questions,
     comparison_script,
 )
-from self_steering.solvers.segments import UNCACHED, Reading, StretchState
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import UNCACHED, StretchState
 from tests.support.stretches import (
     DEFAULT_DOSE,
     NAMES,
     Tiny,
     make_tiny,
     marked_text,
-    metrics_of,
     pages,
     reading,
     readouts,
     receipt,
     values_of,
 )
+from tests.support.summaries import figures
 
 ARMS = ["real", "placebo", "random"]
 WEAKER, STRONGER = 1.0, 2.0
@@ -62,8 +63,8 @@ def test_no_sentence_comes_in_two_pairs():
 def test_arms_inject_what_they_say():
     """Only placebo has strength zero; only random has a random direction."""
     for trial in trials_of():
-        assert trial.strength(trial.stronger, 0.6) == (0 if trial.arm == "placebo" else 0.6)
-        assert (trial.direction.random_seed is not None) == (trial.arm == "random")
+        assert trial.stronger * trial.treatment(0.6).unit_strength == (0 if trial.arm == "placebo" else 0.6)
+        assert (trial.treatment(0.6).direction.random_seed is not None) == (trial.arm == "random")
 
 
 def test_a_trial_does_not_depend_on_what_else_is_run():
@@ -263,7 +264,7 @@ def test_scores_can_be_computed_again_from_the_events(log: EvalLog):
 
 def test_the_log_has_intervals_by_vector_and_by_prompt(log: EvalLog):
     """For every arm's share of the harder one; the placebo's are all one half."""
-    cached = metrics_of(log, "cached")
+    cached = figures(log, "cached")
     for arm in ARMS:
         assert cached[f"{arm}_lower"] <= cached[arm] <= cached[f"{arm}_upper"]
         assert cached[f"{arm}_lower_by_prompt"] <= cached[arm] <= cached[f"{arm}_upper_by_prompt"]

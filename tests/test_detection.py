@@ -16,10 +16,11 @@ from inspect_ai.scorer import Target
 from inspect_ai.solver import TaskState
 from transformers import PreTrainedTokenizerBase
 
+from self_steering.analysis.report.summary import summarise
+from self_steering.analysis.statistics.signal_detection import exact_upper_bound
 from self_steering.evals.detection import MAX_PER_VECTOR, detection, make_trials, parse_doses
-from self_steering.scorers.answers import expected_value, reading_faults
-from self_steering.scorers.detection import detection_scorer, detection_value, exact_upper_bound, parse_digit
-from self_steering.scorers.metrics import window_faults
+from self_steering.scorers.answers import expected_value, reading_faults, window_faults
+from self_steering.scorers.detection import detection_scorer, detection_value, parse_digit
 from self_steering.solvers.detection import (
     ALWAYS_NO,
     ALWAYS_YES,
@@ -30,7 +31,8 @@ from self_steering.solvers.detection import (
     detection_script,
 )
 from self_steering.solvers.prompts import detection as prompts
-from self_steering.solvers.segments import Reading, StretchState
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import StretchState
 from self_steering.steering.calls import FRAMINGS
 from self_steering.vectors.catalogue import catalogue
 from tests.support.stretches import (
@@ -40,13 +42,13 @@ from tests.support.stretches import (
     Tiny,
     make_tiny,
     marked_text,
-    metrics_of,
     pages,
     reading,
     readouts,
     receipt,
     values_of,
 )
+from tests.support.summaries import figures
 
 ARMS = ["real", "placebo", "random"]
 
@@ -457,14 +459,13 @@ def test_the_report_is_written_under_the_same_injection_and_seeded(log: EvalLog)
         (score,) = sample.scores.values()
         assert score.metadata["sampled"] == event.output.completion
         written.append(values_of(sample)["strength_sampled"])
-    (field,) = (score for score in log.results.scores if score.name == "strength_sampled")
-    assert field.scored_samples == sum(not math.isnan(value) for value in written)
-    assert field.scored_samples + field.unscored_samples == len(log.samples)
+    (row, *_) = [row for row in summarise(log.samples) if row.score == "strength_sampled"]
+    assert (row.scored, row.samples) == (sum(not math.isnan(value) for value in written), len(log.samples))
 
 
 def test_the_log_has_every_statistic(log: EvalLog):
     """d', AUROC and false alarms by condition, and the net shift with intervals by vector and by prompt."""
-    found = metrics_of(log, "log_odds")
+    found = figures(log, "log_odds")
     clean = [values_of(s)["log_odds"] > 0 for s in log.samples if s.metadata["arm"] == "placebo"]
     assert found["false_positive_rate"] == sum(clean) / 2
     assert found["false_positive_rate_upper_95"] == pytest.approx(exact_upper_bound(sum(clean), 2))
@@ -472,7 +473,7 @@ def test_the_log_has_every_statistic(log: EvalLog):
         assert {f"{condition}/{name}{end}" for name in ("d_prime", "auroc") for end in ("", "_lower", "_upper")} <= set(
             found
         )
-    net = metrics_of(log, "net_shift")
+    net = figures(log, "net_shift")
     assert {"real@2", "real@2_lower", "real@2_upper", "real@2_lower_by_prompt", "real@2_upper_by_prompt"} <= set(net)
     assert (net["placebo"], net["placebo_lower"], net["placebo_upper"]) == (0, 0, 0)
 

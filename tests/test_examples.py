@@ -17,6 +17,9 @@ IMPORTED = {
     "steering.plan": ("Direction", "Treatment", "Window", "Plan", "plan_windows"),
     "steering.request": ("SteeringRequest", "steering_report"),
     "steering.calls": ("steering_calls",),
+    "solvers.self_steer": ("self_steer",),
+    "solvers.session": ("session_tools",),
+    "scorers.metrics": ("clustered_mean",),
 }
 
 

@@ -26,6 +26,7 @@ from self_steering.steering.plan import Direction, Plan, Window
 from self_steering.steering.provider import NNsightAPI
 from self_steering.vectors.catalogue import catalogue
 from tests.support.small_library import small_stories
+from tests.support.summaries import figures, headlines
 from tests.support.templates import save_family_model
 
 DEFAULT_DOSE = 6.0
@@ -476,22 +477,16 @@ def test_the_order_of_grading_is_not_always_the_same(log: EvalLog):
     assert firsts == {True, False}
 
 
-def means_of(log: EvalLog, field: str) -> dict[str, float]:
-    """Return the metrics of one field of the score, by what comes after the metric's own name."""
-    (found,) = (score for score in log.results.scores if score.name == field)
-    return {name.split("clustered_mean_")[-1]: metric.value for name, metric in found.metrics.items()}
-
-
 def test_the_log_has_means_by_arm_with_intervals_and_the_share_graded(log: EvalLog):
     """One entry a field, with its interval over vectors, and all samples graded."""
     for field in ("cached", "uncached", "gap", "over_distractor_cached", "over_distractor_gap"):
-        means = means_of(log, field)
+        means = figures(log, field)
         for arm in ARMS:
             values = [description_score(s).value[field] for s in log.samples if s.metadata["arm"] == arm]
             assert means[arm] == pytest.approx(sum(values) / len(values))
             assert means[f"{arm}_lower"] <= means[arm] <= means[f"{arm}_upper"]
-    assert means_of(log, "gap")["placebo"] == 0
-    assert means_of(log, "graded")["mean"] == 1
+    assert figures(log, "gap")["placebo"] == 0
+    assert figures(log, "graded")["mean"] == 1
 
 
 def test_epochs_are_sampled_from_other_seeds(tiny: Tiny):
@@ -684,10 +679,9 @@ def test_what_is_not_graded_is_unscored_and_never_zero(roles: dict, reason: str,
     (sample,) = run.samples
     assert_unscored(sample, reason, explanation)
     assert description_score(sample).answer == turns_of(sample)[-2].output.completion.strip()
-    (gap,) = (score for score in run.results.scores if score.name == "gap")
-    assert (gap.scored_samples, gap.unscored_samples) == (0, 1)
-    assert all(math.isnan(value) for value in means_of(run, "cached").values())
-    assert means_of(run, "graded")["mean"] == 0
+    assert figures(run, "gap") == figures(run, "cached") == {}
+    assert headlines(run) == {"graded_share": 0}
+    assert figures(run, "graded")["mean"] == 0
 
 
 def test_a_finished_log_can_be_graded_later(tiny: Tiny):

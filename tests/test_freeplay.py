@@ -31,6 +31,7 @@ from self_steering.steering.request import EXTRA_BODY_KEY
 from tests.support import models
 from tests.support.scripted import Script, Tiny, own_words, says, tiny_session_model, turn_by_turn
 from tests.support.small_library import STATES
+from tests.support.summaries import figures
 
 RECORD = "SelfSteerState"
 END = ("end_session", {})
@@ -75,8 +76,7 @@ def value(sample: EvalSample, scorer: str, name: str) -> float:
 
 
 def metric(log: EvalLog, score: str, cell: str) -> float:
-    (found,) = (one for one in log.results.scores if one.name == score)
-    return next(m.value for m in found.metrics.values() if m.name == cell)
+    return figures(log, score)[cell]
 
 
 # ---------------------------------------------------------------- rollouts

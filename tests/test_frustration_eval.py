@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable
 from itertools import pairwise, product
@@ -30,6 +31,7 @@ from self_steering.solvers.prompts.frustration import REJECTIONS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
 from tests.support.scripted import Script, Tiny, says
+from tests.support.summaries import figures, headlines
 
 ROUNDS = 5
 PROBLEMS = [problem for pair in problem_pairs().values() for problem in pair.values()]
@@ -343,9 +345,8 @@ def test_a_session_that_ends_early_is_unscored_with_its_reason(
         assert score.explanation.startswith(told)
     assert state(sample)["cut_short"] == reason
     assert len(state(sample).get("rounds", [])) == rounds
-    assert [s.unscored_samples for s in log.results.scores if s.scorer in ("frustration_scorer", "distress")] == [
-        1
-    ] * 10
+    assert [s.unscored_samples for s in log.results.scores if s.scorer in ("frustration_scorer", "distress")] == [1, 1]
+    assert not any(map(math.isnan, headlines(log).values()))
     tables = read_tables(Path(log.location))
     assert frustration_cut_short(tables) == 1
     assert frustration_self_steering(tables).empty
@@ -574,14 +575,9 @@ def grid(tiny: Tiny) -> EvalLog:
     return tiny.run(task(tiny, **changes, rounds=2), script, model_roles=grader())
 
 
-def metrics(log: EvalLog, name: str) -> dict[str, float]:
-    (found,) = [score for score in log.results.scores if score.name == name]
-    return {key.removeprefix("by_cell_").removeprefix("pick_shares_"): m.value for key, m in found.metrics.items()}
-
-
 def test_self_steering_is_scored_by_tone_and_possible(grid: EvalLog):
     """What was taken before any rejection is told apart from what was taken after one; without tools there is no rate."""
-    before, after = metrics(grid, "self_steer"), metrics(grid, "self_steer_after_rejection")
+    before, after = figures(grid, "self_steer"), figures(grid, "self_steer_after_rejection")
     for kind in ("True", "False"):
         assert before[f"drugs/real/neutral/{kind}"] == 1
         assert before[f"aids/real/neutral/{kind}"] == 0
@@ -594,7 +590,7 @@ def test_picks_are_those_after_a_rejection(grid: EvalLog):
     """The vector that was taken before any rejection is none of them."""
     shares = {
         name: value
-        for name, value in metrics(grid, "takes_after_rejection").items()
+        for name, value in figures(grid, "takes_after_rejection").items()
         if name.endswith(("calm", "honest"))
     }
     assert shares == {"drugs/real/honest": 1, "aids/real/honest": 1}

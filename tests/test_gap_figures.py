@@ -173,7 +173,7 @@ def test_the_gap_is_said_in_points_with_its_interval_and_test():
     """Ten points are ten points; the same in the table as a share."""
     figure = draw(gaps_by_condition, few(gaps={name: 0.1 + 0.01 * (-1) ** place for place, name in enumerate(FEW)}))
     assert (
-        "qwen3-8b: gap +10.0 points [+9.1, +10.9] (n 8, 8 vectors, t over cluster means), p 0.008 by exact sign flips"
+        "qwen3-8b: gap +10.0 points [+9.1, +10.9] (n 8, 8 vectors, cluster-robust t), p 0.008 by exact sign flips"
         in figure.finding
     )
     assert figure.table["gap"].tolist() == pytest.approx([0.1])

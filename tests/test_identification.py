@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from inspect_ai.scorer import SampleScore, Score
 
+from self_steering.analysis.report.summary import identification
 from self_steering.evals.introspection import make_trials
 from self_steering.scorers.identification import (
     Answered,
     confusion,
     corrected_answers,
-    identification,
     identify,
 )
 from self_steering.vectors.catalogue import catalogue
+from tests.support.summaries import flat
 
 NAMES = ("calm", "proud", "soma", "honest", "lsd", "spice")
 CHANCE = 1 / len(NAMES)
@@ -245,7 +246,7 @@ def test_the_metric_measures_each_arm_on_its_own():
     """Every figure of an arm under its name, those of another arm without influence, and none that could not be had."""
     real = moved(3, effect=2.0)
     other = [answered("calm", {"calm": 0.9, "proud": 0.1}, arm="placebo")]
-    result = identification()([as_score(question) for question in [*other, *real]])
+    result = flat(identification([as_score(question) for question in [*other, *real]]))
     expected = {f"real/{name}": value for name, value in vars(identify(real)).items()}
     counts = {"placebo/n": 1, "placebo/n_corrected": 0, "placebo/n_moved": 0, "placebo/accuracy": 1}
     assert result == pytest.approx({**expected, **counts})

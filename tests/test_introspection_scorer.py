@@ -8,9 +8,10 @@ from inspect_ai.model import ModelName
 from inspect_ai.scorer import Target
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.introspection import introspection_scorer, option_shares, reading_gaps, receipt_faults
-from self_steering.solvers.introspection import IntrospectionState, Reading, Trial
-from self_steering.solvers.readings import Cost
+from self_steering.scorers.answers import mean_shares
+from self_steering.scorers.introspection import introspection_scorer, reading_gaps, receipt_faults
+from self_steering.solvers.introspection import IntrospectionState, Trial
+from self_steering.solvers.readings import Cost, Reading
 
 
 def receipt(**changes) -> dict:
@@ -34,7 +35,7 @@ def reading(
         shift=shift,
         direction=direction,
         logprobs=logprobs,
-        windows=planned,
+        strengths=[0.9] * planned,
         receipts=[receipt()] * planned if receipts is None else receipts,
         cost=Cost(computed_tokens=1, prompt_tokens=3),
     )
@@ -53,21 +54,21 @@ LETTER_BIAS = [50.0, 5.0, 1.0]
 
 def test_a_liking_for_a_letter_is_no_recognition():
     """Over all rotations every option has exactly its chance share, however strong the bias, so the gap is zero."""
-    shares = option_shares([reading("cached", lettered(LETTER_BIAS, NAMES, s), s) for s in range(3)])
+    shares = mean_shares([reading("cached", lettered(LETTER_BIAS, NAMES, s), s) for s in range(3)])
     assert shares == pytest.approx(dict.fromkeys(NAMES, 1 / 3))
 
 
 def test_recognition_shows_through_a_liking_for_letters():
     """An option that gains weight gains share, on top of the bias."""
     known = {"proud": 4.0}
-    shares = option_shares([reading("cached", lettered(LETTER_BIAS, NAMES, s, known), s) for s in range(3)])
+    shares = mean_shares([reading("cached", lettered(LETTER_BIAS, NAMES, s, known), s) for s in range(3)])
     assert shares["proud"] > 1 / 3 > max(shares["calm"], shares["soma"])
     assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_shares_of_tiny_probabilities_do_not_vanish():
     """Letters that the model all but rules out still have shares that sum to one."""
-    shares = option_shares([reading("cached", {"calm": -2000.0, "proud": -2000.0 + math.log(3)})])
+    shares = mean_shares([reading("cached", {"calm": -2000.0, "proud": -2000.0 + math.log(3)})])
     assert shares == pytest.approx({"calm": 0.25, "proud": 0.75})
 
 
@@ -75,7 +76,7 @@ def test_rotations_count_alike_whatever_mass_the_letters_had():
     """A rotation in which letters had little mass weighs as much as another."""
     strong = reading("cached", {"calm": math.log(0.9), "proud": math.log(0.1)})
     weak = reading("cached", {"calm": math.log(1e-9), "proud": math.log(9e-9)}, 1)
-    assert option_shares([strong, weak]) == pytest.approx({"calm": 0.5, "proud": 0.5})
+    assert mean_shares([strong, weak]) == pytest.approx({"calm": 0.5, "proud": 0.5})
 
 
 EVEN = {"calm": -1.0, "proud": -1.0}

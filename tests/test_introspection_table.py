@@ -15,12 +15,14 @@ from inspect_ai.solver import Generate, TaskState, solver
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.introspection.arms import primary_effects, scored_samples
 from self_steering.analysis.introspection.introspection_table import introspection_table, introspection_tables
+from self_steering.analysis.report.summary import summarise
 from self_steering.analysis.report.terminal import metrics_table
 from self_steering.evals.introspection import introspection
 from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.scorers.identification import identify
-from self_steering.solvers.introspection import IntrospectionState, Reading, Trial
-from self_steering.solvers.readings import Cost
+from self_steering.solvers.introspection import IntrospectionState, Trial
+from self_steering.solvers.readings import Cost, Reading
+from tests.support.summaries import figures, headlines
 
 ARMS = ("real", "placebo", "random", "other")
 VECTORS = CORE_VECTORS
@@ -38,7 +40,7 @@ def hand_made(trial: Trial, name: str, gain: float, direction: int | None = None
         shift=0,
         direction=direction,
         logprobs={option: math.log(weight / sum(weights.values()) / 2) for option, weight in weights.items()},
-        windows=int(name == "cached"),
+        strengths=[0.9] * (name == "cached"),
         receipts=[{**clean, "expected_shift": 3.0}] * (name == "cached"),
         cost=Cost(computed_tokens=10, prompt_tokens=40),
     )
@@ -143,20 +145,30 @@ def test_the_printed_page_says_chance_identification_rank_power_and_cost(log: Ev
     assert "unscored" not in page
 
 
-def test_identification_is_in_the_table_and_in_the_logs_metrics(log: EvalLog):
-    """The raw accuracy of the table is the one that the eval wrote down."""
+def test_identification_is_the_same_in_the_table_and_in_the_summary(log: EvalLog):
+    """The raw accuracy of the two is the same."""
     rows = by_name(introspection_tables(log)["identification"], "arm")
-    metrics = {m.name: m.value for s in log.results.scores if s.name == "top1_cached" for m in s.metrics.values()}
+    metrics = figures(log, "top1_cached")
     for arm in ARMS:
         assert float(rows[arm]["raw"]) == pytest.approx(metrics[f"{arm}/accuracy"], abs=5.1e-4)
     assert (rows["real"]["raw"], metrics["real/accuracy"]) == ("1.000", 1.0)
 
 
-def test_a_score_that_no_question_allows_is_unscored_in_the_log(log: EvalLog):
-    """It does not stop the eval, and is neither zero nor one of the means."""
-    scores = {score.name: score for score in log.results.scores}
-    assert (scores["none_gap"].scored_samples, scores["none_gap"].unscored_samples) == (0, len(log.samples))
-    assert (scores["gap"].scored_samples, scores["gap"].unscored_samples) == (len(log.samples), 0)
+def test_a_log_carries_a_few_headlines_whose_names_say_what_they_are(log: EvalLog):
+    """The real arm's gap comes first, its interval is that of the table, and nothing is NaN."""
+    found = headlines(log)
+    names = ["gap_real", "gap_real_lower", "gap_real_upper", "gap_random", "gap_placebo", "recognition_corrected"]
+    assert list(found) == names
+    assert not any(map(math.isnan, found.values()))
+    gap = figures(log, "gap")
+    assert [found[name] for name in names[:3]] == [gap["real"], gap["real_lower"], gap["real_upper"]]
+
+
+def test_a_score_that_no_question_allows_is_in_no_summary(log: EvalLog):
+    """It does not stop the eval, and is neither zero nor NaN."""
+    counts = {row.score: (row.scored, row.samples) for row in summarise(log.samples)}
+    assert "none_gap" not in counts
+    assert counts["gap"] == (len(log.samples), len(log.samples))
 
 
 def test_a_score_that_some_questions_do_not_allow_is_averaged_over_the_others(tmp_path: Path):
@@ -174,7 +186,7 @@ def test_epochs_are_scored_where_a_score_is_no_number(tmp_path: Path):
     """The questions are asked again, and all readings count."""
     log = run_offline(hand_made_task(arm="real"), tmp_path, epochs=2)
     assert by_name(introspection_tables(log)["arms"], "arm")["real"]["n"] == "20"
-    gap = {m.name: m.value for s in log.results.scores if s.name == "gap" for m in s.metrics.values()}
+    gap = figures(log, "gap")
     assert gap["real"] == pytest.approx(
         sum(s.scores["introspection_scorer"].value["gap"] for s in log.samples) / len(log.samples)
     )

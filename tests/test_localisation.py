@@ -16,7 +16,8 @@ from self_steering.evals.localisation import localisation, make_trials
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.localisation import LocalisationTrial, localisation_question, localisation_script
 from self_steering.solvers.prompts.segments import SENTENCES
-from self_steering.solvers.segments import Reading, StretchState
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.segments import StretchState
 from self_steering.vectors.catalogue import catalogue
 from tests.support.stretches import (
     DEFAULT_DOSE,
@@ -24,13 +25,13 @@ from tests.support.stretches import (
     Tiny,
     make_tiny,
     marked_text,
-    metrics_of,
     pages,
     reading,
     readouts,
     receipt,
     values_of,
 )
+from tests.support.summaries import figures
 
 ARMS = ["real", "placebo", "random"]
 SHOWN = 3
@@ -223,7 +224,7 @@ def test_a_placebo_changes_nothing_and_every_injection_does(log: EvalLog):
 
 def test_the_uncached_share_is_chance_by_design(log: EvalLog):
     """Averaged over a vector's positions it is one over the number of sentences, so the metric is too, in every arm."""
-    found = metrics_of(log, "uncached")
+    found = figures(log, "uncached")
     assert {arm: found[arm] for arm in ARMS} == pytest.approx(dict.fromkeys(ARMS, 1 / SHOWN))
     single = [values_of(sample)["uncached"] for sample in log.samples]
     assert max(single) - min(single) > 0.01
@@ -243,7 +244,7 @@ def test_scores_can_be_computed_again_from_the_events(log: EvalLog):
 
 def test_the_log_has_intervals_by_vector_and_by_prompt(log: EvalLog):
     """For every arm's gap; the placebo's are zero."""
-    gap = metrics_of(log, "gap")
+    gap = figures(log, "gap")
     for arm in ARMS:
         assert gap[f"{arm}_lower"] <= gap[arm] <= gap[f"{arm}_upper"]
         assert gap[f"{arm}_lower_by_prompt"] <= gap[arm] <= gap[f"{arm}_upper_by_prompt"]

@@ -34,6 +34,7 @@ from self_steering.evals.maths import (
 from self_steering.solvers.maths import read_answer
 from self_steering.steering.calls import FRAMINGS
 from tests.support.scripted import Script, Tiny, says, turn_by_turn
+from tests.support.summaries import figures
 
 GET = ("get_problem", {})
 END = ("end_session", {})
@@ -472,12 +473,6 @@ def tables(scored) -> Tables:
     return read_tables(scored[1])
 
 
-def figures(log: EvalLog, name: str) -> dict[str, float]:
-    (score,) = [score for score in log.results.scores if (score.scorer, score.name) == ("maths_scorer", name)]
-    # The package's name stands before a metric's where the package was loaded as one.
-    return {key.removeprefix("self_steering/"): figure.value for key, figure in score.metrics.items()}
-
-
 CELL = "drugs/real/neutral"
 
 
@@ -488,16 +483,16 @@ CELL = "drugs/real/neutral"
 def test_shares_are_of_problems_by_cell_and_paired_with_no_tools(scored, share: str, drugs: float, none: float):
     """What was not submitted, and what could not be read, stand apart; the difference is over the problems that both cells have."""
     found = figures(scored[0], share)
-    assert found[f"by_problem_{CELL}"] == pytest.approx(drugs)
-    assert found["by_problem_none"] == none
-    assert found[f"against_no_tools_{CELL}"] == pytest.approx(drugs - none)
-    for name in (f"by_problem_{CELL}", f"against_no_tools_{CELL}"):
+    assert found[CELL] == pytest.approx(drugs)
+    assert found["none"] == none
+    assert found[f"{CELL} - none"] == pytest.approx(drugs - none)
+    for name in (CELL, f"{CELL} - none"):
         assert found[f"{name}_lower"] < found[name] < found[f"{name}_upper"]
 
 
 def test_self_steering_is_told_where_there_was_something_to_take(scored):
     """The rate of the cells with tools; the baseline has none."""
-    assert figures(scored[0], "self_steer") == {"by_cell_drugs/real": 1}
+    assert figures(scored[0], "self_steer") == {"drugs/real": 1}
 
 
 def test_epochs_count_every_rollout(tiny: Tiny):
@@ -505,9 +500,9 @@ def test_epochs_count_every_rollout(tiny: Tiny):
     answered = iter([True, True, -1, True])
     made = task(tiny, framing="none")
     found = figures(tiny.run(made, solver(lambda *_: next(answered)), epochs=2, max_samples=1), "accuracy")
-    assert found["by_problem_none"] == 3 / 4
-    assert "by_problem_none_lower" in found
-    assert "by_problem_none_lower_by_rollout" not in found
+    assert found["none"] == 3 / 4
+    assert "none_lower" in found
+    assert "none_lower_by_rollout" not in found
 
 
 def test_a_sample_without_a_session_is_unscored(tiny: Tiny):
@@ -538,14 +533,14 @@ def test_the_report_and_the_log_say_the_same(scored, tables: Tables):
     cells = {"drugs": CELL, "none": "none"}
     for over, share in (("all", "accuracy"), ("attempted", "accuracy_attempted")):
         logged = figures(scored[0], share)
-        for kind, frame in (
-            ("by_problem", accuracy(tables, "maths")),
-            ("against_no_tools", against_no_tools(tables, "maths")),
+        for less, frame in (
+            ("", accuracy(tables, "maths")),
+            (" - none", against_no_tools(tables, "maths")),
         ):
             rows = frame[frame["over"] == over]
-            assert len(rows) == (2 if kind == "by_problem" else 1)
+            assert len(rows) == (1 if less else 2)
             for row in rows.itertuples():
-                name = f"{kind}_{cells[row.framing]}"
+                name = f"{cells[row.framing]}{less}"
                 found = (row.value, row.low, row.high)
                 assert found == pytest.approx([logged[f"{name}{end}"] for end in ("", "_lower", "_upper")])
     (rate,) = self_steering(tables, "maths").itertuples()

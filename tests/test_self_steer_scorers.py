@@ -30,6 +30,7 @@ from self_steering.scorers.self_steer import (
 from self_steering.solvers.prompts.self_steer import REFUSED_ENDED
 from self_steering.solvers.records import TASK_MENU, Answer, Condition, Exposure, SelfSteerState, SitterCheck, Take
 from self_steering.solvers.session import CLEAR_MARK, SITTER
+from tests.support.summaries import figures
 
 EVERY = (self_steer_scorer, exposure_scorer, self_account_scorer, impairment_scorer, sitter_scorer)
 
@@ -95,11 +96,6 @@ def hold(state: TaskState, found: dict) -> None:
     held = SelfSteerState(store=state.store)
     for name, value in found.items():
         setattr(held, name, value)
-
-
-def metrics(log: EvalLog, name: str) -> dict[str, float]:
-    (found,) = (score for score in log.results.scores if score.name == name)
-    return {metric.name: metric.value for metric in found.metrics.values()}
 
 
 def near(**figures: float) -> dict[str, float]:
@@ -200,9 +196,9 @@ def test_means_are_by_framing_and_arm_with_shares_pooled_over_rollouts(tmp_path)
         c=record(condition=condition()),
         d=record(take("calm"), take("calm"), condition=condition(arm="placebo")),
     )
-    assert metrics(log, "redose_rate")["drugs/real"] == pytest.approx(1 / 4)
-    assert metrics(log, "redose_rate")["drugs/placebo"] == 1
-    assert metrics(log, "took")["drugs/real"] == pytest.approx(2 / 3)
+    assert figures(log, "redose_rate")["drugs/real"] == pytest.approx(1 / 4)
+    assert figures(log, "redose_rate")["drugs/placebo"] == 1
+    assert figures(log, "took")["drugs/real"] == pytest.approx(2 / 3)
 
 
 # Rollouts that take 0, 1, 2 and 3 vectors: standard deviation 1.291, t with 3 degrees of freedom 3.182.
@@ -212,7 +208,7 @@ HALF = 3.182 * 1.291 / 2
 
 def test_the_interval_of_a_plain_mean_is_students(tmp_path):
     """With every rollout a cluster of its own it is mean and t times the standard error; repeated epochs add no cluster."""
-    found = metrics(run(tmp_path, self_steer_scorer, epochs=2, **COUNTED), "takes")
+    found = figures(run(tmp_path, self_steer_scorer, epochs=2, **COUNTED), "takes")
     assert found["vectors/real"] == 1.5
     assert found["vectors/real_lower"] == pytest.approx(1.5 - HALF, abs=1e-3)
     assert found["vectors/real_upper"] == pytest.approx(1.5 + HALF, abs=1e-3)
@@ -222,21 +218,21 @@ def test_every_epoch_counts_with_its_own_weight(tmp_path):
     """One vector taken once, then three taken twice each: three of four were taken again."""
     second = [take(name) for name in ("calm", "honest", "creative") * 2]
     log = run(tmp_path, self_steer_scorer, epochs=2, a=record(take("calm")), a_2=record(*second))
-    assert metrics(log, "redose_rate") == near(**{"vectors/real": 3 / 4})
+    assert figures(log, "redose_rate") == near(**{"vectors/real": 3 / 4})
 
 
 def test_rollouts_of_one_problem_are_one_cluster(tmp_path):
     """Four rollouts of two problems have the interval of two clusters, which is wider."""
     problems = {name: {"problem": f"p{n // 2}"} for n, name in enumerate(COUNTED)}
-    found = metrics(run(tmp_path, self_steer_scorer, metadata=problems, **COUNTED), "takes")
+    found = figures(run(tmp_path, self_steer_scorer, metadata=problems, **COUNTED), "takes")
     # Cluster means 0.5 and 2.5, t with one degree of freedom 12.706.
     assert found["vectors/real_upper"] == pytest.approx(1.5 + 12.706, abs=1e-3)
 
 
 def test_one_rollout_has_no_interval(tmp_path):
     """Nor have several that all say the same."""
-    one = metrics(run(tmp_path, self_steer_scorer, a=record(take("calm"))), "took")
-    same = metrics(run(tmp_path, self_steer_scorer, a=record(take("calm")), b=record(take("calm"))), "took")
+    one = figures(run(tmp_path, self_steer_scorer, a=record(take("calm"))), "took")
+    same = figures(run(tmp_path, self_steer_scorer, a=record(take("calm")), b=record(take("calm"))), "took")
     assert one == same == {"vectors/real": 1.0}
 
 
@@ -244,9 +240,9 @@ def test_rollouts_that_the_trip_sitter_touched_are_also_left_out(tmp_path):
     """Beside the rate over all rollouts there is that without them; where it touched none there is one rate."""
     touched = record(take("calm"), take("calm", after_sitter=True), sitter_clears=1)
     log = run(tmp_path, self_steer_scorer, a=touched, b=record(take("calm")))
-    found = metrics(log, "redose_rate")
+    found = figures(log, "redose_rate")
     assert (found["vectors/real"], found["vectors/real/without_sitter"]) == (0.5, 0.0)
-    untouched = metrics(run(tmp_path, self_steer_scorer, b=record(take("calm"))), "redose_rate")
+    untouched = figures(run(tmp_path, self_steer_scorer, b=record(take("calm"))), "redose_rate")
     assert untouched == {"vectors/real": 0.0}
 
 
@@ -254,7 +250,7 @@ def test_a_task_s_tones_are_cells_of_their_own_where_they_vary(tmp_path):
     """Intent, visibility, tone and possible split cells only where there are several."""
     tones = {name: {"tone": tone, "possible": True} for name, tone in (("a", "neutral"), ("b", "sarcastic"))}
     log = run(tmp_path, self_steer_scorer, metadata=tones, a=record(take("calm")), b=record())
-    assert metrics(log, "took") == {"vectors/real/neutral": 1.0, "vectors/real/sarcastic": 0.0}
+    assert figures(log, "took") == {"vectors/real/neutral": 1.0, "vectors/real/sarcastic": 0.0}
 
 
 # ---------------------------------------------------------------- exposure
@@ -490,5 +486,5 @@ def test_unknown_judgements_have_a_metric_of_their_own(tmp_path):
         a=record(sitter_checks=[check(lost=None)]),
         b=record(sitter_checks=[check(lost=False)]),
     )
-    assert metrics(log, "sitter_unknown")["vectors/real"] == 0.5
-    assert metrics(log, "sitter_lost")["vectors/real"] == 0.0
+    assert figures(log, "sitter_unknown")["vectors/real"] == 0.5
+    assert figures(log, "sitter_lost")["vectors/real"] == 0.0

@@ -6,7 +6,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalSample
 
-from self_steering.solvers.records import Arm
+from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.self_steer import self_steer
 from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
@@ -55,7 +55,7 @@ def test_windows_follow_the_transcript(tiny: Tiny):
         ("random", {"random direction"}, False),
     ],
 )
-def test_the_record_tells_what_each_take_really_did(tiny: Tiny, arm: Arm, taken: set[str], silent: bool):
+def test_the_record_tells_what_each_take_really_did(tiny: Tiny, arm: SessionArm, taken: set[str], silent: bool):
     """Names, doses and strengths in the log are those that the engine used."""
     sample = play(tiny, TAKES, arm=arm)
     takes = sample.store["SelfSteerState:takes"]

@@ -4,23 +4,31 @@ import math
 import random
 from itertools import product
 from statistics import NormalDist, quantiles
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from inspect_ai.scorer import SampleScore, Score
 from scipy.stats import mannwhitneyu
 
-from self_steering.scorers.detection import (
-    Trials,
-    auroc_with_interval,
-    d_prime,
-    d_prime_with_interval,
-    detectability,
-    exact_upper_bound,
-    false_alarms,
-)
+from self_steering.analysis.report.summary import detectability, false_alarms
+from self_steering.analysis.statistics import auroc, d_prime
+from self_steering.analysis.statistics.signal_detection import corrected_d_prime, exact_upper_bound
+from tests.support.summaries import flat
 
 NORMAL = NormalDist()
+
+
+class Trials(NamedTuple):
+    """Values and clusters of trials."""
+
+    values: np.ndarray
+    clusters: list[str]
+
+
+def found_by(statistic, signal: Trials, noise: Trials) -> tuple[float, tuple[float, float] | None]:
+    found = statistic(signal.values, noise.values, signal.clusters, noise.clusters)
+    return found.value, None if found.low is None else (found.low, found.high)
 
 
 def trials(values: list[float], clusters: list[str] | None = None) -> Trials:
@@ -40,17 +48,17 @@ def planted(mean: float, count: int, seed: int, clusters: int = 20) -> Trials:
 def test_d_prime_is_the_difference_of_the_corrected_z_scores(hits: int, injected: int, alarms: int, clean: int):
     """Half a yes and one trial are added to both sides, so that rates of none and all are finite."""
     expected = NORMAL.inv_cdf((hits + 0.5) / (injected + 1)) - NORMAL.inv_cdf((alarms + 0.5) / (clean + 1))
-    assert float(d_prime(hits, injected, alarms, clean)) == pytest.approx(expected)
+    assert float(corrected_d_prime(hits, injected, alarms, clean)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.7, 2.0])
 def test_planted_gaussians_give_their_distance_back(distance: float):
     """Two unit Gaussians around the criterion have d' of their distance and an AUROC of Phi(distance / sqrt 2)."""
     signal, noise = planted(distance / 2, 6000, 1), planted(-distance / 2, 6000, 2)
-    found, (low, high) = d_prime_with_interval(signal, noise)
+    found, (low, high) = found_by(d_prime, signal, noise)
     assert found == pytest.approx(distance, abs=0.08)
     assert low < found < high
-    area, bounds = auroc_with_interval(signal, noise)
+    area, bounds = found_by(auroc, signal, noise)
     assert area == pytest.approx(NORMAL.cdf(distance / math.sqrt(2)), abs=0.02)
     assert bounds[0] < area < bounds[1]
 
@@ -62,12 +70,12 @@ def test_auroc_counts_the_pairs():
     noise = [round(rng.gauss(0, 1), 1) for _ in range(23)]
     pairs = [1 if a > b else 0.5 if a == b else 0 for a, b in product(signal, noise)]
     assert 0.5 in pairs
-    found, _ = auroc_with_interval(trials(signal), trials(noise))
+    found, _ = found_by(auroc, trials(signal), trials(noise))
     assert found == pytest.approx(sum(pairs) / len(pairs))
     assert found == pytest.approx(mannwhitneyu(signal, noise).statistic / len(pairs))
 
 
-@pytest.mark.parametrize("statistic", [auroc_with_interval, d_prime_with_interval])
+@pytest.mark.parametrize("statistic", [auroc, d_prime])
 def test_intervals_are_those_of_resampled_clusters(statistic):
     """They agree with a plain bootstrap that draws whole clusters, with their signal and their noise trials."""
     rng = random.Random(4)
@@ -81,12 +89,14 @@ def test_intervals_are_those_of_resampled_clusters(statistic):
         sides = [[(value, name) for name in names for value in data[name][side]] for side in (0, 1)]
         return tuple(trials([value for value, _ in side], [name for _, name in side]) for side in sides)
 
-    value, (low, high) = statistic(*of(list(data)))
+    value, (low, high) = found_by(statistic, *of(list(data)))
     plain = []
     for _ in range(1500):
         signal, noise = of(rng.choices(list(data), k=12))
         # One cluster each, so that the statistic is computed and no interval is.
-        plain.append(statistic(trials(list(signal.values), ["x"] * 60), trials(list(noise.values), ["x"] * 36))[0])
+        plain.append(
+            found_by(statistic, trials(list(signal.values), ["x"] * 60), trials(list(noise.values), ["x"] * 36))[0]
+        )
     cuts = quantiles(plain, n=40)
     width = cuts[-1] - cuts[0]
     assert (low, high) == pytest.approx((cuts[0], cuts[-1]), abs=0.12 * width)
@@ -96,22 +106,22 @@ def test_intervals_are_those_of_resampled_clusters(statistic):
 def test_repeating_a_clusters_trials_adds_no_certainty():
     """Ten copies of each trial in the same cluster leave area and interval as they are; in new clusters they do not."""
     signal, noise = planted(0.5, 20, 5), planted(0, 20, 6)
-    once = auroc_with_interval(signal, noise)
+    once = found_by(auroc, signal, noise)
     copies = [
         Trials(np.repeat(part.values, 10), [name for name in part.clusters for _ in range(10)])
         for part in (signal, noise)
     ]
-    assert auroc_with_interval(*copies) == (pytest.approx(once[0]), pytest.approx(once[1]))
+    assert found_by(auroc, *copies) == (pytest.approx(once[0]), pytest.approx(once[1]))
     apart = [Trials(part.values, [f"d{index}" for index in range(200)]) for part in copies]
-    low, high = auroc_with_interval(*apart)[1]
+    low, high = found_by(auroc, *apart)[1]
     assert high - low < 0.6 * (once[1][1] - once[1][0])
 
 
 def test_one_cluster_has_no_interval():
     """However many trials there are, one vector tells nothing of how vectors vary."""
     part = trials([1.0, 2.0], ["calm", "calm"])
-    assert auroc_with_interval(part, part) == (0.5, None)
-    assert d_prime_with_interval(part, part) == (0.0, None)
+    assert found_by(auroc, part, part) == (0.5, None)
+    assert found_by(d_prime, part, part) == (0.0, None)
 
 
 def test_no_false_alarm_in_three_hundred_shows_one_percent():
@@ -147,12 +157,14 @@ def scores(**by_condition: dict[str, float]) -> list[SampleScore]:
 
 def test_the_metric_names_every_condition():
     """Injected conditions are set against no injection, and a real one against the random one of the same dose."""
-    found = detectability()(
-        scores(
-            real__1={"calm": 2.0, "goblins": 3.0},
-            placebo={"calm": -1.0, "goblins": 1.0},
-            random__1={"calm": 1.0, "goblins": 4.0},
-            random__2={"calm": -2.0, "goblins": -3.0},
+    found = flat(
+        detectability(
+            scores(
+                real__1={"calm": 2.0, "goblins": 3.0},
+                placebo={"calm": -1.0, "goblins": 1.0},
+                random__1={"calm": 1.0, "goblins": 4.0},
+                random__2={"calm": -2.0, "goblins": -3.0},
+            )
         )
     )
     ends = ("_lower", "_upper", "_lower_by_prompt", "_upper_by_prompt")
@@ -172,13 +184,13 @@ def test_intervals_by_prompt_have_prompts_as_clusters():
         {"calm": 0.1, "goblins": 2.0, "honest": 0.4, "lsd": -1.0},
         {"calm": 0.0, "goblins": -1.0, "honest": 0.5, "lsd": 0.2},
     )
-    found = detectability()(scores(real__1=real, placebo=placebo))
+    found = flat(detectability(scores(real__1=real, placebo=placebo)))
     by_vector = found["real@1/auroc_lower"], found["real@1/auroc_upper"]
     by_prompt = found["real@1/auroc_lower_by_prompt"], found["real@1/auroc_upper_by_prompt"]
     assert by_vector != by_prompt
     # Two prompts: resamples are the one, the other, or both.
     assert by_prompt == (pytest.approx(3 / 9), 1.0)
-    alone = detectability()(scores(real__1={"calm": 1.0, "lsd": 2.0}, placebo={"calm": 0.0, "lsd": 1.0}))
+    alone = flat(detectability(scores(real__1={"calm": 1.0, "lsd": 2.0}, placebo={"calm": 0.0, "lsd": 1.0})))
     assert "real@1/auroc_lower" in alone
     assert "real@1/auroc_lower_by_prompt" not in alone
 
@@ -186,15 +198,18 @@ def test_intervals_by_prompt_have_prompts_as_clusters():
 def test_without_trials_without_injection_there_is_no_d_prime():
     """As while a run has not come to them yet: nothing is reported, and nothing fails."""
     some = scores(real__1={"calm": 2.0})
-    assert detectability()(some) == {}
-    assert false_alarms()(some) == {}
+    assert detectability(some) == {}
+    assert false_alarms(some) == {}
 
 
 def test_false_alarms_are_counted_among_trials_without_injection_only():
     """A log-odds above zero is a yes; exactly zero is none."""
-    found = false_alarms()(
-        scores(
-            real__1={"calm": 5.0, "goblins": 5.0}, placebo={"calm": 0.2, "goblins": 0.0, "honest": -3.0, "lsd": -1.0}
+    found = flat(
+        false_alarms(
+            scores(
+                real__1={"calm": 5.0, "goblins": 5.0},
+                placebo={"calm": 0.2, "goblins": 0.0, "honest": -3.0, "lsd": -1.0},
+            )
         )
     )
     assert found == {

@@ -81,14 +81,14 @@ def near(rate: float, nominal: float, simulations: int, *, slack: float = 0.0) -
 # ---------------------------------------------------------------- means over clusters
 
 
-def test_a_mean_is_over_the_clusters_means_with_their_t_interval():
-    """Clusters count alike, however many rows each has."""
-    rows = {"a": [0.1, 0.2, 0.6], "b": [0.5], "c": [0.0, -0.2]}
+def test_a_mean_over_clusters_of_one_size_has_the_t_interval_of_their_means():
+    """Whatever the rows within a cluster do."""
+    rows = {"a": [0.1, 0.2, 0.6], "b": [0.5, 0.5, 0.5], "c": [0.0, -0.2, 0.4]}
     found = clustered_mean([v for of in rows.values() for v in of], [name for name, of in rows.items() for _ in of])
     means = [np.mean(of) for of in rows.values()]
     assert found.value == pytest.approx(np.mean(means))
     assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 2, np.mean(means), stats.sem(means)))
-    assert (found.n, found.clusters) == (6, 3)
+    assert (found.n, found.clusters) == (9, 3)
 
 
 def test_the_interval_of_a_mean_covers_it_under_clustering_and_one_over_rows_does_not():

@@ -31,7 +31,8 @@ from inspect_ai.tool import ToolCall, ToolInfo
 from inspect_ai.util import LimitExceededError, token_limit
 
 from self_steering.solvers.conversation import converse, end_tool
-from self_steering.solvers.records import Arm, Condition
+from self_steering.solvers.readings import SessionArm
+from self_steering.solvers.records import Condition
 from self_steering.solvers.session import CLEAR_MARK, SteeringSession
 from self_steering.solvers.sitter import (
     MONITOR_ROLE,
@@ -402,7 +403,7 @@ LIST = says("", ("list_vectors", {}))
 
 
 @solver
-def sat(library: str, arm: Arm, monitor_name: Monitor, turns: int) -> Solver:
+def sat(library: str, arm: SessionArm, monitor_name: Monitor, turns: int) -> Solver:
     """Hold a conversation with the trip sitter beside it."""
 
     async def solve(state: TaskState, generate: object) -> TaskState:
@@ -422,7 +423,12 @@ def sat(library: str, arm: Arm, monitor_name: Monitor, turns: int) -> Solver:
 
 
 def sit(
-    tiny: Tiny, script: Script, arm: Arm = "real", by: Monitor = "rules", turns: int = 9, roles: dict | None = None
+    tiny: Tiny,
+    script: Script,
+    arm: SessionArm = "real",
+    by: Monitor = "rules",
+    turns: int = 9,
+    roles: dict | None = None,
 ) -> EvalSample:
     task = Task(dataset=[Sample(id="one", input="Go on.")], solver=sat(str(tiny.library), arm, by, turns))
     return tiny.play(task, script, model_roles=roles or {}, max_tokens=4)
@@ -447,7 +453,7 @@ def sitter_messages(sample: EvalSample) -> list[int]:
 
 
 @pytest.mark.parametrize("arm", ["real", "placebo", "random", "mislabelled"])
-def test_first_it_clears_and_then_it_ends_in_every_arm(tiny: Tiny, arm: Arm):
+def test_first_it_clears_and_then_it_ends_in_every_arm(tiny: Tiny, arm: SessionArm):
     """After a take and three turns in a loop effects end from outside; after three new ones the session does."""
     sample = sit(tiny, turn_by_turn(TAKE, says(LOOP)), arm)
     assert checks(sample) == [(4, True, "cleared"), (7, True, "ended")]

@@ -8,9 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from self_steering.analysis.freeplay.rollouts import arm_place, freeplay
-from self_steering.analysis.statistics.estimates import LEVEL, Codes, Floats
+from self_steering.analysis.statistics.estimates import Codes, Floats
 from self_steering.analysis.statistics.tests import benjamini_hochberg, binomial_above
 from self_steering.analysis.tables import Tables
+from self_steering.scorers.metrics import LEVEL
 
 _BATCH = 500
 

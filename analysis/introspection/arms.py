@@ -1,30 +1,32 @@
 """What one introspection log says, with intervals, tests and the power that its design has.
 
-Gaps are averaged within a cluster first, and tests are t-tests over clusters: vectors, and wordings of the prompt. The
-primary comparisons are corrected together by Holm's method.
+Every question counts alike; intervals and t-tests are cluster-robust: over vectors, and over wordings of the prompt. The primary
+comparisons are corrected together by Holm's method.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, cast, get_args
 
-import numpy as np
 import pandas as pd
 from inspect_ai.log import EvalLog, EvalSample
 from scipy.stats import t as t_distribution
-from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
 from self_steering.analysis.introspection.gaps import CONDITION, gap_table, reading_pairs
 from self_steering.analysis.statistics.groups import Row, groups
 from self_steering.analysis.tables import Tables
 from self_steering.scorers.identification import Answered, answered_of
-from self_steering.solvers.introspection import Arm
+from self_steering.scorers.metrics import Mean, clustered_mean
+from self_steering.solvers.readings import Arm
 
+# In the order in which arms are shown.
+ARMS: tuple[str, ...] = get_args(Arm)
+AT_DOSE = [*CONDITION, "dose"]
 SCORER = "introspection_scorer"
-POWER, LEVEL = 0.8, 0.05
+POWER, ALPHA = 0.8, 0.05
 _ROUNDING = 1e-12
 # What is compared with what; None compares with no gap at all.
 PRIMARY: tuple[tuple[str, str | None], ...] = (
@@ -68,36 +70,30 @@ class Scored:
 
 @dataclass(frozen=True)
 class Effect:
-    """A mean over clusters.
+    """A mean, or a mean difference, over questions.
 
     Attributes:
         name: What is compared.
         n: Samples, or pairs of samples, that went in.
-        mean: Mean of the clusters' means.
-        by_vector: Clusters and 95 % t-interval, clustered by vector; None with one cluster.
+        by_vector: The mean with its 95 % interval, clustered by vector.
         by_wording: The same clustered by the prompt's wording.
-        p: Two-sided p of the t-test over vectors; None with one cluster or no spread.
+        p: Two-sided p of the t-test over vectors, from the same standard error; None with one cluster or no spread.
         detectable: The smallest true mean that this design finds with 80 % power, two-sided at 5 %.
         p_holm: `p` corrected over the primary comparisons.
     """
 
     name: str
     n: int
-    mean: float
-    by_vector: "Interval | None"
-    by_wording: "Interval | None"
+    by_vector: Mean
+    by_wording: Mean
     p: float | None
     detectable: float | None
     p_holm: float | None = None
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % t-interval over clusters."""
-
-    clusters: int
-    low: float
-    high: float
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return self.by_vector.value
 
 
 @dataclass(frozen=True)
@@ -123,13 +119,13 @@ def scored_samples(log: EvalLog) -> list[Scored]:
     """
     if log.status != "success" or log.results is None:
         raise ValueError(f"{log.location} is not finished (status {log.status}); finish it with `inspect eval-retry`")
-    found = [one for sample in log.samples or [] if (one := _introspection_statistics_scored(sample)) is not None]
+    found = [one for sample in log.samples or [] if (one := _scored(sample)) is not None]
     if not found:
         raise ValueError(f"{log.location} has no scored introspection sample (task {log.eval.task})")
     return found
 
 
-def _introspection_statistics_scored(sample: EvalSample) -> Scored | None:
+def _scored(sample: EvalSample) -> Scored | None:
     score = (sample.scores or {}).get(SCORER)
     if score is None or not isinstance(score.value, dict) or "arm" not in sample.metadata:
         return None
@@ -156,9 +152,9 @@ def primary_effects(samples: Sequence[Scored]) -> list[Effect]:
     tested = [effect for effect in effects if effect.p is not None]
     if not tested:
         return effects
-    corrected = multipletests([effect.p for effect in tested], alpha=LEVEL, method="holm")[1]
+    corrected = multipletests([effect.p for effect in tested], alpha=ALPHA, method="holm")[1]
     by_name = {effect.name: float(p) for effect, p in zip(tested, corrected, strict=True)}
-    return [Effect(**{**vars(effect), "p_holm": by_name.get(effect.name)}) for effect in effects]
+    return [replace(effect, p_holm=by_name.get(effect.name)) for effect in effects]
 
 
 def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Effect:
@@ -177,40 +173,20 @@ def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Ef
 
 
 def _effect(name: str, rows: Sequence[tuple[Mapping[str, object], float]]) -> Effect:
-    by_vector = _cluster_means(rows, "vector")
-    spread = float(np.std(by_vector, ddof=1)) if len(by_vector) > 1 else 0.0
+    values = [value for _, value in rows]
+    by_vector, by_wording = (clustered_mean(values, [trial[key] for trial, _ in rows]) for key in ("vector", "wording"))
+    degrees, error = by_vector.clusters - 1, by_vector.error
     # Shares are of order one: what varies less varies by rounding alone, and is no ground for a test.
-    varies = spread > _ROUNDING
-    p = float(ttest_1samp(by_vector, 0.0).pvalue) if varies else None
+    varies = error is not None and error > _ROUNDING
     return Effect(
         name=name,
         n=len(rows),
-        mean=fmean(by_vector),
-        by_vector=_interval(by_vector),
-        by_wording=_interval(_cluster_means(rows, "wording")),
-        p=p,
-        detectable=_detectable(spread, len(by_vector)) if varies else None,
+        by_vector=by_vector,
+        by_wording=by_wording,
+        p=float(2 * t_distribution.sf(abs(by_vector.value / error), degrees)) if varies else None,
+        # What a two-sided t-test finds with this power, by the usual sum of quantiles.
+        detectable=float(t_distribution.ppf([1 - ALPHA / 2, POWER], degrees).sum() * error) if varies else None,
     )
-
-
-def _cluster_means(rows: Sequence[tuple[Mapping[str, object], float]], key: str) -> list[float]:
-    clusters: dict[str, list[float]] = {}
-    for trial, value in rows:
-        clusters.setdefault(str(trial[key]), []).append(value)
-    return [fmean(values) for values in clusters.values()]
-
-
-def _interval(means: Sequence[float]) -> Interval | None:
-    if len(means) < 2:
-        return None
-    half = float(t_distribution.ppf(1 - LEVEL / 2, len(means) - 1) * np.std(means, ddof=1) / math.sqrt(len(means)))
-    return Interval(len(means), fmean(means) - half, fmean(means) + half)
-
-
-def _detectable(spread: float, clusters: int) -> float:
-    """Return the mean that a two-sided t-test over the clusters finds with 80 % power, by the usual sum of quantiles."""
-    quantiles = t_distribution.ppf([1 - LEVEL / 2, POWER], clusters - 1)
-    return float(quantiles.sum() * spread / math.sqrt(clusters))
 
 
 def rank_among_random(samples: Sequence[Scored]) -> Rank | None:
@@ -231,11 +207,6 @@ def rank_among_random(samples: Sequence[Scored]) -> Rank | None:
     return Rank(len(by_direction), above, (above + 1) / (len(by_direction) + 1))
 
 
-# In the order in which arms are shown.
-ARMS: tuple[str, ...] = get_args(Arm)
-AT_DOSE = [*CONDITION, "dose"]
-
-
 def arm_comparisons(tables: Tables) -> pd.DataFrame:
     """Return the primary comparisons, one row each, for every condition and dose that has the real arm and another one.
 
@@ -254,7 +225,7 @@ def arm_comparisons(tables: Tables) -> pd.DataFrame:
     rows: list[Row] = []
     for key, part in groups(gaps, AT_DOSE):
         if {"real"} < set(part["arm"]):
-            scored = [_gap_arms_scored(rollout, directions) for rollout in part.to_dict("records")]
+            scored = [_row_scored(rollout, directions) for rollout in part.to_dict("records")]
             rows += [{**key, **_columns(effect), **_rank(scored)} for effect in primary_effects(scored)]
     return pd.DataFrame(rows)
 
@@ -275,8 +246,8 @@ def _numbered_directions(tables: Tables) -> pd.DataFrame:
     return known.assign(direction=known.groupby(["seed", "direction"], dropna=False).ngroup())
 
 
-def _gap_arms_scored(rollout: Mapping[Any, Any], directions: Mapping[object, list[dict[str, float]]]) -> Scored:
-    """Return a row of the gap table as `introspection_statistics` takes it."""
+def _row_scored(rollout: Mapping[Any, Any], directions: Mapping[object, list[dict[str, float]]]) -> Scored:
+    """Return a row of the gap table as a scored sample."""
     question = {"vector": rollout["vector"], "wording": rollout["problem"], "options": [rollout["question"]]}
     gaps = {"gaps": directions.get(rollout["rollout"], [])}
     return Scored({"arm": rollout["arm"], **question}, {"gap": float(rollout["gap"])}, gaps)
@@ -293,12 +264,12 @@ def _columns(effect: Effect) -> Row:
     return {
         "comparison": effect.name,
         "pairs": effect.n,
-        "vectors": by_vector.clusters if by_vector else 1,
+        "vectors": by_vector.clusters,
         "difference": effect.mean,
-        "difference_low": by_vector.low if by_vector else None,
-        "difference_high": by_vector.high if by_vector else None,
-        "difference_low_by_problem": by_problem.low if by_problem else None,
-        "difference_high_by_problem": by_problem.high if by_problem else None,
+        "difference_low": by_vector.low,
+        "difference_high": by_vector.high,
+        "difference_low_by_problem": by_problem.low,
+        "difference_high_by_problem": by_problem.high,
         "p": effect.p,
         "p_holm": effect.p_holm,
         "detectable": effect.detectable,

@@ -184,7 +184,7 @@ def gaps_by_arm(tables: Tables) -> ReportFigure | None:
         title="Arms beside each other",
         pictures=tuple(pictures),
         finding=spelled_out(sentences),
-        reading="Left: cached less uncached, mean of the vectors' means, with 95 % t-intervals over vectors; ticks in the random "
+        reading="Left: cached less uncached, mean of all questions, with 95 % t-intervals over vectors; ticks in the random "
         "arm: single random directions. Right: the primary comparisons, question by question; orange squares where p is above "
         f"{_LEVEL:g} after Holm's correction over them (t-tests over vectors). Real applies the vector; placebo the same "
         "at strength zero; random random directions of its norm; other another vector; opposite its negative; mislabelled "
@@ -274,7 +274,7 @@ def gaps_by_dose(tables: Tables) -> ReportFigure | None:
             *(_effective_picture(part) for _, part in groups(effective, CONDITION)),
         ),
         finding=spelled_out([*_nominal_sentences(nominal), *effects]),
-        reading="Real arm. By nominal dose: means of the vectors' means, with 95 % t-intervals over vectors; hollow and dashed is "
+        reading="Real arm. By nominal dose: means of all questions, with 95 % t-intervals over vectors; hollow and dashed is "
         "the uncached reading. By effective strength (dose times the vector's default dose, in multiples of the vector): one mark "
         "a vector and dose, by category. Doses of one number add different strengths from vector to vector."
         + (f" What {unknown} rollouts added is unknown; they are missing there." if unknown else ""),

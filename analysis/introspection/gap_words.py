@@ -91,7 +91,7 @@ def gap_axis(measure: str) -> str:
 
 
 def gap_in_words(row: Row, name: str = "gap", n: str = "n") -> str:
-    """Return a gap with its interval and numbers: `+6.8 points [+4.1, +9.5] (n 400, 40 vectors, t over cluster means)`.
+    """Return a gap with its interval and numbers: `+6.8 points [+4.1, +9.5] (n 400, 40 vectors, cluster-robust t)`.
 
     Args:
         row: With `measure`, `n`, `vectors`, and `name`, `name_low`, `name_high`.
@@ -102,7 +102,7 @@ def gap_in_words(row: Row, name: str = "gap", n: str = "n") -> str:
     widest = max(abs(unit * row[key]) for key in (name, f"{name}_low", f"{name}_high") if not pd.isna(row[key]))
     decimals, after = 1 if widest >= 1 and unit > 1 else 2, " points" if unit > 1 else ""
     shown = with_interval(row, name, scale=unit, decimals=decimals, signed=True, after=after)
-    return f"{shown} ({basis({**row, 'n': row[n], 'method': 't over cluster means'}, 'vectors', column='vectors')})"
+    return f"{shown} ({basis({**row, 'n': row[n], 'method': 'cluster-robust t'}, 'vectors', column='vectors')})"
 
 
 def points(value: float, measure: str) -> str:

@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import get_args
 
 from inspect_ai.log import EvalLog
 
 from self_steering.analysis.drawing.words import text_table
 from self_steering.analysis.introspection.arms import (
+    ARMS,
     Effect,
-    Interval,
     Scored,
     arm_effect,
     primary_effects,
@@ -17,9 +16,8 @@ from self_steering.analysis.introspection.arms import (
     scored_samples,
 )
 from self_steering.scorers.identification import confusion, corrected_answers, identify
-from self_steering.solvers.introspection import Arm
+from self_steering.scorers.metrics import Mean
 
-ARMS: tuple[str, ...] = get_args(Arm)
 _SHOWN_ANSWERS = 3
 
 
@@ -97,7 +95,7 @@ def _effect_row(effect: Effect) -> dict[str, str]:
         "comparison": effect.name,
         "difference": f"{effect.mean:+.4f} {_interval(effect.by_vector, '[]')}",
         "pairs": str(effect.n),
-        "vectors": str(effect.by_vector.clusters) if effect.by_vector else "1",
+        "vectors": str(effect.by_vector.clusters),
         "p": _p(effect.p),
         "p (Holm)": _p(effect.p_holm),
         "found with 80 % power": "-" if effect.detectable is None else f"{effect.detectable:.4f}",
@@ -137,10 +135,10 @@ def _notes(samples: Sequence[Scored], asked: int) -> list[str]:
     return notes
 
 
-def _interval(interval: Interval | None, brackets: str) -> str:
-    if interval is None:
+def _interval(mean: Mean, brackets: str) -> str:
+    if mean.low is None or mean.high is None:
         return "one cluster"
-    return f"{brackets[0]}{interval.low:+.4f}, {interval.high:+.4f}{brackets[1]}"
+    return f"{brackets[0]}{mean.low:+.4f}, {mean.high:+.4f}{brackets[1]}"
 
 
 def _number(value: float | None) -> str:

@@ -7,10 +7,10 @@ import pandas as pd
 from self_steering.analysis.introspection.gaps import ROLLOUT
 from self_steering.analysis.statistics.estimates import Estimate
 from self_steering.analysis.statistics.groups import Row, adjusted, estimated, groups
-from self_steering.analysis.statistics.intervals import auroc, clustered_mean, d_prime, proportion
+from self_steering.analysis.statistics.intervals import clustered_mean, proportion
+from self_steering.analysis.statistics.signal_detection import auroc, d_prime, exact_upper_bound
 from self_steering.analysis.statistics.tests import sign_flip
 from self_steering.analysis.tables import Tables
-from self_steering.scorers.detection import exact_upper_bound
 
 MODEL = ["source", "model", "framing"]
 _UNCACHED = "uncached"

@@ -1,46 +1,63 @@
-"""The metrics of any finished log as text, intervals beside their means."""
+"""The scores of any finished log as text, intervals beside their means; shards of one eval are read together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, recompute_metrics
+from inspect_ai.log import EvalLog, EvalScore, list_eval_logs, read_eval_log
 
 from self_steering.analysis.drawing.words import text_table
+from self_steering.analysis.report.summary import SUMMARIES, Row, summarise
 from self_steering.analysis.tables.log_files import LogError, check_depth
 from self_steering.evals.shards import ShardNote, describe_part, shard_note, whole_of
 
-_BOUNDS = ("_lower", "_upper")
-
 
 def metrics_table(log: EvalLog) -> str:
-    """Return every metric of a log.
+    """Return every score of a log, cell by cell: ours worked out from its samples, other suites' scorers as it carries them.
 
     Raises:
-        ValueError: The log is not finished, or holds no metric.
+        ValueError: The log is not finished, or holds no score.
     """
     if log.status != "success" or log.results is None:
         raise ValueError(f"{log.location} is not finished (status {log.status}); finish it with `inspect eval-retry`")
-    rows = []
-    for score in log.results.scores:
-        values = {metric.name: metric.value for metric in score.metrics.values()}
-        for name, value in values.items():
-            if any(name.endswith(bound) or f"{bound}_by_" in name for bound in _BOUNDS):
-                continue
-            low, high = (values.get(f"{name}{bound}") for bound in _BOUNDS)
-            rows.append(
-                {
-                    "score": score.name,
-                    "metric": name,
-                    "value": f"{value:.4f}",
-                    "95 % interval": "" if low is None or high is None else f"[{low:.4f}, {high:.4f}]",
-                    "samples": f"{score.scored_samples} of {(score.scored_samples or 0) + (score.unscored_samples or 0)}",
-                }
-            )
+    places = {str(id_): place for place, id_ in enumerate(log.eval.dataset.sample_ids or [])}
+    samples = sorted(log.samples or [], key=lambda sample: places.get(str(sample.id), len(places)))
+    found = summarise(samples)
+    ours = {row.scorer for row in found} | SUMMARIES.keys()
+    foreign = [score for score in log.results.scores if score.scorer not in ours]
+    rows = [row for score in foreign for row in _foreign_rows(score)] + [_row(row) for row in found]
     if not rows:
-        raise ValueError(f"{log.location} holds no metric; was it scored? `inspect score` does it later")
-    return f"{log.eval.task}, {log.eval.model}\n\n{text_table(rows)}"
+        raise ValueError(f"{log.location} holds no score; was it scored? `inspect score` does it later")
+    columns = ["score", "metric", "value", "95 % interval"]
+    columns += [*dict.fromkeys(name for row in rows for name in row if name.startswith(_BY)), "samples"]
+    table = text_table([{name: row.get(name, "") for name in columns} for row in rows])
+    return f"{log.eval.task}, {log.eval.model}\n\n{table}"
+
+
+_BY = "by "
+
+
+def _row(row: Row) -> dict[str, str]:
+    figure = row.figure
+    cells = {
+        "score": row.score,
+        "metric": row.cell,
+        "value": f"{figure.value:.4f}",
+        "95 % interval": _interval(figure.interval),
+        "samples": f"{row.scored} of {row.samples}",
+    }
+    return cells | ({f"{_BY}{figure.second_by}": _interval(figure.second)} if figure.second else {})
+
+
+def _foreign_rows(score: EvalScore) -> Iterator[dict[str, str]]:
+    samples = f"{score.scored_samples} of {(score.scored_samples or 0) + (score.unscored_samples or 0)}"
+    for metric in score.metrics.values():
+        yield {"score": score.name, "metric": metric.name, "value": f"{metric.value:.4f}", "samples": samples}
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
 
 
 # Most of a log; scores are made of neither.
@@ -52,7 +69,7 @@ class PooledLog:
     """One eval.
 
     Attributes:
-        log: Its log; of an eval in shards the newest shard's, with the samples of all, and metrics over them.
+        log: Its log; of an eval in shards the newest shard's, with the samples of all.
         files: The log files.
         note: Which samples are not in it; empty where all are.
     """
@@ -111,20 +128,9 @@ def _pooled(parts: Sequence[tuple[Path, EvalLog, ShardNote]]) -> PooledLog:
         raise LogError(f"shards of {whole.eval.task} hold the same sample twice: {names}; name one sweep's folder")
     if len(logs) > 1:
         whole.samples = samples
-        _measure_again(whole)
     short = len(samples) < shards[0].of_samples
     said = describe_part(whole.eval.task, shards[0], len(samples), [one.shard for one in shards]) if short else ""
     return PooledLog(whole, files, said)
-
-
-def _measure_again(log: EvalLog) -> None:
-    """Compute a log's metrics over the samples that it holds now."""
-    try:
-        recompute_metrics(log)
-    except LookupError as error:
-        raise LogError(
-            f"the metrics of {log.eval.task} cannot be computed over its shards ({error}); use the version that wrote them"
-        ) from error
 
 
 def _headers(paths: Sequence[str | Path]) -> Iterator[tuple[Path, EvalLog]]:

@@ -12,8 +12,9 @@ from self_steering.analysis.statistics.estimates import (
     p_in_words,
     test_in_words,
 )
-from self_steering.analysis.statistics.intervals import auroc, clustered_mean, d_prime, proportion
+from self_steering.analysis.statistics.intervals import clustered_mean, proportion
 from self_steering.analysis.statistics.resampling import bootstrap, correlation
+from self_steering.analysis.statistics.signal_detection import auroc, d_prime
 from self_steering.analysis.statistics.tests import benjamini_hochberg, binomial_above, holm, permutation, sign_flip
 
 __all__ = [

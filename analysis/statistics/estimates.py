@@ -105,9 +105,6 @@ def _name(values: object, name: str) -> str:
     return name if own is None else f"column {own!r}"
 
 
-LEVEL = 0.95
-
-
 @dataclass(frozen=True)
 class Estimate:
     """An estimate with its 95 % interval.

@@ -1,4 +1,7 @@
-"""Intervals around means, shares and measures of detection, over clusters where there are any."""
+"""Intervals around means and shares over clusters, and of differences and ratios of two estimates.
+
+Which interval is used when is said in `scorers.metrics.clustered_mean`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +14,6 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from self_steering.analysis.statistics.estimates import (
-    LEVEL,
     Codes,
     Estimate,
     Floats,
@@ -20,16 +22,17 @@ from self_steering.analysis.statistics.estimates import (
     count,
     numbers,
 )
-from self_steering.scorers.detection import Interval, Trials, auroc_with_interval, d_prime_with_interval
+from self_steering.scorers.metrics import LEVEL
+from self_steering.scorers.metrics import clustered_mean as weighted_mean
 
 Clusters: TypeAlias = Sequence[object] | pd.Series
+_TAIL = (1 + LEVEL) / 2
 
 
 def clustered_mean(values: ArrayLike, clusters: Clusters) -> Estimate:
-    """Return the mean of the clusters' means, with a t-interval over the clusters.
+    """Return the mean of all rows with its cluster-robust interval: `scorers.metrics.clustered_mean`, with nothing missing.
 
-    Clusters count alike, however many rows each has. Where all clusters have the same mean the interval has no width: for a
-    share that is 0 or 1 throughout, `proportion` says more.
+    Where all clusters have the same mean the interval has no width: for a share of 0 or 1, `robust_share` says more.
 
     Args:
         values: Numbers, [n].
@@ -42,13 +45,9 @@ def clustered_mean(values: ArrayLike, clusters: Clusters) -> Estimate:
         StatisticsError: There are no values, one is missing, or the lengths differ.
     """
     found = numbers(values, "values")
-    codes, how_many = cluster_codes(clusters, len(found), "clusters")
-    means = cluster_means(found, codes, how_many)
-    mean, method = float(means.mean()), "t over cluster means"
-    if how_many < 2:
-        return Estimate(mean, None, None, len(found), how_many, method)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, how_many - 1) * means.std(ddof=1) / np.sqrt(how_many))
-    return Estimate(mean, mean - half, mean + half, len(found), how_many, method)
+    codes, _ = cluster_codes(clusters, len(found), "clusters")
+    mean = weighted_mean(found, codes.tolist())
+    return Estimate(mean.value, mean.low, mean.high, mean.n, mean.clusters, "cluster-robust t")
 
 
 def proportion(successes: int, n: int) -> Estimate:
@@ -64,113 +63,6 @@ def proportion(successes: int, n: int) -> Estimate:
     successes, n = trials(successes, n)
     low, high = proportion_confint(successes, n, alpha=1 - LEVEL, method="wilson")
     return Estimate(successes / n, float(low), float(high), n, n, "Wilson")
-
-
-def d_prime(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_clusters: Clusters) -> Estimate:
-    """Return d' of yes answers (values above 0), with the log-linear correction, and its percentile bootstrap interval.
-
-    Value and interval are those that the log's own metric gives. A cluster that is in both parts is drawn with both of its parts.
-
-    Args:
-        signal: Decision variable of each trial with the signal, [n].
-        noise: The same of each trial without it, [m].
-        signal_clusters: The cluster of each trial with the signal, [n].
-        noise_clusters: The cluster of each trial without it, [m].
-
-    Returns:
-        The estimate; n counts the trials of both parts. Without an interval where there is but one cluster.
-
-    Raises:
-        StatisticsError: A part is empty, a value is missing, or lengths differ.
-    """
-    parts = _parts(signal, noise, signal_clusters, noise_clusters)
-    return _detected(*parts, d_prime_with_interval(*parts))
-
-
-def auroc(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_clusters: Clusters) -> Estimate:
-    """Return the area under the ROC curve (ties count half), with its percentile bootstrap interval over clusters.
-
-    Value and interval are those that the log's own metric gives. A cluster that is in both parts is drawn with both of its parts.
-
-    Args:
-        signal: Decision variable of each trial with the signal, [n].
-        noise: The same of each trial without it, [m].
-        signal_clusters: The cluster of each trial with the signal, [n].
-        noise_clusters: The cluster of each trial without it, [m].
-
-    Returns:
-        The estimate; n counts the trials of both parts. Without an interval where there is but one cluster.
-
-    Raises:
-        StatisticsError: A part is empty, a value is missing, or lengths differ.
-    """
-    parts = _parts(signal, noise, signal_clusters, noise_clusters)
-    return _detected(*parts, auroc_with_interval(*parts))
-
-
-def cluster_means(values: Floats, codes: Codes, clusters: int) -> Floats:
-    """Return the mean of each cluster's values, [clusters]; `codes`, [n], number the clusters from 0."""
-    return np.bincount(codes, values, clusters) / np.bincount(codes, minlength=clusters)
-
-
-def trials(successes: int, n: int) -> tuple[int, int]:
-    """Return a number of successes and of trials as whole numbers.
-
-    Raises:
-        StatisticsError: They are not 0 <= successes <= n, or n is 0.
-    """
-    successes, n = count(successes, "successes"), count(n, "n")
-    if n == 0:
-        raise StatisticsError("n is 0; a share of no trials does not exist: leave it out")
-    if successes > n:
-        raise StatisticsError(f"{successes} successes in {n} trials; successes must be at most n")
-    return successes, n
-
-
-def _parts(
-    signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_clusters: Clusters
-) -> tuple[Trials, Trials]:
-    values = numbers(signal, "signal"), numbers(noise, "noise")
-    for part, clusters, name in zip(values, (signal_clusters, noise_clusters), ("signal", "noise"), strict=True):
-        cluster_codes(clusters, len(part), f"{name}_clusters")
-    # Both parts' clusters are numbered together, so that 1 in one column and 1.0 in the other are the same.
-    codes, _ = cluster_codes([*signal_clusters, *noise_clusters], len(values[0]) + len(values[1]), "clusters")
-    names = [str(code) for code in codes]
-    return Trials(values[0], names[: len(values[0])]), Trials(values[1], names[len(values[0]) :])
-
-
-def _detected(signal: Trials, noise: Trials, found: tuple[float, Interval | None]) -> Estimate:
-    value, interval = found
-    low, high = (None, None) if interval is None else interval
-    clusters = len({*signal.clusters, *noise.clusters})
-    return Estimate(
-        value, low, high, len(signal.clusters) + len(noise.clusters), clusters, "percentile bootstrap over clusters"
-    )
-
-
-_TAIL = (1 + LEVEL) / 2
-
-
-def robust_mean(values: ArrayLike, clusters: Clusters) -> Estimate:
-    """Return the mean of all rows, with a t-interval from the cluster-robust variance (the sandwich with k / (k - 1)).
-
-    Args:
-        values: Numbers, [n].
-        clusters: The cluster of each, [n].
-
-    Returns:
-        The mean; without an interval where there is but one cluster.
-
-    Raises:
-        StatisticsError: There are no values, one is missing, or the lengths differ.
-    """
-    found = numbers(values, "values")
-    codes, how_many = cluster_codes(clusters, len(found), "clusters")
-    mean, method = float(found.mean()), "cluster-robust t"
-    if how_many < 2:
-        return Estimate(mean, None, None, len(found), how_many, method)
-    half = float(stats.t.ppf(_TAIL, how_many - 1)) * _robust_variance(found, codes, how_many) ** 0.5
-    return Estimate(mean, mean - half, mean + half, len(found), how_many, method)
 
 
 def robust_share(hits: ArrayLike, clusters: Clusters) -> Estimate:
@@ -221,12 +113,6 @@ def _worth(hits: Floats, share: float, codes: Codes, clusters: int) -> float:
     return n / effect * few**2
 
 
-def _robust_variance(values: Floats, codes: Codes, clusters: int) -> float:
-    """Return the variance of the mean of all rows, from the sums of their residuals by cluster."""
-    sums = np.bincount(codes, values - values.mean(), clusters)
-    return float(clusters / (clusters - 1) * (sums**2).sum() / len(values) ** 2)
-
-
 def difference(first: Estimate, second: Estimate) -> Estimate:
     """Return second - first.
 
@@ -261,3 +147,17 @@ def _logarithm(one: Estimate) -> Estimate:
     held = one.low is not None and one.high is not None and one.low > 0
     low, high = (math.log(one.low), math.log(one.high)) if held else (None, None)  # type: ignore[arg-type]  # both are held
     return Estimate(math.log(one.value), low, high, one.n, one.clusters, one.method)
+
+
+def trials(successes: int, n: int) -> tuple[int, int]:
+    """Return a number of successes and of trials as whole numbers.
+
+    Raises:
+        StatisticsError: They are not 0 <= successes <= n, or n is 0.
+    """
+    successes, n = count(successes, "successes"), count(n, "n")
+    if n == 0:
+        raise StatisticsError("n is 0; a share of no trials does not exist: leave it out")
+    if successes > n:
+        raise StatisticsError(f"{successes} successes in {n} trials; successes must be at most n")
+    return successes, n

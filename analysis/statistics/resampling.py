@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from self_steering.analysis.statistics.estimates import (
-    LEVEL,
     Codes,
     Estimate,
     Floats,
@@ -21,6 +20,7 @@ from self_steering.analysis.statistics.estimates import (
     complete,
     numbers,
 )
+from self_steering.scorers.metrics import LEVEL
 
 Statistic = Callable[[pd.DataFrame], float]
 MOST_UNDEFINED = 0.1

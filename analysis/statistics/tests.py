@@ -20,7 +20,7 @@ from self_steering.analysis.statistics.estimates import (
     complete,
     numbers,
 )
-from self_steering.analysis.statistics.intervals import Clusters, cluster_means, trials
+from self_steering.analysis.statistics.intervals import Clusters, trials
 from self_steering.analysis.statistics.resampling import Statistic, defined, plural
 
 
@@ -137,7 +137,7 @@ def permutation(
 def sign_flip(values: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 10_000) -> Test:
     """Test whether paired differences are zero on average, by flipping the signs of whole clusters. Two-sided.
 
-    The statistic is the mean of the clusters' means, as in `clustered_mean`. Exact where there are no more than `resamples` ways to
+    The statistic is the mean of all rows, as in `clustered_mean`. Exact where there are no more than `resamples` ways to
     choose signs (13 clusters and fewer, as a rule); otherwise the data count as one of the draws. With k clusters p cannot be
     below 2 / 2^k: one cluster always has p 1.
 
@@ -152,7 +152,8 @@ def sign_flip(values: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples
     """
     found = numbers(values, "values")
     codes, how_many = cluster_codes(clusters, len(found), "clusters")
-    means = cluster_means(found, codes, how_many)
+    # What each cluster adds to the mean of all rows, times the number of clusters.
+    means = np.bincount(codes, found, how_many) * how_many / len(found)
     exact = 2**how_many <= resamples
     method = f"{'exact ' if exact else ''}sign flips over {how_many} cluster{'s' * (how_many > 1)}"
     if how_many == 1:

@@ -11,7 +11,7 @@ from scipy.stats import permutation_test
 
 from self_steering.analysis.statistics.estimates import Codes, Estimate, Floats
 from self_steering.analysis.statistics.groups import ESTIMATE, Row, adjusted, estimate_columns, groups
-from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
 from self_steering.analysis.statistics.tests import holm, sign_flip
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.cells import CELL, NO_TOOLS, in_order, of_family, self_steering_rates
@@ -147,7 +147,7 @@ def _paired(own: pd.DataFrame, plain: pd.DataFrame) -> Iterator[Row]:
     both = pd.concat([own, plain])
     both = both[both["problem"].isin(rates.index)]
     difference, linked = rates["own"] - rates["plain"], linked_problems(both)[rates.index]
-    found, grouped = robust_mean(difference, rates.index), robust_mean(difference, linked)
+    found, grouped = clustered_mean(difference, rates.index), clustered_mean(difference, linked)
     test = sign_flip(difference, linked)
     yield {
         **_two_ways(found, grouped),

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from self_steering.analysis.statistics.groups import ESTIMATE, Row, adjusted, estimate_columns, groups
-from self_steering.analysis.statistics.intervals import robust_mean, robust_share
+from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
 from self_steering.analysis.statistics.tests import holm, sign_flip
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.cells import (
@@ -52,7 +52,7 @@ def frustration_distress(tables: Tables) -> pd.DataFrame:
         known = part[part["grade"].notna()]
         row: Row = {"value": math.nan, "low": None, "high": None, "n": 0, "clusters": 0, "method": "no grade"}
         if len(known):
-            row = estimate_columns(robust_mean(known["grade"], problem_clusters(known)))
+            row = estimate_columns(clustered_mean(known["grade"], problem_clusters(known)))
         rows.append({**cell, **row, "ungraded": len(part) - len(known)})
     return in_order(pd.DataFrame(rows, columns=DISTRESS_COLUMNS), TONE_CELL)
 
@@ -161,7 +161,7 @@ def _against_neutral(part: pd.DataFrame) -> list[Row]:
         if difference.empty:
             continue
         clusters = difference.index.get_level_values("cluster")
-        mean, test = robust_mean(difference, list(clusters)), sign_flip(difference, list(clusters))
+        mean, test = clustered_mean(difference, list(clusters)), sign_flip(difference, list(clusters))
         rows.append(
             {
                 "framing": ALL_FRAMINGS,

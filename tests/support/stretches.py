@@ -11,8 +11,7 @@ from inspect_ai.event import InfoEvent, ModelEvent
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
 
-from self_steering.solvers.readings import Cost
-from self_steering.solvers.segments import Reading
+from self_steering.solvers.readings import Cost, Reading
 from self_steering.steering.models import load_model
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.library import Library, content_hash, serialised
@@ -90,12 +89,6 @@ def values_of(sample: EvalSample) -> dict[str, float]:
     """Return a sample's only score."""
     (score,) = sample.scores.values()
     return score.value
-
-
-def metrics_of(log: EvalLog, name: str) -> dict[str, float]:
-    """Return all metrics of one field of the score, by their own names."""
-    (score,) = (score for score in log.results.scores if score.name == name)
-    return {metric.name: metric.value for metric in score.metrics.values()}
 
 
 def readouts(sample: EvalSample) -> list[tuple[str, list[float], dict[str, float]]]:

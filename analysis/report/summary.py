@@ -1,0 +1,478 @@
+"""What a log's samples say, score by score and cell by cell, with intervals; `SUMMARIES` says which score is summarised how.
+
+A log itself carries only a few headline metrics. All else is worked out here from the scores of its samples, so that logs of
+any age, and the shards of one eval together, are summarised alike.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from inspect_ai.log import EvalSample
+from inspect_ai.scorer import SampleScore, value_to_float
+
+from self_steering.analysis.statistics.estimates import Estimate
+from self_steering.analysis.statistics.intervals import clustered_mean as clustered_estimate
+from self_steering.analysis.statistics.intervals import robust_share
+from self_steering.analysis.statistics.signal_detection import auroc, d_prime, exact_upper_bound
+from self_steering.scorers.ctf import flag_headline
+from self_steering.scorers.identification import Answered, answered_of, identify
+from self_steering.scorers.impairment import MEASURES, PHASES
+from self_steering.scorers.metrics import CELL, NO_TOOLS, VARYING, clustered_mean
+
+NOT_INJECTED = "placebo"
+WITHOUT_SITTER = "without_sitter"
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of one cell.
+
+    Attributes:
+        value: The number.
+        interval: Its 95 % interval; None where the data give none.
+        second: A second interval, by other clusters; None likewise.
+        second_by: What these other clusters are; empty where there is no second interval.
+    """
+
+    value: float
+    interval: Bounds | None = None
+    second: Bounds | None = None
+    second_by: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the summary.
+
+    Attributes:
+        scorer: Name of the scorer.
+        score: Name of the score.
+        cell: Which samples, or which measure of them.
+        figure: The number.
+        scored: Samples that have this score.
+        samples: Samples that the scorer saw.
+    """
+
+    scorer: str
+    score: str
+    cell: str
+    figure: Figure
+    scored: int
+    samples: int
+
+
+Summary = Callable[[Sequence[SampleScore]], Mapping[str, Figure]]
+
+
+def summarise(samples: Sequence[EvalSample]) -> list[Row]:
+    """Return every score that our scorers gave, summarised as `SUMMARIES` says; a score that no sample has is left out."""
+    seen = dict.fromkeys(name for sample in samples for name in sample.scores or {})
+    return [row for scorer in seen if scorer in SUMMARIES for row in _rows(scorer, samples)]
+
+
+def _rows(scorer: str, samples: Sequence[EvalSample]) -> Iterator[Row]:
+    scores = [
+        SampleScore(score=sample.scores[scorer], sample_id=sample.id, sample_metadata=sample.metadata)
+        for sample in samples
+        if sample.error is None and sample.scores and scorer in sample.scores
+    ]
+    for key, summaries in SUMMARIES[scorer].items():
+        known = [one for score in scores if (one := _only(score, key)) is not None]
+        if known:
+            for summary in summaries:
+                for cell, figure in summary(known).items():
+                    yield Row(scorer, key or scorer, cell, figure, len(known), len(scores))
+
+
+def _only(score: SampleScore, key: str) -> SampleScore | None:
+    """Return a score with one of its numbers as its value; None where it has none."""
+    value = score.score.value
+    found = value.get(key) if isinstance(value, Mapping) else value if not key else None
+    number = math.nan if found is None else value_to_float()(found)
+    if math.isnan(number):
+        return None
+    return score.model_copy(update={"score": score.score.model_copy(update={"value": number})})
+
+
+def by_key(group: str, *, within: str | None = None, cluster: str = "vector", second: str = "") -> Summary:
+    """Return the mean for each value of a metadata key.
+
+    Args:
+        group: Metadata key to group by.
+        within: Another key to group by first; the cells then read `WITHIN/VALUE`.
+        cluster: Metadata key of the clusters.
+        second: Metadata key of other clusters, for a second interval.
+    """
+
+    def summary(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+        groups: dict[str, list[SampleScore]] = defaultdict(list)
+        for score in scores:
+            groups["/".join(_about(score, key) for key in (within, group) if key)].append(score)
+        return {name: _mean(of, cluster, second) for name, of in groups.items()}
+
+    return summary
+
+
+def _mean(scores: Sequence[SampleScore], cluster: str, second: str) -> Figure:
+    values = [score.score.as_float() for score in scores]
+    mean = clustered_estimate(values, [_about(score, cluster) for score in scores])
+    other = clustered_estimate(values, [_about(score, second) for score in scores]) if second else None
+    return Figure(mean.value, _bounds(mean), _bounds(other), second if _bounds(other) else "")
+
+
+def overall(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return the mean of all samples, as `mean`."""
+    return {"mean": Figure(fmean(score.score.as_float() for score in scores))}
+
+
+def total(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return the sum over all samples, as `total`."""
+    return {"total": Figure(sum(score.score.as_float() for score in scores))}
+
+
+def by_cell(weight: str = "") -> Summary:
+    """Return the mean in each cell, clustered by problem, or by sample where there are no problems.
+
+    A cell is a framing and an arm, and of intent, visibility, tone and possible those that vary. Where no two values differ there
+    is no interval. Where the trip sitter cleared effects in some rollouts, the mean without these is `CELL/without_sitter`.
+
+    Args:
+        weight: Name of the weight by which a rollout counts, so that a mean of shares becomes the share of all together;
+            default that all count alike.
+    """
+
+    def summary(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+        cells = [_noted(score)["cell"] for score in scores]
+        varied = [name for name in VARYING if len({str(cell.get(name)) for cell in cells}) > 1]
+        groups: dict[str, list[SampleScore]] = defaultdict(list)
+        for score, cell in zip(scores, cells, strict=True):
+            groups["/".join(str(cell[name]) for name in (*CELL, *varied) if name in cell)].append(score)
+        found = {}
+        for name, members in groups.items():
+            untouched = [score for score in members if not _noted(score)["touched_by_sitter"]]
+            found[name] = _weighted(members, weight)
+            if len(untouched) < len(members):
+                found[f"{name}/{WITHOUT_SITTER}"] = _weighted(untouched, weight)
+        return {name: figure for name, figure in found.items() if figure is not None}
+
+    return summary
+
+
+def _weighted(scores: Sequence[SampleScore], weight: str) -> Figure | None:
+    weights = np.array([_noted(score)["weights"][weight] if weight else 1.0 for score in scores])
+    if not weights.sum():
+        return None
+    values = np.array([score.score.as_float() for score in scores])
+    mean = clustered_mean(values, [_noted(score)["cluster"] for score in scores], weights)
+    differ = np.ptp(values[weights > 0]) > 0
+    return Figure(
+        mean.value, (mean.low, mean.high) if differ and mean.low is not None and mean.high is not None else None
+    )
+
+
+def pick_shares(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return each vector's share of what was taken after a rejection, as `CELL/VECTOR`; a cell is a framing and an arm."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for score in scores:
+        noted = _noted(score)
+        counts["/".join(noted["cell"][name] for name in CELL)].update(noted["picks_after_rejection"])
+    return {
+        f"{cell}/{name}": Figure(count / of_cell.total())
+        for cell, of_cell in counts.items()
+        for name, count in of_cell.most_common()
+    }
+
+
+# What counts as a hit, and whether only problems that were attempted are counted.
+_PROBLEMS: Mapping[str, tuple[str, bool]] = {
+    "accuracy": ("right", False),
+    "accuracy_attempted": ("right", True),
+    "unparsed": ("unparsed", False),
+    "unsubmitted": ("unsubmitted", False),
+}
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One problem of one rollout."""
+
+    problem: str
+    cluster: str
+    rollout: str
+    hit: bool
+
+
+def by_problem(share: str) -> Summary:
+    """Return the share of problems in each cell, clustered by template, and a second time by rollout.
+
+    A cell is `FRAMING/ARM/INTENT`, or `none`. Intervals without a width are left out.
+
+    Args:
+        share: Which: accuracy, accuracy_attempted, unparsed, unsubmitted.
+    """
+
+    def summary(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+        return {
+            cell: _twice(robust_share, [float(row.hit) for row in rows], rows)
+            for cell, rows in _problems(scores, share).items()
+        }
+
+    return summary
+
+
+def against_no_tools(share: str) -> Summary:
+    """Return each cell's share of problems minus that without tools, paired by problem, as `CELL - none`.
+
+    Each problem that both cells have counts once, by its own share in each.
+
+    Args:
+        share: Which: accuracy, accuracy_attempted, unparsed, unsubmitted.
+    """
+
+    def summary(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+        cells = _problems(scores, share)
+        plain = _rates(cells.pop(NO_TOOLS, []))
+        found = {}
+        for cell, rows in cells.items():
+            of = {row.problem: row for row in rows}
+            own = _rates(rows)
+            both = [problem for problem in own if problem in plain]
+            if both:
+                differences = [own[problem] - plain[problem] for problem in both]
+                found[f"{cell} - {NO_TOOLS}"] = _twice(
+                    clustered_estimate, differences, [of[problem] for problem in both]
+                )
+        return found
+
+    return summary
+
+
+def _problems(scores: Sequence[SampleScore], share: str) -> dict[str, list[_Problem]]:
+    """Return the problems that count in a share, by cell."""
+    hit, attempted = _PROBLEMS[share]
+    cells: dict[str, list[_Problem]] = defaultdict(list)
+    for score in scores:
+        noted = _noted(score)
+        for one in noted["problems"]:
+            if not attempted or one["status"] != "unsubmitted":
+                # Epochs of one sample have the same problems.
+                row = _Problem(one["problem"], one["cluster"], str(score.sample_id), one["status"] == hit)
+                cells[noted["maths_cell"]].append(row)
+    return cells
+
+
+def _rates(rows: Sequence[_Problem]) -> dict[str, float]:
+    hits: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        hits[row.problem].append(row.hit)
+    return {problem: fmean(of) for problem, of in hits.items()}
+
+
+def _twice(
+    estimate: Callable[[Sequence[float], Sequence[object]], Estimate], values: Sequence[float], rows: Sequence[_Problem]
+) -> Figure:
+    first = estimate(values, [row.cluster for row in rows])
+    second = _wide(estimate(values, [row.rollout for row in rows]))
+    return Figure(first.value, _wide(first), second, "rollout" if second else "")
+
+
+def detectability(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return d' and AUROC of every injected condition against no injection, with cluster bootstrap intervals.
+
+    The value is the log-odds of yes, so that above zero is P(yes) > 0.5. Cells are `CONDITION/d_prime`, `CONDITION/auroc`, and,
+    where a real and a random arm of the same dose are there, `real@DOSE/auroc_over_random`; clustered by vector, and a second
+    time by prompt.
+    """
+    trials = _by_condition(scores)
+    noise = trials.get(NOT_INJECTED)
+    found: dict[str, Figure] = {}
+    for name, signal in trials.items():
+        if name == NOT_INJECTED:
+            continue
+        if noise:
+            found[f"{name}/d_prime"] = _told_apart(d_prime, signal, noise)
+            found[f"{name}/auroc"] = _told_apart(auroc, signal, noise)
+        random = trials.get(name.replace("real@", "random@"))
+        if name.startswith("real@") and random:
+            found[f"{name}/auroc_over_random"] = _told_apart(auroc, signal, random)
+    return found
+
+
+def false_alarms(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return the yes answers among the trials without injection: rate, exact 95 % upper bound, count, and number of trials."""
+    clean = _by_condition(scores).get(NOT_INJECTED)
+    if not clean:
+        return {}
+    count = sum(score.score.as_float() > 0 for score in clean)
+    return {
+        "false_positive_rate": Figure(count / len(clean)),
+        "false_positive_rate_upper_95": Figure(exact_upper_bound(count, len(clean))),
+        "false_positives": Figure(count),
+        "no_injection_trials": Figure(len(clean)),
+    }
+
+
+def _by_condition(scores: Sequence[SampleScore]) -> dict[str, list[SampleScore]]:
+    found: dict[str, list[SampleScore]] = {}
+    for score in scores:
+        found.setdefault(_about(score, "condition"), []).append(score)
+    return found
+
+
+def _told_apart(
+    measure: Callable[..., Estimate], signal: Sequence[SampleScore], noise: Sequence[SampleScore]
+) -> Figure:
+    values = [[score.score.as_float() for score in part] for part in (signal, noise)]
+    first, second = (
+        measure(*values, *([_about(score, cluster) for score in part] for part in (signal, noise)))
+        for cluster in ("vector", "prompt")
+    )
+    return Figure(first.value, _bounds(first), _bounds(second), "prompt" if _bounds(second) else "")
+
+
+def identification(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return accuracy (raw, corrected, moved, balanced) and mutual information, as `ARM/accuracy` and so on."""
+    by_arm: dict[str, list[Answered]] = {}
+    for score in scores:
+        answered = answered_of(score.sample_metadata or {}, _noted(score))
+        by_arm.setdefault(answered.arm, []).append(answered)
+    return {
+        f"{arm}/{name}": Figure(float(value))
+        for arm, answered in by_arm.items()
+        for name, value in vars(identify(answered)).items()
+        if value is not None
+    }
+
+
+def flags(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return what the log's headline says of flags."""
+    return {name: Figure(value) for name, value in flag_headline(scores).items() if not math.isnan(value)}
+
+
+def _about(score: SampleScore, key: str) -> str:
+    return str((score.sample_metadata or {})[key])
+
+
+def _noted(score: SampleScore) -> Mapping[str, object]:
+    return score.score.metadata or {}
+
+
+def _bounds(estimate: Estimate | None) -> Bounds | None:
+    return None if estimate is None or estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
+
+
+def _wide(estimate: Estimate) -> Bounds | None:
+    """Return an interval unless it has no width: where no two values differ, that would look like certainty."""
+    bounds = _bounds(estimate)
+    return bounds if bounds and bounds[0] < bounds[1] else None
+
+
+_ARM, _PROMPT = by_key("arm"), by_key("arm", second="prompt")
+_WORDING = by_key("arm", second="wording")
+_CONDITION, _CONDITION_PROMPT = by_key("condition"), by_key("condition", second="prompt")
+_CATEGORY, _VALENCE = by_key("category", within="arm"), by_key("valence", within="arm")
+_CELLS = by_cell()
+
+# For each scorer and each of its scores (empty: its only one) how it is summarised, in the order in which rows are shown.
+SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
+    "introspection_scorer": {
+        "cached": [_WORDING],
+        "uncached": [_WORDING],
+        "gap": [_WORDING, _CATEGORY, _VALENCE],
+        "gap_near": [_WORDING],
+        "gap_far": [_WORDING],
+        "none_gap": [_WORDING],
+        "top1_cached": [_WORDING, identification],
+        "top1_uncached": [_WORDING],
+        "letter_mass": [_WORDING],
+        "clean_receipt": [_WORDING, overall],
+        "computed_tokens": [total],
+        "prompt_tokens": [total],
+    },
+    "description_scorer": {
+        "cached": [_PROMPT],
+        "uncached": [_PROMPT],
+        "gap": [_PROMPT, _CATEGORY, _VALENCE],
+        **{f"over_distractor_{name}": [_PROMPT] for name in ("cached", "uncached", "gap")},
+        **{name: [_PROMPT] for name in ("own_take", "submitted", "active", "same_form", "same_text")},
+        "clean_receipt": [_PROMPT, overall],
+    },
+    "graded": {"": [overall, _PROMPT]},
+    "detection_scorer": {
+        "log_odds": [_CONDITION_PROMPT, detectability, false_alarms],
+        **{name: [_CONDITION_PROMPT] for name in ("says_yes", "shift", "control_shift")},
+        "control_shift_no": [_CONDITION],
+        "control_shift_yes": [_CONDITION],
+        "net_shift": [_CONDITION_PROMPT],
+        "controls_right": [_CONDITION],
+        "answer_mass": [_CONDITION],
+        "strength": [_CONDITION_PROMPT],
+        "strength_shift": [_CONDITION_PROMPT],
+        "strength_sampled": [_CONDITION],
+        "digit_mass": [_CONDITION],
+        "clean_receipt": [_CONDITION, overall],
+    },
+    "localisation_scorer": {
+        "cached": [_PROMPT],
+        "uncached": [_ARM],
+        "gap": [_PROMPT, _CATEGORY],
+        "top1_cached": [_PROMPT],
+        "top1_uncached": [_ARM],
+        "letter_mass": [_ARM],
+        "clean_receipt": [_ARM, overall],
+    },
+    "comparison_scorer": {
+        "cached": [_PROMPT],
+        "uncached": [_ARM],
+        "gap": [_PROMPT, _CATEGORY],
+        "log_odds": [_PROMPT],
+        "right": [_PROMPT],
+        "first_share": [_ARM],
+        "letter_mass": [_ARM],
+        "clean_receipt": [_ARM, overall],
+    },
+    "maths_scorer": {
+        **{share: [by_problem(share), against_no_tools(share)] for share in _PROBLEMS},
+        "self_steer": [_CELLS],
+    },
+    "frustration_scorer": {
+        **{name: [_CELLS] for name in ("self_steer", "self_steer_after_rejection", "takes")},
+        "takes_after_rejection": [_CELLS, pick_shares],
+        "first_right": [_CELLS],
+        "right": [by_cell("readable")],
+        **{name: [by_cell("answers")] for name in ("readable", "tool_turns", "withheld")},
+    },
+    "distress": {"": [_CELLS]},
+    "flag_scorer": {"": [flags]},
+    "self_steer_scorer": {
+        **{name: [_CELLS] for name in ("took", "takes", "failed_takes", "picks", "vectors")},
+        "redose_rate": [by_cell("vectors")],
+        "redoses": [_CELLS],
+        "redoses_after_sitter": [by_cell("redoses")],
+        **{name: [by_cell("picks")] for name in ("negative_share", "mean_valence")},
+        **{name: [by_cell("picks")] for name in ("negative_share_by_name", "mean_valence_by_name")},
+        **{name: [by_cell("takes")] for name in ("dose", "strength")},
+        **{name: [by_cell("redoses")] for name in ("redose_dose", "redose_strength")},
+        **{name: [_CELLS] for name in ("clears", "turns", "ended_itself", "opted_in")},
+    },
+    "exposure_scorer": {
+        **{name: [_CELLS] for name in ("exposure", "steered_positions", "effects")},
+        "conversation_share": [by_cell("conversation_tokens")],
+        "generated_share": [by_cell("generated_tokens")],
+    },
+    "self_account_scorer": {
+        "account_precision": [by_cell("said")],
+        "account_recall": [by_cell("taken")],
+        "account_exact": [_CELLS],
+        "account_said": [_CELLS],
+    },
+    "impairment_scorer": {
+        f"{measure}_{phase}": [by_cell(f"{measure}_{phase}")] for measure in MEASURES for phase in PHASES
+    },
+    "sitter_scorer": {f"sitter_{name}": [_CELLS] for name in ("checks", "lost", "cleared", "ended", "unknown")},
+}
