@@ -110,7 +110,7 @@ def headline(find: Find) -> Metric:
     Args:
         find: Returns the numbers by name, the most important first, from the scores of all epochs.
     """
-    name: str = find.__name__  # type: ignore[attr-defined]  # a function
+    name: str = find.__name__
 
     # Unreduced, as the mean over epochs would lose each rollout's own metadata: clusters take care of epochs.
     @metric(name=name, scores="unreduced")
@@ -121,7 +121,7 @@ def headline(find: Find) -> Metric:
             # None is a metric that does not exist; for an empty mapping Inspect would write NaN.
             return dict(islice(known, MAX_HEADLINES)) or {name: None}
 
-        return compute  # type: ignore[return-value]  # a metric's mapping may hold None, says Inspect's Value
+        return compute
 
     return create()
 

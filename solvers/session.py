@@ -264,7 +264,7 @@ class SteeringSession:
         calls = steering_calls(messages)
         conversation.takes = [self._take(call, first) for call in calls if call.takes]
         conversation.turns = sum(map(written, messages))
-        conversation.clears = sum(call.ok is not False for call in calls if not call.takes)
+        conversation.clears = sum(call.effective for call in calls if not call.takes)
         takes = [take for each in self._conversations for take in each.takes]
         self.record.takes = [take.model_copy(update={"order": order}) for order, take in enumerate(takes)]
         self.record.turns = sum(each.turns for each in self._conversations)
@@ -287,19 +287,19 @@ class SteeringSession:
     @property
     def has_taken(self) -> bool:
         """Whether a take call of this conversation succeeded."""
-        return any(call.ok for call in take_calls(self.state.messages))
+        return any(call.effective for call in take_calls(self.state.messages))
 
     def _take(self, call: SteeringCall, sitter: int) -> Take:
         dose = call.dose if call.dose == call.dose else None  # NaN is no number that a log can hold
-        unit = self._treatments[call.name].unit_strength if call.ok else None
+        unit = self._treatments[call.name].unit_strength if call.effective else None
         return Take(
             turn=call.turn,
             order=0,
             name=call.name,
-            taken=self._applied(call.name) if call.ok else "",
+            taken=self._applied(call.name) if call.effective else "",
             dose=dose,
             strength=None if unit is None or dose is None else dose * unit,
-            ok=call.ok,
+            ok=call.effective or call.ok,
             scripted=call.scripted,
             after_sitter=call.message > sitter,
         )

@@ -175,9 +175,9 @@ def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Ef
 def _effect(name: str, rows: Sequence[tuple[Mapping[str, object], float]]) -> Effect:
     values = [value for _, value in rows]
     by_vector, by_wording = (clustered_mean(values, [trial[key] for trial, _ in rows]) for key in ("vector", "wording"))
-    degrees, error = by_vector.clusters - 1, by_vector.error
+    degrees, error = by_vector.clusters - 1, by_vector.error or 0.0
     # Shares are of order one: what varies less varies by rounding alone, and is no ground for a test.
-    varies = error is not None and error > _ROUNDING
+    varies = error > _ROUNDING
     return Effect(
         name=name,
         n=len(rows),

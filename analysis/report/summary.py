@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from inspect_ai.log import EvalSample
@@ -358,7 +359,7 @@ def _about(score: SampleScore, key: str) -> str:
     return str((score.sample_metadata or {})[key])
 
 
-def _noted(score: SampleScore) -> Mapping[str, object]:
+def _noted(score: SampleScore) -> Mapping[str, Any]:
     return score.score.metadata or {}
 
 
