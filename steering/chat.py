@@ -2,14 +2,18 @@
 
 Chat templates are not prefix-stable (some drop earlier thinking, or add to the generation prompt what the next rendering
 lacks), so spans are never found by rendering a prefix. Each message is rendered once more with a marker at its end; with
-the markers taken out, the text must be the one that is run, and the markers' places are the messages' ends.
+the markers taken out, the text must be the one that is run, and the markers' places are the messages' ends. Where that
+fails for all messages at once, as with a template that prints nothing of an empty turn, each message is marked alone.
 """
 
-import copy
 import json
+import logging
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from inspect_ai.model import (
@@ -20,19 +24,19 @@ from inspect_ai.model import (
     ContentText,
 )
 from inspect_ai.tool import ToolInfo
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.tool_calls import call_json, call_text, tool_schema, tools_prompt
+from self_steering.steering.habits import ThoughtMarks, find_habits, find_thought_marks, find_turn_ends
+from self_steering.steering.remedies import CAUTIOUS, TEXT_REMEDIES, Remedy, changed, said_of
+from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
+from self_steering.steering.tool_calls import tool_schema, tools_prompt
+
+logger = logging.getLogger(__name__)
 
 # Private-use characters: no text contains them, JSON and Jinja pass them through.
 _MARK_OPEN, _MARK_CLOSE = "\ue0f0", "\ue0f1"
+_MARK = re.compile(f"{_MARK_OPEN}(\\d+){_MARK_CLOSE}")
 _ZERO_WIDTH_SPACE = "\u200b"
-_PROBE_TOOL = ToolInfo(name="probe_tool", description="Used once at load, to see what the template can do.")
-
-
-class ChatError(ValueError):
-    """A conversation that cannot be rendered so that every message's tokens are known."""
 
 
 @dataclass(frozen=True)
@@ -43,47 +47,67 @@ class RenderedChat:
         ids: Token ids of the whole prompt, generation prompt included.
         starts: `starts[i]` is the position of message i's first token; one entry more than there are messages, the
             last being the first position after the last message. Messages tile the prompt: what a template writes
-            between two messages belongs to the later one. An assistant message ends with its end-of-turn token.
+            between two messages belongs to the later one. An assistant message ends with its end-of-turn token, unless the
+            template writes it and the next as one turn. A message of which the template prints nothing has no tokens, nor has
+            a system message that it prints inside a later message, whose tokens those are.
         continued: Whether the last message is an assistant message that the generation continues.
         neutralised: How often a control token's text inside a message was broken up, so that no message can forge one.
+        open_thought: What stands around the thought that the prompt opens and does not close, in which the generation
+            starts; None where it starts outside of any.
     """
 
     ids: list[int]
     starts: list[int]
     continued: bool = False
     neutralised: int = 0
+    open_thought: ThoughtMarks | None = None
 
 
 class ChatRenderer:
     """Renders conversations with one tokenizer's chat template.
 
+    What the template cannot express is found at load and put in a form that it can, always the same; a warning says so once.
+
     Args:
         tokenizer: A fast tokenizer with a chat template.
-        end_ids: Tokens that end a turn.
+        end_ids: Tokens that end a turn, as far as the model's configuration names them.
         thinking: For templates with a thinking switch: whether it is on.
+        today: The date that templates which print one print; default the day on which this is made.
+
+    Attributes:
+        template_knows_tools: Whether the template itself prints tools and calls; else a prompt of ours does.
+        end_ids: Tokens that end a turn, those that the template writes included.
+        stop_texts: What ends a turn though it is no token, so that a generation does not end there by itself.
+        thought_marks: What stands around thoughts.
+        date: The date that the template prints; None where it prints none.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: frozenset[int], thinking: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        end_ids: frozenset[int],
+        thinking: bool = False,
+        today: date | None = None,
+    ) -> None:
         if not tokenizer.is_fast:
             raise ChatError(
                 "the tokenizer is a slow one and has no character offsets; use a model with a fast tokenizer"
             )
-        if not tokenizer.chat_template:
-            raise ChatError(
-                f"{tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model, or add a "
-                "`chat_template.jinja` to its folder"
-            )
         self._tokenizer = tokenizer
-        self._end_ids = end_ids
-        self._thinking = thinking
-        control = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-        control.update(token for token in tokenizer.convert_ids_to_tokens(sorted(end_ids)) if token)
-        self._control = sorted(control, key=len)
-        self.template_knows_tools = self._probe([tool_schema(_PROBE_TOOL)], parallel=False)
-        self._template_knows_parallel = self.template_knows_tools and self._probe(
-            [tool_schema(_PROBE_TOOL)], parallel=True
-        )
-        self._merges_users = self._try([{"role": "user", "content": "probe"}] * 2, []) is None
+        self._template = ChatTemplate(tokenizer, thinking=thinking, today=today)
+        self.date = self._template.date
+        self._habits = find_habits(self._template)
+        self.template_knows_tools = self._habits.tools
+        self.thought_marks = find_thought_marks(self._template)
+        known = [token for token in tokenizer.convert_ids_to_tokens(sorted(end_ids)) if token]
+        self._ends = find_turn_ends(self._template, self._habits, known, self.thought_marks)
+        self.end_ids = end_ids | self._template.ids(self._ends.turns)
+        self.stop_texts = tuple(sorted(end for end in self._ends.stops if not self._template.ids([end])))
+        self._control = sorted(self._template.special | self._ends.turns, key=len)
+        self._turn_end, self._other_end = (_any_of(ends) for ends in (self._ends.turns, self._ends.others))
+        said = said_of(self._habits.offered | self._habits.bare)
+        if said:
+            logger.warning("the chat template gets in another form what it cannot express: %s", said)
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> RenderedChat:
         """Render a conversation and find every message's tokens.
@@ -93,135 +117,263 @@ class ChatRenderer:
         """
         if not messages:
             raise ChatError("the conversation has no message; send at least one")
-        plain, neutralised = self._to_dicts(messages, tools)
-        marked, _ = self._to_dicts(messages, tools, mark=True)
-        schemas = [tool_schema(tool) for tool in tools] if self.template_knows_tools else []
         last = messages[-1]
         continued = isinstance(last, ChatMessageAssistant)
         if isinstance(last, ChatMessageAssistant) and last.tool_calls:
             raise ChatError("the last message is a tool call without its answer; execute the call before generating")
-        text = self._apply(plain, schemas, generation_prompt=not continued)
-        # The fallback's own system message, if one is added in front.
-        extra = int(bool(tools) and not self.template_knows_tools and messages[0].role != "system")
-        bare, ends = _strip_marks(self._apply(marked, schemas, generation_prompt=not continued), len(messages), extra)
-        if bare != text:
-            raise ChatError(
-                "the chat template renders a message differently when its end is marked, so that the message's tokens "
-                "cannot be located; give the messages non-empty text without trailing white space, or another template"
-            )
-        if continued:
-            # The marker stands before trailing white space, which belongs to what is continued if the template keeps it.
-            content = plain[-1]["content"]
-            trailing = content[len(content.rstrip()) :]
-            if text.startswith(trailing, ends[-1]):
-                ends[-1] += len(trailing)
+        counter = _Neutraliser(self._control)
+        dicts = [_to_dict(message, counter) for message in messages]
+        # What continues nothing opens a turn.
+        if blank := continued and len(dicts) > 1 and not (dicts[-1]["content"] or dicts[-1].get("reasoning_content")):
+            del dicts[-1]
+        text, ends = self._laid_out(dicts, tools, open_turn=blank or not continued)
+        if continued and not blank:
             text = text[: ends[-1]]
         encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = list(encoding["input_ids"])
-        boundaries = self._boundaries(ids, [start for start, _ in encoding["offset_mapping"]], ends, messages, extra)
-        return RenderedChat(ids, boundaries, continued, neutralised)
+        offsets = [start for start, _ in encoding["offset_mapping"]]
+        starts = [0, *(bisect_left(offsets, end) for end in ends), *([len(offsets)] if blank else [])]
+        opened = text[0 if len(starts) < 3 else ends[len(starts) - 3] :] if continued else text[ends[-1] :]
+        return RenderedChat(list(encoding["input_ids"]), starts, continued, counter.count, self._open_thought(opened))
 
-    def _boundaries(
-        self, ids: list[int], offsets: list[int], ends: list[int], messages: Sequence[ChatMessage], extra: int
-    ) -> list[int]:
-        """Turn the characters at which messages end into token positions."""
-        positions = [bisect_left(offsets, end) for end in ends]
-        starts = [0]
-        for index, position in enumerate(positions):
-            limit = positions[index + 1] if index + 1 < len(positions) else len(ids)
-            closing = next((i for i in range(position, limit) if ids[i] in self._end_ids), None)
-            last = index == len(positions) - 1
-            message = messages[index - extra] if index >= extra else None
-            if isinstance(message, ChatMessageAssistant) and closing is None and not last:
+    def _laid_out(self, dicts: list[Message], tools: Sequence[ToolInfo], *, open_turn: bool) -> tuple[str, list[int]]:
+        """Return the text of a conversation, and where each message ends in it."""
+        remedies = self._habits.offered if tools else self._habits.bare
+        schemas = [tool_schema(tool) for tool in tools] if self._habits.tools else []
+        prompt = tools_prompt(tools) if tools else ""
+
+        def turns(remedies: frozenset[Remedy], schemas: Sequence[Message]) -> tuple[str, list[int]]:
+            said = "" if schemas else prompt
+            return self._turns(_Draft(self._template, dicts, remedies, schemas, said, open_turn=open_turn))
+
+        try:
+            return turns(remedies, schemas)
+        except ChatError as error:
+            try:
+                result = turns(remedies | CAUTIOUS, [])
+            except ChatError:
+                raise error from None
+            _warn_of_refusal(str(error))
+            return result
+
+    def _turns(self, draft: "_Draft") -> tuple[str, list[int]]:
+        """Return a draft's text, and where each message ends, with the token that ends its turn."""
+        ends = draft.ends()
+        roles = [message["role"] for message in draft.messages]
+        result: list[int] = []
+        for index, end in enumerate(ends):
+            if end is None:
+                result.append(result[-1] if result else 0)
+                continue
+            if index + 1 == len(ends) and not draft.open_turn:
+                # The marker stands before trailing white space, which belongs to what is continued if the template keeps it.
+                content = draft.messages[index]["content"]
+                trailing = content[len(content.rstrip()) :]
+                result.append(end + len(trailing) * draft.text.startswith(trailing, end))
+                continue
+            limit = next((later for later in ends[index + 1 :] if later is not None), len(draft.text))
+            turn = roles[index] == "assistant"
+            closing = (self._turn_end if turn else self._other_end).search(draft.text, end, limit)
+            if turn and closing is None and index + 1 < len(roles) and roles[index + 1] != "assistant":
                 raise ChatError(
-                    f"the template writes no end-of-turn token after assistant message {index - extra}; expected one of "
-                    f"{self._tokenizer.convert_ids_to_tokens(sorted(self._end_ids))}: steering windows end there"
+                    f"the template writes no end-of-turn token after assistant message {index}; expected one of "
+                    f"{sorted(self._ends.turns)}: steering windows end there"
                 )
-            starts.append(position if closing is None else closing + 1)
-        return [0, *starts[extra + 1 :]]
+            result.append(end if closing is None else closing.end())
+        return draft.text, result
 
-    def _apply(self, messages: list[dict[str, Any]], schemas: list[dict[str, Any]], generation_prompt: bool) -> str:
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages,
-                tools=[*schemas] or None,
-                tokenize=False,
-                add_generation_prompt=generation_prompt,
-                enable_thinking=self._thinking,
-            )
-        except (TemplateError, TypeError, KeyError) as error:
-            roles = " ".join(message["role"] for message in messages)
-            raise ChatError(f"the chat template refuses this conversation ({roles}): {error}") from error
-        return str(text)
+    def _open_thought(self, text: str) -> ThoughtMarks | None:
+        """Return the marks of the thought that is open at the end of a text."""
+        last = max(self.thought_marks, key=lambda marks: text.rfind(marks.open), default=None)
+        return last if last is not None and text.rfind(last.open) > text.rfind(last.close) else None
 
-    def _probe(self, schemas: list[dict[str, Any]], parallel: bool) -> bool:
-        """Tell whether the template renders tools, a call (or two) and its answer."""
-        name = schemas[0]["function"]["name"]
-        calls = [{"type": "function", "id": f"probe{n}", "function": {"name": name, "arguments": {}}} for n in range(2)]
-        messages: list[dict[str, Any]] = [
-            {"role": "user", "content": "probe"},
-            {"role": "assistant", "content": "", "tool_calls": calls if parallel else calls[:1]},
-            *(
-                {"role": "tool", "name": name, "tool_call_id": f"probe{n}", "content": "answer"}
-                for n in range(1 + parallel)
-            ),
+
+@lru_cache
+def _warn_of_refusal(error: str) -> None:
+    """Say once what a template refuses."""
+    logger.warning(
+        "%s; it gets a plainer form of it, in which calls are text and users and assistants take turns", error
+    )
+
+
+def _any_of(texts: Collection[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+
+
+class _Draft:
+    """A conversation as a template writes it.
+
+    Args:
+        template: The template.
+        messages: The conversation.
+        remedies: What is changed of it.
+        schemas: The tools that the template prints.
+        prompt: What is said of tools in the system text.
+        open_turn: Whether the assistant's next turn is opened.
+
+    Attributes:
+        messages: The conversation, with its calls in text where they are so handed over.
+        open_turn: Whether the assistant's next turn is opened; else the last message is continued.
+        text: What the template makes of it.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        messages: Sequence[Message],
+        remedies: frozenset[Remedy],
+        schemas: Sequence[Message],
+        prompt: str,
+        *,
+        open_turn: bool,
+    ) -> None:
+        self._template = template
+        self._remedies = remedies - TEXT_REMEDIES
+        self._schemas = schemas
+        self.open_turn = open_turn
+        self.messages = changed(messages, remedies & TEXT_REMEDIES)
+        first = self.messages[0]
+        self._lead: list[Message] = []
+        if prompt and first["role"] == "system":
+            self.messages[0] = {**first, "content": f"{first['content']}\n\n{prompt}"}
+        elif prompt:
+            self._lead = [{"role": "system", "content": prompt}]
+        self.text = self._written({})
+
+    def _written(self, places: Mapping[int, "_Place"]) -> str:
+        """Return the text, with markers in some messages."""
+        marked = [
+            places[index](message, f"{_MARK_OPEN}{index}{_MARK_CLOSE}") if index in places else message
+            for index, message in enumerate(self.messages)
         ]
-        text = self._try(messages, schemas)
-        # Once in the tools block and once a call.
-        return text is not None and text.count(name) >= 2 + parallel and "answer" in text
+        return self._template.write(
+            changed([*self._lead, *marked], self._remedies), self._schemas, open_turn=self.open_turn
+        )
 
-    def _try(self, messages: list[dict[str, Any]], schemas: list[dict[str, Any]]) -> str | None:
-        """Return what the template makes of these messages, or None where it refuses them."""
+    def ends(self) -> list[int | None]:
+        """Return where each message ends, before what the template writes after it; None where it prints nothing of it.
+
+        Raises:
+            ChatError: It cannot be told.
+        """
+        every = range(len(self.messages))
+        blank = [index for index in every if _is_blank(self.messages[index])]
+        found = self._marked_at_once(every)
+        if found is None and blank:
+            found = self._marked_at_once([index for index in every if index not in blank])
+        alone = {index: self._marked_alone(index) for index in every if found is None or index not in found}
+        ends = [({} if found is None else found).get(index, alone.get(index)) for index in every]
+        for index in every:
+            later = [end for end in ends[index + 1 :] if end is not None]
+            end = ends[index]
+            if end is not None and later and end > min(later):
+                if self.messages[index]["role"] != "system":
+                    raise ChatError(_HIDDEN.format(index))
+                ends[index] = None
+        return ends
+
+    def _marked_at_once(self, indices: Collection[int]) -> dict[int, int] | None:
+        """Return where messages end, by a marker in each; None where that changes the text, or not all are there."""
         try:
-            return self._apply(messages, schemas, generation_prompt=True)
+            bare, places = _without_marks(self._written(dict.fromkeys(indices, _at_end)))
         except ChatError:
             return None
+        if bare != self.text or len(places) != len(indices):
+            return None
+        # A tool's answer may name the function, and its marker, again.
+        if any(len(found) > 1 and not _calls(self.messages[index]) for index, found in places.items()):
+            return None
+        return {index: found[0] for index, found in places.items()}
 
-    def _to_dicts(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo], mark: bool = False
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Turn messages into a template's dictionaries, with an end marker in each if `mark`."""
-        counter = _Neutraliser(self._control)
-        native = self.template_knows_tools
-        result = [self._to_dict(message, native, counter) for message in messages]
-        if tools and not native:
-            if result[0]["role"] == "system":
-                result[0]["content"] = f"{result[0]['content']}\n\n{tools_prompt(tools)}"
-            else:
-                result.insert(0, {"role": "system", "content": tools_prompt(tools)})
-        if mark:
-            for index, message in enumerate(result):
-                _mark(message, f"{_MARK_OPEN}{index}{_MARK_CLOSE}")
-        return _merge_users(result) if self._merges_users else result, counter.count
+    def _marked_alone(self, index: int) -> int | None:
+        """Return where a message ends, by a marker in it alone; None where the template prints nothing of it."""
+        message = self.messages[index]
+        calls, blank = _calls(message), _is_blank(message)
+        repeated = False
+        for place in (_at_end, _in_id, _in_argument) if calls else (_at_end, _behind):
+            try:
+                marked = self._written({index: place})
+            except ChatError:
+                continue
+            bare, places = _without_marks(marked)
+            found = places.get(index, [])
+            if found and bare == self.text and (calls or len(found) == 1):
+                return found[0]
+            repeated |= len(found) == 1
+            if blank and len(found) == 1:
+                # With text the template writes more, such as a line end: the place is where all of that comes in.
+                before, after = shared(marked, self.text), shared(marked[::-1], self.text[::-1])
+                if before + after >= len(self.text):
+                    return min(before, found[0])
+        if blank:
+            return None
+        raise ChatError(_CHANGED if repeated else _HIDDEN.format(index))
 
-    def _to_dict(self, message: ChatMessage, native: bool, counter: "_Neutraliser") -> dict[str, Any]:
-        content = counter(_text_of(message))
-        if isinstance(message, ChatMessageTool):
-            return _tool_dict(message, content, native, counter)
-        if not isinstance(message, ChatMessageAssistant):
-            return {"role": message.role, "content": content}
-        result: dict[str, Any] = {"role": "assistant", "content": content}
-        if isinstance(message.content, list):
-            thoughts = [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
-            if thoughts:
-                result["reasoning_content"] = counter("\n".join(thoughts))
-        calls = message.tool_calls or []
-        if not calls:
-            return result
-        if native and (len(calls) == 1 or self._template_knows_parallel):
-            result["tool_calls"] = [
-                {
-                    "type": "function",
-                    "id": c.id,
-                    "function": {"name": counter(c.function), "arguments": counter.tree(c.arguments)},
-                }
-                for c in calls
-            ]
-        else:
-            # The template knows no tools, or only one call a message: write the calls out as text.
-            write = call_json if native else call_text
-            result["content"] = "\n".join(filter(None, [content, *(counter(write(call)) for call in calls)]))
-        return result
+
+_Place = Callable[[Message, str], Message]
+_HIDDEN = "the chat template does not print message {} exactly once and in order; send roles that it knows, or use another template"
+_CHANGED = (
+    "the chat template renders a message differently when its end is marked, so that the message's tokens cannot be located; "
+    "use another template"
+)
+
+
+def _calls(message: Message) -> list[Message]:
+    calls: list[Message] = message.get("tool_calls", [])
+    return calls
+
+
+def _is_blank(message: Message) -> bool:
+    """Tell whether a template may print nothing of a message."""
+    return not _calls(message) and not message["content"].strip()
+
+
+def _at_end(message: Message, mark: str) -> Message:
+    """Mark the end of what a template prints of a message: of the last function's name, or of the text."""
+    if _calls(message):
+        return _in_call(message, lambda call: {**call, "function": _marked(call["function"], "name", mark)})
+    # Before trailing white space, which templates may trim; after white space alone, which they may trim from the left.
+    content = message["content"]
+    kept = content.rstrip() or content
+    return {**message, "content": kept + mark + content[len(kept) :]}
+
+
+def _behind(message: Message, mark: str) -> Message:
+    return _marked(message, "content", mark)
+
+
+def _in_id(message: Message, mark: str) -> Message:
+    return _in_call(message, lambda call: _marked(call, "id", mark))
+
+
+def _in_argument(message: Message, mark: str) -> Message:
+    def in_last_text(call: Message) -> Message:
+        arguments = call["function"]["arguments"]
+        texts = [key for key, value in arguments.items() if isinstance(value, str)]
+        return {
+            **call,
+            "function": {**call["function"], "arguments": _marked(arguments, texts[-1], mark) if texts else arguments},
+        }
+
+    return _in_call(message, in_last_text)
+
+
+def _in_call(message: Message, change: Callable[[Message], Message]) -> Message:
+    *others, last = _calls(message)
+    return {**message, "tool_calls": [*others, change(last)]}
+
+
+def _marked(value: Message, key: str, mark: str) -> Message:
+    return {**value, key: value[key] + mark}
+
+
+def _without_marks(text: str) -> tuple[str, dict[int, list[int]]]:
+    """Return a text without markers, and where in it each of them stood."""
+    places: dict[int, list[int]] = {}
+    removed = 0
+    for mark in _MARK.finditer(text):
+        places.setdefault(int(mark[1]), []).append(mark.start() - removed)
+        removed += len(mark[0])
+    return _MARK.sub("", text), places
 
 
 class _Neutraliser:
@@ -243,6 +395,35 @@ class _Neutraliser:
         return json.loads(self(json.dumps(value, ensure_ascii=False)))
 
 
+def _to_dict(message: ChatMessage, counter: _Neutraliser) -> Message:
+    """Turn a message into the dictionary that templates take."""
+    content = counter(_text_of(message))
+    if isinstance(message, ChatMessageTool):
+        return {
+            "role": "tool",
+            "name": counter(message.function or ""),
+            "tool_call_id": counter(message.tool_call_id or ""),
+            "content": content,
+        }
+    result: Message = {"role": message.role, "content": content}
+    if not isinstance(message, ChatMessageAssistant):
+        return result
+    if isinstance(message.content, list):
+        thoughts = [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
+        if thoughts:
+            result["reasoning_content"] = counter("\n".join(thoughts))
+    if message.tool_calls:
+        result["tool_calls"] = [
+            {
+                "type": "function",
+                "id": counter(call.id),
+                "function": {"name": counter(call.function), "arguments": counter.tree(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    return result
+
+
 def _text_of(message: ChatMessage) -> str:
     if isinstance(message, ChatMessageTool) and message.error is not None:
         return message.error.message
@@ -251,57 +432,3 @@ def _text_of(message: ChatMessage) -> str:
         if odd:
             raise ChatError(f"message content of type {', '.join(odd)} is not supported; send text only")
     return message.text
-
-
-def _tool_dict(message: ChatMessageTool, content: str, native: bool, counter: _Neutraliser) -> dict[str, Any]:
-    if native:
-        name = counter(message.function or "")
-        return {"role": "tool", "name": name, "tool_call_id": message.tool_call_id, "content": content}
-    return {"role": "user", "content": f"<tool_response>\n{content}\n</tool_response>"}
-
-
-def _merge_users(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join user messages in a row, such as the answers to parallel calls, for templates that refuse two of them."""
-    result: list[dict[str, Any]] = []
-    for message in messages:
-        if result and result[-1]["role"] == message["role"] == "user":
-            result[-1] = {**message, "content": f"{result[-1]['content']}\n{message['content']}"}
-        else:
-            result.append(message)
-    return result
-
-
-def _mark(message: dict[str, Any], marker: str) -> None:
-    """Put a marker at the end of what a template will print of a message."""
-    if message.get("tool_calls"):
-        message["tool_calls"] = copy.deepcopy(message["tool_calls"])
-        message["tool_calls"][-1]["function"]["name"] += marker
-        return
-    # Before trailing white space, which templates may trim; after white space alone, which they may trim from the left.
-    content = message["content"]
-    kept = content.rstrip() or content
-    message["content"] = kept + marker + content[len(kept) :]
-
-
-def _strip_marks(text: str, count: int, extra: int) -> tuple[str, list[int]]:
-    """Return the text without markers, and where each marker stood in that text.
-
-    There are markers for `count` messages, and before them for `extra` that were added in front.
-    """
-    pieces: list[str] = []
-    ends: list[int] = []
-    length = 0
-    rest = text
-    for index in range(count + extra):
-        marker = f"{_MARK_OPEN}{index}{_MARK_CLOSE}"
-        before, found, rest = rest.partition(marker)
-        if not found or marker in rest:
-            which = f"message {index - extra}" if index >= extra else "the system message"
-            raise ChatError(
-                f"the chat template does not print {which} exactly once and in order; "
-                "send roles that the template knows, or use another template"
-            )
-        pieces.append(before)
-        length += len(before)
-        ends.append(length)
-    return "".join([*pieces, rest]), ends

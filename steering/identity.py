@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from self_steering.steering.habits import stop_ids
+
 _SAMPLES_A_TENSOR = 256
 
 
@@ -56,14 +58,14 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens that end a turn: the generation configuration's and the tokenizer's."""
+    """Return the tokens that end a turn: the generation configuration's, the tokenizer's and the chat template's."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     ids = set(configured if isinstance(configured, list) else [configured])
     ids.add(tokenizer.eos_token_id)
     ids.discard(None)
     if not ids:
         raise ModelError("neither the generation configuration nor the tokenizer names an end-of-turn token")
-    return frozenset(int(i) for i in ids)
+    return stop_ids(tokenizer, [int(i) for i in ids])
 
 
 def find_layer_list(decoder: torch.nn.Module, count: int, model: str) -> tuple[str, torch.nn.ModuleList]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class NNsightAPI(ModelAPI):
         engine: transformers or vllm; default transformers.
         revision: Hub branch, tag or commit.
         thinking: Whether models whose template has a thinking switch think; default false.
+        date: The date, as YYYY-MM-DD, that chat templates which print one print; default the day on which the model is loaded.
         dtype: float32, bfloat16, float16 or auto; default bfloat16 on an accelerator, float32 on the CPU.
 
     With engine=transformers:
@@ -71,10 +73,11 @@ class NNsightAPI(ModelAPI):
         thinking = model_args.get("thinking", False)
         if not isinstance(thinking, bool):
             raise ModelError(f"model argument thinking is {thinking!r}; pass true or false")
+        today = _date(model_args.get("date"))
         opened = open_model(model_name, model_args)
         self.loaded: ModelIdentity = opened.identity
         self.engine: SteeringEngine = opened.engine
-        self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking)
+        self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking, today)
         context = self.engine.shape.context
         # Inspect looks up the context length of every model it meets; for one it does not know it makes a second provider,
         # which would load the weights again.
@@ -187,7 +190,7 @@ class NNsightAPI(ModelAPI):
             top_p=float(pick(config.top_p, "top_p", 1.0)),
             top_k=int(pick(config.top_k, "top_k", 0)),
             seed=config.seed if config.seed is not None else self._derived_seed(rendered, windows),
-            stop=tuple(config.stop_seqs or ()),
+            stop=(*(config.stop_seqs or ()), *self.chat.stop_texts),
             top_logprobs=(config.top_logprobs or 0) if config.logprobs else None,
         )
 
@@ -229,6 +232,7 @@ class NNsightAPI(ModelAPI):
             "fingerprint": self.loaded.fingerprint,
             "prompt": self.loaded.tokenizer.decode(rendered.ids),
             "message_starts": rendered.starts,
+            **self._dated(),
             "neutralised_control_tokens": rendered.neutralised,
             "plan": request.plan.model_dump(mode="json"),
             "windows": [[w.label, w.direction.key, w.strength, w.start, w.stop] for w in windows],
@@ -242,11 +246,16 @@ class NNsightAPI(ModelAPI):
             "computed_tokens": generation.prompt_tokens - generation.reused_tokens + generation.generated_tokens - 1,
             "reused_tokens": generation.reused_tokens,
         }
+        metadata.update(self._dated())
         if request.plan.windows:
             metadata["library"] = self.library(request.library).card.sha256
         if request.readout is not None:
             metadata["readout"] = generation.readout
         return metadata
+
+    def _dated(self) -> dict[str, str]:
+        """Return the date that the prompt has, where it has one."""
+        return {} if self.chat.date is None else {"date": self.chat.date.isoformat()}
 
     def close(self) -> None:
         """Stop the engine's thread."""
@@ -275,6 +284,16 @@ class NNsightAPI(ModelAPI):
     def collapse_user_messages(self) -> bool:
         """Messages are never merged: plans count them."""
         return False
+
+
+def _date(given: Any) -> date | None:
+    """Return the date of the model argument `date`, which the command line may have read as one already."""
+    if given is None or type(given) is date:
+        return given
+    try:
+        return date.fromisoformat(given)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model argument date is {given!r}; pass a day as YYYY-MM-DD") from error
 
 
 def _cuts(request: SteeringRequest, rendered: RenderedChat) -> tuple[int, ...]:

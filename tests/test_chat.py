@@ -448,10 +448,15 @@ def test_pictures_are_refused(chat: Chat):
         chat.renderer.render([ChatMessageUser(content=[ContentImage(image="data:image/png;base64,AA==")])], [])
 
 
-def test_a_conversation_that_the_template_refuses_is_an_error_with_the_roles():
+def test_a_conversation_that_the_template_refuses_in_every_form_is_an_error_with_the_roles():
     """The template's own words and the order of roles are told."""
-    with pytest.raises(ChatError, match=r"\(assistant user\).*must alternate"):
-        make("gemma").renderer.render([assistant("a"), user("u")], [])
+    tokenizer = family_tokenizer("smollm")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.content == 'odd' %}{{ raise_exception('I say no') }}{% endif %}"
+        "{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    with pytest.raises(ChatError, match=r"\(user assistant user\).*I say no"):
+        ChatRenderer(tokenizer, frozenset({2})).render([user("a"), assistant("b"), user("odd")], [])
 
 
 def test_a_tokenizer_without_a_template_is_refused():

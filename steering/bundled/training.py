@@ -32,9 +32,10 @@ from self_steering.steering.bundled.conversion import BUNDLED_BASE
 from self_steering.steering.bundled.dialogues import Sizes, build_dialogues
 from self_steering.steering.bundled.prose import shipped_prose
 from self_steering.steering.calls import FRAMINGS
-from self_steering.steering.chat import ChatError, ChatRenderer
+from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.identity import fingerprint
 from self_steering.steering.models import LoadedModel, load_model
+from self_steering.steering.template import ChatError
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.files import replace_folder
 

@@ -14,7 +14,7 @@ from self_steering.steering.models import load_model
 from self_steering.steering.on_vllm.engine import VllmEngine
 from self_steering.steering.on_vllm.settings import VLLM_ARGS, check_installed, refusals
 
-_SHARED_ARGS = ("engine", "revision", "thinking")
+_SHARED_ARGS = ("engine", "revision", "thinking", "date")
 _LOADING_ARGS = ("dtype", "device", "device_map", "revision")
 ENGINE_ARGS: Mapping[str, tuple[str, ...]] = {
     "transformers": ("dtype", "device", "device_map", "max_batch", "cache_gb"),

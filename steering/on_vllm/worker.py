@@ -22,7 +22,7 @@ from self_steering.steering.on_vllm.step import UNKNOWN, Output, RequestRecord, 
 from self_steering.vectors.directions import DirectionTensor
 
 # Attributes of vLLM's model runner that steering reads or wraps.
-_NEEDED = ("requests", "input_batch", "query_start_loc", "kv_cache_config", "execute_model", "model")
+_NEEDED = ("requests", "input_batch", "query_start_loc", "kv_cache_config", "kv_caches", "execute_model", "model")
 
 
 class RowGenerator(torch.Generator):
@@ -107,8 +107,9 @@ class SteeredRunner:
     # ------------------------------------------------------------ around a step
 
     def _execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
-        for request in scheduler_output.finished_req_ids:
-            self._records.pop(request, None)
+        finished = [self._records.pop(request, None) for request in scheduler_output.finished_req_ids]
+        if any(record is not None and record.faults for record in finished):
+            self._clear_overflow()
         self._scheduled = scheduler_output if scheduler_output.total_num_scheduled_tokens else None
         try:
             result = self._execute(scheduler_output, *args, **kwargs)
@@ -119,6 +120,12 @@ class SteeredRunner:
             return result
         finally:
             self._scheduled = self._step = None
+
+    def _clear_overflow(self) -> None:
+        """Take what is not finite out of the cache: attention masks by multiplying with 0, which leaves NaN for its next user."""
+        for cache in self._runner.kv_caches:
+            if cache.is_floating_point():
+                cache.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
     def _before_model(self, _: torch.nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
         """Find out which tokens of the step at hand are steered by what; dummy runs have none."""

@@ -1,4 +1,4 @@
-"""Random plans on tiny models of three architectures, in company and with caches of every size, against plain hooks."""
+"""Random plans on tiny models of three architectures and with templates of many kinds, in company, against plain hooks."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ from tests.prove.outcome import Outcome
 from tests.prove.reference import Reference
 from tests.prove.talks import Talk, edited, grown, opening
 from tests.support.small_library import LAYERS, save_library
-from tests.support.templates import FAMILIES, save_family_model
+from tests.support.templates import family_of, save_family_model
 
 TOLERANCE = 3e-4
 MOST_TOKENS = 500
@@ -33,7 +33,14 @@ BLOCK = 500  # plans on one provider
 PROCESSES = 2
 _TOOLS = tool_infos("vectors")
 # The template, the cache in GiB, and the most rows in a batch: small caches evict all the time.
-_SETTINGS = (("qwen", 0.5, 8), ("llama", 0.5, 8), ("gemma", 0.5, 8), ("qwen", 0.0005, 4), ("gemma", 0.0005, 2))
+_SETTINGS = (
+    ("qwen", 0.5, 8),
+    ("llama", 0.5, 8),
+    ("gemma", 0.5, 8),
+    ("qwen", 0.0005, 4),
+    ("gemma", 0.0005, 2),
+    *((family, 0.5, 8) for family in ("nemo", "harmony", "gemma4", "glm", "kimi")),
+)
 _UNITS = {"d1": ("calm", 2.0, None), "d2": ("proud", -1.0, None), "d3": ("calm", 1.0, 5), "zero": ("calm", 0.0, None)}
 _TREATMENTS = {
     label: Treatment(direction=Direction(vector=name, random_seed=seed), unit_strength=unit)
@@ -73,7 +80,7 @@ def open_bench(folder: Path, family: str, sizes: Mapping[str, int] | None = None
         label: unit * (held[name] if seed is None else _unlike(held[name], seed))
         for label, (name, unit, seed) in _UNITS.items()
     }
-    return Bench(family, model, library, Reference(saved, FAMILIES[family].end, LAYERS, vectors))
+    return Bench(family, model, library, Reference(saved, family_of(family).ends, LAYERS, vectors))
 
 
 def _unlike(vector: torch.Tensor, seed: int) -> torch.Tensor:

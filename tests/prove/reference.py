@@ -1,5 +1,6 @@
 """What a conversation's next token must be: everything computed again from scratch, steered by plain forward hooks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +25,17 @@ class Reference:
 
     Args:
         folder: The saved model.
-        end: The token that ends a turn, as text.
+        ends: The tokens that end a turn, as text.
         layers: The layers that are steered.
         vectors: For each label what dose 1 adds: [layers, hidden].
     """
 
-    def __init__(self, folder: Path, end: str, layers: Sequence[int], vectors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self, folder: Path, ends: Sequence[str], layers: Sequence[int], vectors: Mapping[str, torch.Tensor]
+    ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._end = end
+        self._ends = re.compile("|".join(map(re.escape, ends)))
         self._layers = layers
         self._vectors = vectors
 
@@ -51,8 +54,9 @@ class Reference:
         beginnings = [start for start, _ in encoding["offset_mapping"]]
 
         def after(message: int) -> int:
-            until = text.index(self._end, places[message]) + len(self._end)
-            return sum(start < until for start in beginnings)
+            end = self._ends.search(text, places[message])
+            assert end is not None, "a turn does not end"
+            return sum(start < end.end() for start in beginnings)
 
         return [
             Span(after(e.start), None if e.stop is None else after(e.stop), e.dose * self._vectors[e.label])

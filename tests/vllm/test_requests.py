@@ -136,7 +136,7 @@ def test_a_cancelled_request_frees_what_it_holds(pair: Pair):
 
 
 def test_a_fault_in_one_row_is_that_rows_alone(pair: Pair):
-    """A strength that overflows the stream ends its own request with an error, and no other's."""
+    """A strength that overflows the stream ends its own request with an error, and no other's, nor that of who gets its memory."""
     ids = prompt(pair.engine, 40, seed=7)
     huge = EngineRequest(ids, Sampling(max_tokens=3, temperature=0.0), (window(pair.engine, MIDDLE, 5, 9, 3e38),))
     fine = EngineRequest(ids, Sampling(max_tokens=3, temperature=0.0), (window(pair.engine, MIDDLE, 5, 9, 1.0),))
@@ -144,6 +144,8 @@ def test_a_fault_in_one_row_is_that_rows_alone(pair: Pair):
     with pytest.raises(SteeringFault, match="changed by another amount or are not finite"):
         futures[1].result(PATIENCE)
     assert [r.steered for future in futures[::2] for r in future.result(PATIENCE).receipts] == [4, 4]
+    for _ in range(3):
+        pair.run(*[EngineRequest((5, 6), Sampling(max_tokens=3))] * 3)
 
 
 def test_directions_come_and_go(pair: Pair, monkeypatch: pytest.MonkeyPatch):
