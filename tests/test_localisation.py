@@ -79,8 +79,8 @@ def test_a_vectors_trials_of_a_round_show_the_same_text():
 def test_arms_inject_what_they_say():
     """Only placebo has strength zero; only random has a random direction, another one for each position."""
     for trial in trials_of():
-        assert trial.strength(1.0, 0.6) == (0 if trial.arm == "placebo" else 0.6)
-        assert (trial.direction.random_seed is not None) == (trial.arm == "random")
+        assert trial.treatment(0.6).unit_strength == (0 if trial.arm == "placebo" else 0.6)
+        assert (trial.treatment(0.6).direction.random_seed is not None) == (trial.arm == "random")
     seeds = [trial.random_seed for trial in trials_of(arms=["random"])]
     assert len(set(seeds)) == len(seeds)
 

@@ -647,7 +647,7 @@ def in_a_fresh_process(code: str) -> str:
 def test_registering_imports_no_torch():
     """Inspect finds the provider without the seconds that torch takes, for whoever uses another model."""
     code = (
-        "import sys; import self_steering.steering._registry as r; from inspect_ai.model import modelapi; "
+        "import sys; import self_steering.evals._registry as r; from inspect_ai.model import modelapi; "
         "print([m for m in ('torch', 'transformers', 'nnsight') if m in sys.modules], callable(r.nnsight))"
     )
     assert in_a_fresh_process(code) == "[] True"
@@ -655,7 +655,7 @@ def test_registering_imports_no_torch():
 
 def test_no_object_of_the_process_gets_a_save_method(tiny: Tiny):
     """What nnsight adds to every object is gone after import and after steering, so that other libraries work."""
-    assert in_a_fresh_process("import self_steering.steering.forward; print(hasattr(object, 'save'))") == "False"
+    assert in_a_fresh_process("import self_steering.steering.engine.forward; print(hasattr(object, 'save'))") == "False"
     messages = conversation()
     ask(tiny.model, messages, tiny.request(messages), tools=TOOLS)
     assert not hasattr(object, "save")

@@ -222,11 +222,11 @@ def test_intervals_cover_the_truth_and_tests_keep_their_level_under_clustering()
     assert 1 <= rejected <= 13
 
 
-def test_each_vector_counts_alike_however_often_it_was_asked():
-    """The mean over vectors is no mean over rollouts."""
+def test_each_question_counts_alike_and_vectors_are_the_clusters():
+    """The mean is that of the log and of the table; how often a vector was asked widens the interval, not the weight of a row."""
     often = gap_table(few(gaps=0.3, vectors=FEW[:1], questions=30))
     row = condition_gaps(pd.concat([often, gap_table(few(gaps=0.0, vectors=FEW[1:]))])).iloc[0]
-    assert row["gap"] == pytest.approx(0.3 / len(FEW))
+    assert row["gap"] == pytest.approx(0.3 * 30 / (30 + 2 * 7))
     assert row["n"] == 30 + 2 * 7
 
 

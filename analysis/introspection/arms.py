@@ -13,10 +13,10 @@ from typing import Any, cast, get_args
 import pandas as pd
 from inspect_ai.log import EvalLog, EvalSample
 from scipy.stats import t as t_distribution
-from statsmodels.stats.multitest import multipletests
 
 from self_steering.analysis.introspection.gaps import CONDITION, gap_table, reading_pairs
 from self_steering.analysis.statistics.groups import Row, groups
+from self_steering.analysis.statistics.tests import holm
 from self_steering.analysis.tables import Tables
 from self_steering.scorers.identification import Answered, answered_of
 from self_steering.scorers.metrics import Mean, clustered_mean
@@ -149,12 +149,8 @@ def primary_effects(samples: Sequence[Scored]) -> list[Effect]:
         for first, second in PRIMARY
         if first in arms and (second is None or second in arms)
     ]
-    tested = [effect for effect in effects if effect.p is not None]
-    if not tested:
-        return effects
-    corrected = multipletests([effect.p for effect in tested], alpha=ALPHA, method="holm")[1]
-    by_name = {effect.name: float(p) for effect, p in zip(tested, corrected, strict=True)}
-    return [replace(effect, p_holm=by_name.get(effect.name)) for effect in effects]
+    corrected = holm([effect.p for effect in effects])
+    return [replace(effect, p_holm=p) for effect, p in zip(effects, corrected, strict=True)]
 
 
 def _difference(samples: Sequence[Scored], first: str, second: str | None) -> Effect:
