@@ -190,6 +190,7 @@ class SelfSteerState(StoreModel):
         clears: Clear calls that succeeded.
         calls: Tool calls of all kinds that the model made.
         unread_calls: Those of them that could not be read, or were too many.
+        looked_like_a_call: How often its text looked like a call and was none of an offered tool.
         exposures: How much each effect steered.
         turns: Turns that the model wrote.
         ended: What ended the session; empty where it was cut off.
@@ -208,6 +209,7 @@ class SelfSteerState(StoreModel):
     clears: int = 0
     calls: int = 0
     unread_calls: int = 0
+    looked_like_a_call: int = 0
     exposures: list[Exposure] = Field(default_factory=list)
     turns: int = 0
     ended: str = ""

@@ -233,6 +233,7 @@ class SteeringSession:
         if METADATA_KEY not in (output.metadata or {}):
             return  # The conversation no longer fits the context: nothing was generated.
         report = steering_report(output)
+        self.record.looked_like_a_call += report["looked_like_a_call"]
         self.record.computed_tokens += report["computed_tokens"]
         self.record.prompt_tokens += report["computed_tokens"] + report["reused_tokens"]
         windows = self.plan(messages).windows

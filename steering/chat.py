@@ -11,7 +11,7 @@ import logging
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -20,16 +20,26 @@ from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
     ChatMessageTool,
+    ChatMessageUser,
     ContentReasoning,
     ContentText,
 )
 from inspect_ai.tool import ToolInfo
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.habits import ThoughtMarks, find_habits, find_thought_marks, find_turn_ends
-from self_steering.steering.remedies import CAUTIOUS, TEXT_REMEDIES, Remedy, changed, said_of
+from self_steering.steering.call_formats import CallFormat, fallback_format
+from self_steering.steering.habits import Habits, ThoughtMarks, find_habits, find_thought_marks, find_turn_ends
+from self_steering.steering.remedies import (
+    CALLS_IN_TEXT,
+    CAUTIOUS,
+    PARALLEL_IN_TEXT,
+    TEXT_REMEDIES,
+    Remedy,
+    changed,
+    said_of,
+)
 from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
-from self_steering.steering.tool_calls import tool_schema, tools_prompt
+from self_steering.steering.tool_calls import PROBE_CALLS, PROBE_TOOL, read_back, tool_schema, tools_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +85,9 @@ class ChatRenderer:
         today: The date that templates which print one print; default the day on which this is made.
 
     Attributes:
-        template_knows_tools: Whether the template itself prints tools and calls; else a prompt of ours does.
+        template_knows_tools: Whether the template prints tools, and calls in a form that is read; else a prompt of ours does.
+        call_format: The form in which the model is to write calls.
+        no_tools_because: Why the template's own tools are not used; None where they are.
         end_ids: Tokens that end a turn, those that the template writes included.
         stop_texts: What ends a turn though it is no token, so that a generation does not end there by itself.
         thought_marks: What stands around thoughts.
@@ -97,7 +109,6 @@ class ChatRenderer:
         self._template = ChatTemplate(tokenizer, thinking=thinking, today=today)
         self.date = self._template.date
         self._habits = find_habits(self._template)
-        self.template_knows_tools = self._habits.tools
         self.thought_marks = find_thought_marks(self._template)
         known = [token for token in tokenizer.convert_ids_to_tokens(sorted(end_ids)) if token]
         self._ends = find_turn_ends(self._template, self._habits, known, self.thought_marks)
@@ -105,9 +116,36 @@ class ChatRenderer:
         self.stop_texts = tuple(sorted(end for end in self._ends.stops if not self._template.ids([end])))
         self._control = sorted(self._template.special | self._ends.turns, key=len)
         self._turn_end, self._other_end = (_any_of(ends) for ends in (self._ends.turns, self._ends.others))
+        self.call_format, self.no_tools_because = self._choose_call_format()
+        self.template_knows_tools = self._habits.tools
         said = said_of(self._habits.offered | self._habits.bare)
         if said:
             logger.warning("the chat template gets in another form what it cannot express: %s", said)
+
+    def _choose_call_format(self) -> tuple[CallFormat, str | None]:
+        """Let the template's own calls, one and two, be read back; where one is not, a prompt of ours stands in for its tools."""
+        if not self._habits.tools:
+            return fallback_format(), "its chat template knows no tools"
+        form, written = self._read_back(1)
+        if form is None:
+            bare = self._habits.bare | {CALLS_IN_TEXT}
+            self._habits = Habits(tools=False, offered=bare, bare=bare)
+            return fallback_format(), f"a call that its chat template writes is not read back: {written!r}"
+        if self._read_back(2)[0] is None:
+            self._habits = replace(self._habits, offered=self._habits.offered | {PARALLEL_IN_TEXT})
+        return form, None
+
+    def _read_back(self, number: int) -> tuple[CallFormat | None, str]:
+        """Return the form in which the calls of a message are read back, None where they are not, and their text."""
+        calls = PROBE_CALLS[:number]
+        answers = [ChatMessageTool(content="answer", tool_call_id=c.id, function=c.function) for c in calls]
+        asked = ChatMessageAssistant(content="", tool_calls=list(calls))
+        try:
+            rendered = self.render([ChatMessageUser(content="probe"), asked, *answers], [PROBE_TOOL])
+        except ChatError as error:
+            return None, str(error)
+        written = str(self._tokenizer.decode(rendered.ids[rendered.starts[1] : rendered.starts[2]]))
+        return read_back(written, calls), written
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> RenderedChat:
         """Render a conversation and find every message's tokens.

@@ -1,5 +1,7 @@
 """From an engine's generation to Inspect's model output."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from inspect_ai.model import (
@@ -18,6 +20,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolInfo
 from transformers import PreTrainedTokenizerBase
 
+from self_steering.steering.call_formats import CallFormat
 from self_steering.steering.chat import RenderedChat
 from self_steering.steering.engine.requests import Generation, TokenWindow
 from self_steering.steering.engine.sampling import TokenLogprob
@@ -35,6 +38,7 @@ def model_output(
     tools: list[ToolInfo],
     origin: str,
     metadata: dict[str, Any],
+    call_format: CallFormat | None = None,
 ) -> ModelOutput:
     """Return the output of one generation.
 
@@ -44,13 +48,16 @@ def model_output(
         tokenizer: For the text of single tokens.
         tools: The tools that were offered.
         origin: What tells this generation from every other; the ids of its calls follow from it.
-        metadata: What lies under `self_steering` in the output's metadata.
+        metadata: What lies under `self_steering` in the output's metadata; `looked_like_a_call` joins it.
+        call_format: The model's own form of calls.
     """
-    reasoning, text = _split_thinking(generation.text)
-    parsed = parse_calls(text, tools, origin)
+    written, control = _with_special_tokens(generation, tokenizer)
+    reasoning, text = _split_thinking(written)
+    parsed = parse_calls(text, tools, origin, call_format, control)
     content: str | list[Content] = parsed.content
     if reasoning is not None:
-        content = [ContentReasoning(reasoning=reasoning), ContentText(text=parsed.content)]
+        thought = _any_of(control).sub("", reasoning)
+        content = [ContentReasoning(reasoning=thought), ContentText(text=parsed.content)]
     stop: StopReason = generation.stop_reason  # type: ignore[assignment]  # a subset of Inspect's reasons
     message = ChatMessageAssistant(content=content, tool_calls=parsed.calls or None, model=name, source="generate")
     logprobs = [_logprob(entry, tokenizer) for entry in generation.logprobs]
@@ -68,8 +75,28 @@ def model_output(
             output_tokens=generation.generated_tokens,
             total_tokens=generation.prompt_tokens + generation.generated_tokens,
         ),
-        metadata={METADATA_KEY: metadata},
+        metadata={METADATA_KEY: {**metadata, "looked_like_a_call": parsed.looked_like_a_call}},
     )
+
+
+def _with_special_tokens(generation: Generation, tokenizer: PreTrainedTokenizerBase) -> tuple[str, frozenset[str]]:
+    """Return a generation's text with its special tokens, up to where a stop string cut it, and the texts of those tokens."""
+    special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    control = frozenset(special[i] for i in generation.tokens if i in special)
+    if not control:
+        return generation.text, control
+    whole = str(tokenizer.decode(generation.tokens))
+    plain = at = 0  # how many characters before `at` are in no special token
+    for token in _any_of(control).finditer(whole):
+        if (before := plain + token.start() - at) > len(generation.text):
+            break
+        plain, at = before, token.end()
+    return whole[: at + len(generation.text) - plain], control
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of any of these texts, the longest first."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
 
 
 def overflow_output(name: str, prompt_tokens: int, context: int) -> ModelOutput:

@@ -1,6 +1,7 @@
 """The Inspect model API `nnsight`: chat and plan in, steered generation and receipts out."""
 
 import hashlib
+import logging
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -25,6 +26,8 @@ from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, find_library
 from self_steering.vectors.directions import DirectionTensor, resolve_direction
 from self_steering.vectors.library import Library, load_library
+
+logger = logging.getLogger(__name__)
 
 _DIRECTIONS_KEPT = 256
 DEFAULT_MAX_TOKENS = 1024
@@ -78,6 +81,12 @@ class NNsightAPI(ModelAPI):
         self.loaded: ModelIdentity = opened.identity
         self.engine: SteeringEngine = opened.engine
         self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking, today)
+        if self.chat.no_tools_because is not None:
+            logger.warning(
+                "%s gets its tools in a prompt of ours, with calls as <tool_call> and JSON: %s",
+                model_name,
+                self.chat.no_tools_because,
+            )
         context = self.engine.shape.context
         # Inspect looks up the context length of every model it meets; for one it does not know it makes a second provider,
         # which would load the weights again.
@@ -122,7 +131,9 @@ class NNsightAPI(ModelAPI):
         if request.show_tokens:
             metadata["tokens"] = token_map(rendered, windows, self.loaded.tokenizer)
         origin = hashlib.sha256(repr((rendered.ids, engine_request.sampling.seed)).encode()).hexdigest()
-        output = model_output(self.model_name, generation, self.loaded.tokenizer, offered, origin, metadata)
+        output = model_output(
+            self.model_name, generation, self.loaded.tokenizer, offered, origin, metadata, self.chat.call_format
+        )
         call.response = {"text": generation.text, "stop_reason": generation.stop_reason, **_json(metadata)}
         return output, call
 
@@ -234,6 +245,7 @@ class NNsightAPI(ModelAPI):
             "message_starts": rendered.starts,
             **self._dated(),
             "neutralised_control_tokens": rendered.neutralised,
+            "call_format": self.chat.call_format.name,
             "plan": request.plan.model_dump(mode="json"),
             "windows": [[w.label, w.direction.key, w.strength, w.start, w.stop] for w in windows],
             "config": config.model_dump(mode="json", exclude_none=True, exclude={"extra_body"}),
@@ -242,6 +254,7 @@ class NNsightAPI(ModelAPI):
     def _metadata(self, request: SteeringRequest, generation: Generation) -> dict[str, Any]:
         metadata: dict[str, Any] = {
             "fingerprint": self.loaded.fingerprint,
+            "call_format": self.chat.call_format.name,
             "receipts": [receipt.model_dump(mode="json") for receipt in generation.receipts],
             "computed_tokens": generation.prompt_tokens - generation.reused_tokens + generation.generated_tokens - 1,
             "reused_tokens": generation.reused_tokens,

@@ -1,29 +1,32 @@
-"""Tool calls as text: writing them where a template knows no tools, reading them back, and forcing one.
+"""Tool calls in a model's text: reading them back, writing them where a template knows no tools, and forcing one.
 
-Forms that are read: `<tool_call>{…}</tool_call>` (Hermes, Qwen), Llama's bare JSON with `parameters`, its
-`<function=name>{…}</function>`, and plain or fenced JSON.
+The forms are those of `call_formats`. What looks like a call and cannot be taken for one of an offered tool is counted: a
+missed call would read as a model that did not act.
 """
 
 import hashlib
 import json
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from inspect_ai.tool import ToolCall, ToolChoice, ToolFunction, ToolInfo
+from inspect_ai.tool import ToolCall, ToolChoice, ToolFunction, ToolInfo, ToolParam, ToolParams
 
+from self_steering.steering.call_formats import (
+    CallFormat,
+    WrittenCall,
+    fallback_format,
+    ordered,
+    python_calls,
+    read_body,
+)
+from self_steering.steering.literals import whole_value
 from self_steering.vectors.shown import clipped, shown
 
 MALFORMED_NAME = "malformed_tool_call"
-
-_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
-_LLAMA_FUNCTION = re.compile(r"<function=([\w.-]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
-_FENCED = re.compile(r"```(?:json|tool_call)?\s*\n(.*?)\n?```", re.DOTALL)
-_PYTHON_TAG = "<|python_tag|>"
-_BETWEEN = " \t\r\n;,"
-_NAME = re.compile(r'"name"\s*:\s*"([^"]+)"')
 
 _PROMPT = """You can call these tools. Each line is one tool, as JSON:
 <tools>
@@ -35,18 +38,41 @@ To call a tool, write one JSON object with its name and arguments between tags:
 </tool_call>
 The result comes back between <tool_response> tags."""
 
+# Code in a language that no call is written in, and code within a sentence, quote: nothing in them is a call.
+_QUOTE = r"```[ \t]*(?!(?:json\w*|xml|tool_\w+|tool|text|plaintext)?[ \t]*(?:\n|[\[{<]))[^\n`]*\n.*?(?:```|\Z)|(?<!`)`[^`\n]+`(?!`)"
+_MENTION = r"\b(?P<mentioned>[^\W\d]\w*)\((?P<mentioned_with>[^()\n]*)\)"
+_LINE_ENDS = re.compile(r"[ \t;,.]*(?:\n|\Z|`|<|\[/)")
+_BODY_BEGINS = re.compile(r"\s*(?:[\[{`]|<\w|\Z)|\n?[^\W\d][\w.-]*\s*(?:[({<\[\n:]|\Z)|\s*call:")
+_ONLY_NAMED = re.compile(r"(?:[\s.…,`'\"]|\band\b|\bor\b|\bto\b)+")
+_GUESS = re.compile(
+    r"""(?:["'](?:name|function|tool_name)["']\s*:\s*["']|<\w*:?(?:function|invoke)(?:\s+name)?\s*=\s*["']?|\bcall:"""
+    r"""|\A\s*\[?\s*(?:print\()?(?:functions\.)?)([^\W\d][\w.-]*)"""
+)
+_SAYS_ITS_NAME = re.compile(r"""["'](?:name|function|tool_name)["']\s*:\s*["']""")
+_SAYS_ARGUMENTS = re.compile(r"""["'](?:arguments|parameters)["']\s*:""")
+_PLACEHOLDER = re.compile(r"…|\.\.\.")
+_TORN_UNTIL = re.compile(r"\n\s*```|\n[ \t]*\n|\Z")
+# What is left of fences and tags once the calls in them are taken out.
+_LEFT_OVER = re.compile(r"```[\w-]*\s*```|(?<!`)``(?!`)|</?tools?(?:_calls?)?>")
+_NAMESPACES = re.compile(r"^(?:functions?|tools|default_api)\.|:\d+$")
+
 
 @dataclass(frozen=True)
 class ParsedText:
     """A model's text, taken apart.
 
     Attributes:
-        content: The text without its tool calls.
+        content: The text without its tool calls and control tokens.
         calls: The calls, in order; a malformed one carries its `parse_error`.
+        looked_like_a_call: How often the text looks like a call and is none of an offered tool: an unclosed tag, an unknown name, a
+            call within a sentence.
+        form: The form that the first call is written in.
     """
 
     content: str
     calls: list[ToolCall] = field(default_factory=list)
+    looked_like_a_call: int = 0
+    form: CallFormat | None = None
 
 
 def tool_schema(tool: ToolInfo) -> dict[str, Any]:
@@ -73,20 +99,29 @@ def call_json(call: ToolCall) -> str:
     return json.dumps({"name": call.function, "arguments": call.arguments}, ensure_ascii=False)
 
 
-def parse_calls(text: str, tools: Sequence[ToolInfo], origin: str) -> ParsedText:
+def parse_calls(
+    text: str, tools: Sequence[ToolInfo], origin: str, own: CallFormat | None = None, control: Iterable[str] = ()
+) -> ParsedText:
     """Read the tool calls out of a model's text.
 
     Args:
-        text: What the model wrote, without its end-of-turn token.
-        tools: The tools it was offered; an untagged JSON object is a call only if it names one of them.
+        text: What the model wrote, decoded with its special tokens, without its end-of-turn token.
+        tools: The tools it was offered; they give arguments their types.
         origin: What tells this text from every other that a model writes, such as a hash of prompt and seed: calls get ids that
             follow from it, so that they do not recur.
+        own: The model's own form: tried first, and named to the model where a call cannot be read.
+        control: Texts of special tokens, which are taken out of the content.
     """
-    if not tools:
-        return ParsedText(text)
-    bodies, content = _find_bodies(text.replace(_PYTHON_TAG, ""), {tool.name for tool in tools})
-    calls = [_parse_body(name, body, _call_id(origin, text, n)) for n, (name, body) in enumerate(bodies)]
-    return ParsedText(content.strip(), calls) if calls else ParsedText(text)
+    tokens = sorted(control, key=len, reverse=True)
+    shown_text = re.compile("|".join(map(re.escape, tokens))) if tokens else None
+    reading = _Reading(text, {tool.name: tool for tool in tools}, own)
+    if tools:
+        reading.run()
+    content = shown_text.sub("", reading.content) if shown_text else reading.content
+    if not reading.found:
+        return ParsedText(content, looked_like_a_call=reading.looked)
+    calls = [reading.call(entry, _call_id(origin, text, n)) for n, entry in enumerate(reading.found)]
+    return ParsedText(_LEFT_OVER.sub("", content).strip(), calls, reading.looked, reading.form)
 
 
 def _call_id(origin: str, text: str, number: int) -> str:
@@ -96,70 +131,281 @@ def _call_id(origin: str, text: str, number: int) -> str:
     return "".join(letters[digest // len(letters) ** place % len(letters)] for place in range(9))
 
 
-def _find_bodies(text: str, names: set[str]) -> tuple[list[tuple[str | None, str]], str]:
-    """Return (name or None, JSON text) for each call, and the rest of the text."""
-    if "<tool_call>" in text:
-        return [(None, m.group(1).strip()) for m in _TAGGED.finditer(text)], _TAGGED.sub("", text)
-    if "<function=" in text:
-        found = [(m.group(1), m.group(2).strip()) for m in _LLAMA_FUNCTION.finditer(text)]
-        return found, _LLAMA_FUNCTION.sub("", text)
-    fenced = [m for m in _FENCED.finditer(text) if _names_a_tool(m.group(1), names)]
-    if fenced:
-        rest = text
-        for match in fenced:
-            rest = rest.replace(match.group(0), "")
-        return [(None, body) for m in fenced for body in _json_values(m.group(1))], rest
-    if _names_a_tool(text, names):
-        return [(None, body) for body in _json_values(text)], ""
-    return [], text
+@dataclass(frozen=True)
+class _Torn:
+    """A call that cannot be read."""
+
+    body: str
+    error: str
 
 
-def _names_a_tool(text: str, names: set[str]) -> bool:
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    return any(name in names for name in _NAME.findall(text))
+class _Reading:
+    """One pass over a text, left to right: at each place where something opens, it is a call, looks like one, or is skipped."""
 
+    def __init__(self, text: str, tools: dict[str, ToolInfo], own: CallFormat | None) -> None:
+        self._text = text
+        self._tools = tools
+        self._own = own
+        self.found: list[WrittenCall | _Torn] = []
+        self.looked = 0
+        self.form: CallFormat | None = None
+        self._kept: list[str] = []
+        self._cut = 0
+        self._calm: dict[str, int] = {}  # for each form, the end of a torn stretch that names no tool
 
-def _json_values(text: str) -> list[str]:
-    """Split `{…}; {…}`, one object a line, and `[{…}, {…}]` into the JSON of each call; unreadable text comes back whole."""
-    decoder = json.JSONDecoder()
-    values: list[Any] = []
-    rest = text.strip(_BETWEEN)
-    try:
-        while rest:
-            value, end = decoder.raw_decode(rest)
-            values.extend(value if isinstance(value, list) else [value])
-            rest = rest[end:].lstrip(_BETWEEN)
-        return [json.dumps(value) for value in values]
-    except (ValueError, RecursionError):  # the latter where it is nested too deep
-        return [text.strip()]
+    @property
+    def content(self) -> str:
+        """The text without the calls."""
+        return "".join([*self._kept, self._text[self._cut :]])
 
+    def run(self) -> None:
+        """Read the whole text."""
+        pattern, groups = _openings(self._own)
+        at = 0
+        while match := pattern.search(self._text, at):
+            kind = match.lastgroup or ""
+            if kind == "quote":
+                after = self._quote(match)
+            elif kind == "mention":
+                after = self._mention(match)
+            else:
+                forms = groups[kind]
+                after = (self._bare if forms[0].bare else self._tagged)(match, forms)
+            at = max(after, match.start() + 1)
 
-def _parse_body(name: str | None, body: str, call_id: str) -> ToolCall:
-    try:
-        value = json.loads(body) if body or name is None else {}
-        function, arguments = (name, value) if name is not None else _name_and_arguments(value)
-        if isinstance(arguments, str):
-            arguments = json.loads(arguments or "{}")
-        if not isinstance(arguments, dict):
-            raise ValueError(f"arguments must be a JSON object, got {shown(arguments)}")
-    except (ValueError, RecursionError) as error:  # the latter where it is nested too deep
-        guess = name or next(iter(_NAME.findall(body)), MALFORMED_NAME)
+    def _take(self, start: int, end: int, found: Sequence[WrittenCall | _Torn], form: CallFormat) -> int:
+        self._kept.append(self._text[self._cut : start])
+        self._cut = end
+        self.found += found
+        self.form = self.form or form
+        return end
+
+    def _tagged(self, match: re.Match[str], forms: Sequence[CallFormat]) -> int:
+        """Read what a tag opens: it shows the intent, whatever name follows."""
+        start = match.end()
+        opening, closing = re.compile(forms[0].opening), re.compile(forms[0].closing)
+        closed, again = closing.search(self._text, start), opening.search(self._text, max(start, match.start() + 1))
+        if closed and _ONLY_NAMED.fullmatch(self._text, start, closed.start()):
+            return closed.end()  # "between <tool_call> and </tool_call>" speaks of the tags
+        try:
+            calls, end, reader = read_body(self._text, start)
+            if ends := closing.match(self._text, _skip(self._text, end)):
+                end = ends.end()
+            elif (later := closing.search(self._text, end)) and not opening.search(self._text, end, later.start()):
+                raise ValueError(f"expected the call to end, found {shown(self._text[end : end + 20])}")
+        except ValueError as error:
+            fault = clipped(str(error))
+        else:
+            return self._take(match.start(), end, calls, next((one for one in forms if one.body is reader), forms[0]))
+        if closed and again and again.start() < closed.start():
+            closed = None
+        stop = closed.start() if closed else again.start() if again else len(self._text)
+        body = self._text[start:stop]
+        if not closed and not _BODY_BEGINS.match(body):
+            self.looked += 1
+            return start
+        torn = [] if again and not closed and not body.strip() else [_Torn(body.strip(), fault)]
+        return self._take(match.start(), closed.end() if closed else stop, torn, forms[0])
+
+    def _bare(self, match: re.Match[str], forms: Sequence[CallFormat]) -> int:
+        """Read what ordinary text may look like too: a call only where it names an offered tool and ends its line."""
+        start = match.end()
+        weak = start == match.start()
+        if weak and start < self._calm.get(forms[0].name, 0):
+            return start
+        try:
+            calls, end, reader = read_body(self._text, start)
+        except ValueError as error:
+            return self._torn(match, forms[0], error, weak=weak)
+        form = next((one for one in forms if one.body is reader), forms[0])
+        closed = re.compile(form.closing).match(self._text, _skip(self._text, end))
+        if any(self._name(call) in self._tools for call in calls):
+            if closed or _LINE_ENDS.match(self._text, end):
+                return self._take(match.start(), closed.end() if closed else end, calls, form)
+            self.looked += any(call.arguments or call.positional for call in calls)
+            return end
+        if weak and form.body is python_calls:
+            return start  # single names in it may look like calls
+        written = self._text[start:end]
+        self.looked += not weak or bool(_SAYS_ITS_NAME.search(written) and _SAYS_ARGUMENTS.search(written))
+        return end
+
+    def _torn(self, match: re.Match[str], form: CallFormat, error: ValueError, *, weak: bool) -> int:
+        start = match.end()
+        stop = _TORN_UNTIL.search(self._text, start)
+        assert stop is not None
+        body = self._text[start : stop.start()]
+        if self._guess(body) in self._tools and not _PLACEHOLDER.search(body):
+            if not weak or not _line_before(self._text, match.start()).strip("` \t"):
+                return self._take(match.start(), stop.start(), [_Torn(body.strip(), clipped(str(error)))], form)
+            self.looked += 1
+            return stop.start()
+        self.looked += not weak
+        self._calm[form.name] = stop.start()
+        return start
+
+    def _quote(self, match: re.Match[str]) -> int:
+        quote = match.group()
+        if not quote.startswith("```"):
+            line = _line_before(self._text, match.start()) + self._text[match.end() :].partition("\n")[0]
+            return match.end() if line.strip() else match.start()
+        code = quote.partition("\n")[2].removesuffix("```")
+        try:
+            calls, end = python_calls(code, 0)
+        except ValueError:
+            return match.end()
+        self.looked += not code[end:].strip() and any(self._name(call) in self._tools for call in calls)
+        return match.end()
+
+    def _mention(self, match: re.Match[str]) -> int:
+        """Count `take_vector("calm")` in a sentence, but not `take_vector(name, dose)`, which speaks of the tool."""
+        name, arguments = match["mentioned"], match["mentioned_with"].strip()
+        if name in self._tools or name.startswith("take_"):
+            line = _line_before(self._text, match.start()) + self._text[match.end() :].partition("\n")[0]
+            parameters = "|".join({re.escape(p) for tool in self._tools.values() for p in tool.parameters.properties})
+            signature = (
+                rf"(?:{parameters or '(?!)'})(?:\s*[:=]\s*(?:str|string|float|number|int|integer|\.\.\.|…|<[^<>]*>))?"
+            )
+            spoken_of = [re.fullmatch(rf"(?:{signature}|\.\.\.|…)", part.strip()) for part in arguments.split(",")]
+            self.looked += not all(spoken_of) if arguments else not line.strip("`*-. \t")
+        return match.end()
+
+    def _name(self, call: WrittenCall) -> str:
+        return call.name if call.name in self._tools else _NAMESPACES.sub("", call.name)
+
+    def _guess(self, body: str) -> str:
+        """Return which tool an unreadable call names."""
+        names = [_NAMESPACES.sub("", name) for name in _GUESS.findall(body)]
+        return next((name for name in names if name in self._tools), names[0] if names else MALFORMED_NAME)
+
+    def call(self, written: WrittenCall | _Torn, call_id: str) -> ToolCall:
+        """Return a call as Inspect knows it, its arguments typed by the tool's schema."""
+        if isinstance(written, WrittenCall):
+            name = self._name(written)
+            tool = self._tools.get(name)
+            self.looked += tool is None
+            try:
+                return ToolCall(id=call_id, function=name, arguments=_typed(written, tool))
+            except ValueError as error:
+                body, reason = name, str(error)
+        else:
+            name, body, reason = self._guess(written.body), written.body, written.error
+        example = (self._own or fallback_format()).example
         return ToolCall(
             id=call_id,
-            function=guess,
+            function=name,
             arguments={},
-            parse_error=f"tool call could not be read ({clipped(str(error))}): {body}; "
-            'write {"name": "tool_name", "arguments": {…}} as valid JSON',
+            parse_error=f"tool call could not be read ({reason}): {body}; write it as {example}"
+            + (", where {…} is a JSON object" if "{…}" in example else ""),
         )
-    return ToolCall(id=call_id, function=function, arguments=arguments)
 
 
-def _name_and_arguments(value: Any) -> tuple[str, Any]:
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise ValueError("expected a JSON object with a string `name`")
-    arguments = value.get("arguments", value.get("parameters"))
-    return value["name"], {} if arguments is None else arguments
+def _line_before(text: str, at: int) -> str:
+    return text[text.rfind("\n", 0, at) + 1 : at]
+
+
+def _skip(text: str, at: int) -> int:
+    return len(text) - len(text[at:].lstrip(" \t\r\n;,"))
+
+
+@lru_cache
+def _openings(own: CallFormat | None) -> tuple[re.Pattern[str], dict[str, list[CallFormat]]]:
+    """Return one pattern of everything that opens a call, and for each of its groups the forms that open so."""
+    groups: dict[str, list[CallFormat]] = {}
+    for form in ordered(own):
+        groups.setdefault(form.opening, []).append(form)
+    named = {f"form{n}": forms for n, forms in enumerate(groups.values())}
+    alternatives = [f"(?P<{name}>{forms[0].opening})" for name, forms in named.items()]
+    # A quote goes before the bare forms that may stand in it, but after a tag at the same place, such as ```tool_code.
+    return re.compile("|".join([*alternatives, f"(?P<quote>(?s:{_QUOTE}))", f"(?P<mention>{_MENTION})"])), named
+
+
+# ------------------------------------------------------------ types
+
+
+def _typed(call: WrittenCall, tool: ToolInfo | None) -> dict[str, Any]:
+    """Return a call's arguments as the tool's schema types them; what does not fit stays, for the tool to refuse.
+
+    Raises:
+        ValueError: It has more arguments without a name than the tool has parameters.
+    """
+    properties = tool.parameters.properties if tool else {}
+    given = dict(call.arguments)
+    names = [name for name in properties if name not in given]
+    if len(call.positional) > len(names):
+        raise ValueError(
+            f"{len(call.positional)} arguments without a name, for the parameters {', '.join(names) or 'none'}"
+        )
+    given.update(zip(names, call.positional, strict=False))
+    required = tool.parameters.required if tool else []
+    result = {}
+    for name, value in given.items():
+        types = _types(properties.get(name))
+        typed = _value(value, types)
+        if typed is None and name in properties and name not in required and "null" not in types:
+            continue  # its default
+        result[name] = typed
+    return result
+
+
+def _types(schema: ToolParam | None) -> set[str]:
+    """Return the types that a parameter's schema admits; none where it says nothing."""
+    if schema is None:
+        return set()
+    own = schema.type if isinstance(schema.type, list) else [schema.type] if schema.type else []
+    return {*own, *(one for option in schema.anyOf or [] for one in _types(option))}
+
+
+def _value(value: Any, types: set[str]) -> Any:
+    if isinstance(value, str) and types and "string" not in types:
+        try:
+            read = whole_value(value) if value.strip() else None
+        except ValueError:
+            return value
+        return read if read is None or _fits(read, types) else value
+    if "string" in types and isinstance(value, int | float) and not _fits(value, types):
+        return json.dumps(value)
+    if types & {"integer"} and "number" not in types and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _fits(value: Any, types: set[str]) -> bool:
+    if isinstance(value, bool):
+        return "boolean" in types
+    if isinstance(value, int | float):
+        return "number" in types or ("integer" in types and float(value).is_integer())
+    return bool(
+        types & ({"array"} if isinstance(value, list) else {"object"} if isinstance(value, dict) else {"string"})
+    )
+
+
+# ------------------------------------------------------------ which form a template writes
+
+PROBE_TOOL = ToolInfo(
+    name="probe_tool",
+    description="Used once at load, to see what the template can do.",
+    parameters=ToolParams(properties={"name": ToolParam(type="string"), "dose": ToolParam(type="number")}),
+)
+PROBE_CALLS = tuple(
+    ToolCall(id=f"probe000{n}", function=PROBE_TOOL.name, arguments={"name": f"value {n}", "dose": n - 0.5})
+    for n in (1, 2)
+)
+
+
+def read_back(written: str, calls: Sequence[ToolCall]) -> CallFormat | None:
+    """Return the form in which a message of these `PROBE_CALLS` is read back, None where they do not come out as they went in.
+
+    Args:
+        written: The message as a chat template writes it, encoded and decoded with special tokens, as a model's own would be.
+        calls: The calls that it was made of.
+    """
+    found = parse_calls(written, [PROBE_TOOL], "probe")
+    came = [(call.function, call.arguments, call.parse_error) for call in found.calls]
+    return found.form if came == [(call.function, call.arguments, None) for call in calls] else None
+
+
+# ------------------------------------------------------------ forced calls
 
 
 def forced_call_grammar(tools: Sequence[ToolInfo], choice: ToolChoice) -> str | None:

@@ -26,10 +26,11 @@ from inspect_ai.util import JSONSchema
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from self_steering.steering.engine.requests import Generation
+from self_steering.steering.engine.sampling import text_until
 from self_steering.steering.identity import ModelError
 from self_steering.steering.output import model_output
 from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, plan_windows
-from self_steering.steering.request import SteeringRequest
+from self_steering.steering.request import METADATA_KEY, SteeringRequest
 from self_steering.steering.tools import tool_infos
 from self_steering.vectors.card import LibraryError
 from self_steering.vectors.directions import random_like
@@ -466,6 +467,38 @@ def test_a_thought_that_was_cut_off_is_no_answer():
     message = parsed('<think>\nI may <tool_call>{"name": "clear_effects"}</tool_call>', TOOLS).message
     assert (message.text, message.tool_calls) == ("", None)
     assert isinstance(message.content[0], ContentReasoning)
+
+
+def spoken(text: str, stop: str | None = None, special: tuple[str, ...] = ()) -> ModelOutput:
+    """Return the output for a text whose special tokens are tokens, cut where a stop string ended it."""
+    tokenizer = bundled_tokenizer()
+    tokenizer.add_special_tokens({"extra_special_tokens": list(special)})
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    shown, _ = text_until(tokenizer, ids, [stop] if stop else [])
+    return model_output("m", Generation(ids, shown, "stop", [], {}, [], 1, 0, 1), tokenizer, TOOLS, "id", {})
+
+
+def test_a_call_in_special_tokens_is_read_and_none_of_them_is_shown():
+    """Decoding drops special tokens from what is shown, not from what calls are read out of."""
+    special = ("<|tool_call_start|>", "<|tool_call_end|>", "<|pause|>")
+    message = spoken("Yes.<|pause|> Now.<|tool_call_start|>[clear_effects()]<|tool_call_end|>", special=special).message
+    assert [(call.function, call.parse_error) for call in message.tool_calls or []] == [("clear_effects", None)]
+    assert message.text == "Yes. Now."
+    assert spoken("Yes.<|pause|> Now.\n", special=special).message.text == "Yes. Now.\n"
+
+
+@pytest.mark.parametrize("stop", ["END", "tail END"])
+def test_a_stop_string_ends_the_text_that_calls_are_read_from_too(stop: str):
+    """What stands behind it is neither shown nor read, special tokens or not."""
+    text = "A<|pause|>B tail END<|pause|> <tool_call>{}</tool_call>"
+    output = spoken(text, stop, ("<|pause|>",))
+    assert (output.message.text, output.message.tool_calls) == ("AB tail END".partition(stop)[0], None)
+
+
+def test_what_looks_like_a_call_is_counted_in_the_metadata():
+    """The count travels with the output, so that a session can add it up."""
+    assert parsed("I would write <tool_call> here.", TOOLS).metadata[METADATA_KEY]["looked_like_a_call"] == 1
+    assert parsed("I would write nothing.", TOOLS).metadata[METADATA_KEY]["looked_like_a_call"] == 0
 
 
 # ------------------------------------------------------------ seeds

@@ -136,6 +136,15 @@ def test_takes_picks_and_failures_are_told_apart():
     assert counts == {"took": 1, "takes": 1, "picks": 2, "failed_takes": 2, "vectors": 1}
 
 
+def test_what_looked_like_a_call_stands_beside_the_takes():
+    """A low rate may be a format that was not understood: the record's count is a number of the score."""
+    found = record(take("calm"), looked_like_a_call=3)
+    assert part(score_of(self_steer_scorer, found), "took", "looked_like_a_call") == {
+        "took": 1,
+        "looked_like_a_call": 3,
+    }
+
+
 def test_an_inserted_take_is_no_self_steering():
     """What the task took in the model's name says nothing of the model."""
     score = score_of(self_steer_scorer, record(take("calm", scripted=True)))
