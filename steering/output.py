@@ -22,6 +22,7 @@ from self_steering.steering.chat import RenderedChat
 from self_steering.steering.engine.requests import Generation, TokenWindow
 from self_steering.steering.engine.sampling import TokenLogprob
 from self_steering.steering.request import METADATA_KEY
+from self_steering.steering.token_bytes import token_bytes
 from self_steering.steering.tool_calls import parse_calls
 
 _THINK_START = "<think>"
@@ -107,9 +108,12 @@ def _split_thinking(text: str) -> tuple[str | None, str]:
 
 
 def _logprob(entry: TokenLogprob, tokenizer: PreTrainedTokenizerBase) -> Logprob:
-    def text(token: int) -> str:
-        return str(tokenizer.decode([token]))
+    def shown(token: int) -> tuple[str, list[int]]:
+        return str(tokenizer.decode([token])), list(token_bytes(tokenizer, token))
 
-    top = [TopLogprob(token=text(t), logprob=p, bytes=list(text(t).encode())) for t, p in entry.top]
-    token = text(entry.token)
-    return Logprob(token=token, logprob=entry.logprob, bytes=list(token.encode()), top_logprobs=top or None)
+    top = []
+    for token, logprob in entry.top:
+        text, data = shown(token)
+        top.append(TopLogprob(token=text, logprob=logprob, bytes=data))
+    text, data = shown(entry.token)
+    return Logprob(token=text, logprob=entry.logprob, bytes=data, top_logprobs=top or None)

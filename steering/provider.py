@@ -1,42 +1,43 @@
 """The Inspect model API `nnsight`: chat and plan in, steered generation and receipts out."""
 
 import hashlib
+import json
+import logging
 from collections import Counter
+from collections.abc import Iterable
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
+import torch
 from cachetools import LRUCache
+
+# Inspect has no public way to tell which sample and epoch a generation is for.
+from inspect_ai.log._samples import ActiveSample, sample_active
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelInfo, ModelOutput, set_model_info
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.engine.open import open_model
 from self_steering.steering.engine.requests import EngineRequest, Generation, SteeringEngine, TokenWindow
-from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.engine.threads import in_short_lived_thread
 from self_steering.steering.identity import ModelError, ModelIdentity
+from self_steering.steering.options import DEFAULT_MAX_TOKENS, check_options, sampling_of, unapplied
 from self_steering.steering.output import model_output, overflow_output, token_map
 from self_steering.steering.plan import Direction
 from self_steering.steering.request import SteeringRequest, read_request
+from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tool_calls import forced_call_grammar
-from self_steering.vectors.card import VECTORS_FILE, find_library
+from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
 from self_steering.vectors.directions import DirectionTensor, resolve_direction
 from self_steering.vectors.library import Library, load_library
 
 _DIRECTIONS_KEPT = 256
-DEFAULT_MAX_TOKENS = 1024
-_UNSUPPORTED = (
-    "best_of",
-    "frequency_penalty",
-    "presence_penalty",
-    "logit_bias",
-    "num_choices",
-    "prompt_logprobs",
-    "response_schema",
-)
+logger = logging.getLogger(__name__)
 
 
 class NNsightAPI(ModelAPI):
@@ -52,6 +53,7 @@ class NNsightAPI(ModelAPI):
     With engine=transformers:
         device: Torch device; default the first accelerator, else the CPU.
         device_map: Spread the layers over devices, as in transformers (`auto`).
+        context: Most tokens, prompt and generated; default as many as the model takes.
         max_batch: Most rows that decode together; default 8.
         cache_gb: Memory for keys and values of past prompts, in GiB; default 2.
 
@@ -70,6 +72,8 @@ class NNsightAPI(ModelAPI):
         **model_args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, ["HF_TOKEN"], config)
+        if base_url is not None:
+            raise ModelError(f"model base URL {base_url!r} was given, but models run on this machine; leave it out")
         thinking = model_args.get("thinking", False)
         if not isinstance(thinking, bool):
             raise ModelError(f"model argument thinking is {thinking!r}; pass true or false")
@@ -83,10 +87,14 @@ class NNsightAPI(ModelAPI):
         # which would load the weights again.
         for known_as in (model_name, f"nnsight/{model_name}"):
             set_model_info(known_as, ModelInfo(model=model_name, context_length=context))
-        self._libraries: dict[str | None, Library] = {}
+        if ignored := unapplied(self.loaded.generation_config):
+            logger.warning("%s: %s", model_name, ignored)
+        # Inspect's cache of replies takes it into its key, and would give those of other weights or arguments otherwise.
+        self.base_url = f"nnsight:{self._identity(model_args)}"
+        self._libraries: dict[tuple[str | None, str | None], Library] = {}
         self._directions: LRUCache[tuple[str, Direction], DirectionTensor] = LRUCache(_DIRECTIONS_KEPT)
         self._forms: dict[str, tuple[int, ...]] | None = None
-        self._seen: Counter[bytes] = Counter()
+        self._asked: WeakKeyDictionary[ActiveSample, Counter[str]] = WeakKeyDictionary()
 
     async def generate(
         self,
@@ -96,9 +104,7 @@ class NNsightAPI(ModelAPI):
         config: GenerateConfig,
     ) -> tuple[ModelOutput | Exception, ModelCall]:
         """Generate one assistant message, steered as the plan in `config.extra_body` says."""
-        refused = [name for name in _UNSUPPORTED if getattr(config, name) is not None]
-        if refused:
-            raise ValueError(f"the nnsight provider does not support {', '.join(refused)}; leave them unset")
+        check_options(config)
         request = read_request(config, len(input))
         offered = [] if tool_choice == "none" else tools
         rendered = self.chat.render(input, offered)
@@ -109,7 +115,13 @@ class NNsightAPI(ModelAPI):
             return overflow_output(self.model_name, len(rendered.ids), context), call
         engine_request = EngineRequest(
             ids=tuple(rendered.ids),
-            sampling=self._sampling(config, rendered, windows),
+            sampling=sampling_of(
+                config,
+                self.loaded.generation_config,
+                seed=self._derived_seed(rendered, windows),
+                room=context - len(rendered.ids),
+                ends=self.chat.stop_texts,
+            ),
             windows=windows,
             cuts=_cuts(request, rendered),
             readout=self._readout(request),
@@ -168,38 +180,52 @@ class NNsightAPI(ModelAPI):
 
     def library(self, folder: str | None) -> Library:
         """Return the library in `folder`, or the shipped one that fits the model; refuses one for another model."""
-        if folder not in self._libraries:
-            path = Path(folder).expanduser() if folder is not None else find_library(self.loaded.fingerprint)
-            self._libraries[folder] = in_short_lived_thread(load_library, path, self.loaded.fingerprint)
-        return self._libraries[folder]
+        path = Path(folder).expanduser() if folder is not None else None
+        key = (folder, None if path is None else card_hash(path))
+        if key not in self._libraries:
+            found = path or find_library(self.loaded.fingerprint)
+            self._libraries[key] = in_short_lived_thread(load_library, found, self.loaded.fingerprint)
+        return self._libraries[key]
 
-    def _sampling(self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> Sampling:
-        """Return the sampling: what the request says, else the model's own generation configuration."""
+    def smallest_dose(self, folder: str | None, names: Iterable[str]) -> float:
+        """Return the smallest dose of the library in `folder` that has an effect at the model's precision."""
+        return self.library(folder).card.smallest_dose(names, torch.finfo(self.engine.shape.dtype).eps / 2)
+
+    def _identity(self, arguments: dict[str, Any]) -> str:
+        """Return a hash of what decides a reply beside the request: weights, texts, arguments, and the library that fits."""
+        try:
+            library: str | None = card_hash(find_library(self.loaded.fingerprint))
+        except LibraryError:
+            library = None
         own = self.loaded.generation_config
-        samples = own is not None and bool(own.do_sample)
-
-        def pick(value: Any, name: str, default: Any) -> Any:
-            if value is not None:
-                return value
-            inherited = getattr(own, name, None) if samples else None
-            return default if inherited is None else inherited
-
-        return Sampling(
-            max_tokens=config.max_tokens or DEFAULT_MAX_TOKENS,
-            temperature=float(pick(config.temperature, "temperature", 1.0)),
-            top_p=float(pick(config.top_p, "top_p", 1.0)),
-            top_k=int(pick(config.top_k, "top_k", 0)),
-            seed=config.seed if config.seed is not None else self._derived_seed(rendered, windows),
-            stop=(*(config.stop_seqs or ()), *self.chat.stop_texts),
-            top_logprobs=(config.top_logprobs or 0) if config.logprobs else None,
-        )
+        parts = {
+            "version": version("self-steering"),
+            "fingerprint": self.loaded.fingerprint,
+            "tokenizer": self.loaded.tokenizer.backend_tokenizer.to_str(),
+            "template": self.loaded.tokenizer.chat_template,
+            "date": self.chat.date,
+            "generation_config": None if own is None else own.to_dict(),
+            "library": library,
+            "engine": type(self.engine).__name__,
+            "shape": repr(self.engine.shape),
+            "arguments": arguments,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:32]
 
     def _derived_seed(self, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> int:
-        """Return a seed from the conversation, its steering, and how often exactly that was generated before (epochs)."""
+        """Return a seed from the conversation and its steering; within a sample from that, its epoch, and the turn as well.
+
+        The turn tells apart what a solver asks several times within one sample. Nothing that happened outside it counts.
+        """
         steering = [(w.direction.key, w.strength, w.start, w.stop) for w in windows]
-        digest = hashlib.sha256(repr((rendered.ids, steering)).encode()).digest()
-        self._seen[digest] += 1
-        return int.from_bytes(hashlib.sha256(digest + str(self._seen[digest]).encode()).digest()[:8])
+        sample = sample_active()
+        place = None if sample is None else (sample.sample.id, sample.epoch)
+        digest = hashlib.sha256(repr((place, rendered.ids, steering)).encode()).hexdigest()
+        if sample is None:
+            return derived_seed(digest)
+        asked = self._asked.setdefault(sample, Counter())
+        asked[digest] += 1
+        return derived_seed(digest, asked[digest])
 
     def _readout(self, request: SteeringRequest) -> dict[str, tuple[int, ...]]:
         return {name: self._tokens_of(texts) for name, texts in (request.readout or {}).items()}

@@ -3,12 +3,14 @@
 It travels in `GenerateConfig.extra_body`, so that it lies in Inspect's cache key and in every model event of the log.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from inspect_ai.model import GenerateConfig, ModelOutput
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from self_steering.steering.plan import Plan, PlanError
+from self_steering.vectors.card import card_hash
 
 
 class Receipt(BaseModel):
@@ -48,6 +50,7 @@ class Receipt(BaseModel):
 
 
 EXTRA_BODY_KEY = "self_steering"
+LIBRARY_KEY = "self_steering_library"
 METADATA_KEY = "self_steering"
 
 
@@ -92,9 +95,14 @@ class SteeringRequest(BaseModel):
         return self
 
     def config(self, base: GenerateConfig | None = None) -> GenerateConfig:
-        """Return `base` with this request in its `extra_body`."""
+        """Return `base` with this request in its `extra_body`, and the hash of the library's card with it.
+
+        A library that is built anew in its old folder is another one: the key of Inspect's cache of replies must tell.
+        """
         base = base or GenerateConfig()
         extra = {**(base.extra_body or {}), EXTRA_BODY_KEY: self.model_dump(mode="json", exclude_none=True)}
+        if self.library is not None and (found := card_hash(Path(self.library).expanduser())):
+            extra[LIBRARY_KEY] = found
         return base.model_copy(update={"extra_body": extra})
 
 
@@ -110,6 +118,7 @@ def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
     """
     extra: dict[str, Any] = dict(config.extra_body or {})
     raw = extra.pop(EXTRA_BODY_KEY, None)
+    extra.pop(LIBRARY_KEY, None)
     if extra:
         raise PlanError(f"extra_body has {sorted(extra)}; the nnsight provider knows only {EXTRA_BODY_KEY!r}")
     if raw is None:
