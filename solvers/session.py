@@ -247,6 +247,7 @@ class SteeringSession:
                 start=window.start,
                 stop=window.stop,
                 positions=receipt["steered"],
+                in_thoughts=receipt["in_thoughts"],
             )
             for window, receipt in zip(windows, receipts, strict=True)
         ]
@@ -453,5 +454,6 @@ def _page(exposures: Sequence[Exposure], receipts: Sequence[dict[str, object]]) 
             f"- **{exposure.name}**{applied}: dose {exposure.dose:g}, strength {exposure.strength:.3g} at layers "
             f"{layers[0]}–{layers[-1]}, from message {exposure.start}, {until}: "
             f"{exposure.positions} positions steered of {receipt['planned']} planned"
+            + (f", {exposure.in_thoughts} of them in thoughts" if exposure.in_thoughts else "")
         )
     return "\n".join(lines)

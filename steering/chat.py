@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from self_steering.steering.habits import ThoughtMarks, find_habits, find_thought_marks, find_turn_ends
 from self_steering.steering.remedies import CAUTIOUS, TEXT_REMEDIES, Remedy, changed, said_of
 from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
+from self_steering.steering.thinking import Wanted, find_thinking
 from self_steering.steering.tool_calls import tool_schema, tools_prompt
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class ChatRenderer:
     Args:
         tokenizer: A fast tokenizer with a chat template.
         end_ids: Tokens that end a turn, as far as the model's configuration names them.
-        thinking: For templates with a thinking switch: whether it is on.
+        thinking: Whether the model is to think, or how much; None for off where the template has a switch, else what it does.
         today: The date that templates which print one print; default the day on which this is made.
 
     Attributes:
@@ -79,6 +80,7 @@ class ChatRenderer:
         end_ids: Tokens that end a turn, those that the template writes included.
         stop_texts: What ends a turn though it is no token, so that a generation does not end there by itself.
         thought_marks: What stands around thoughts.
+        thinking: How the template is told whether to think.
         date: The date that the template prints; None where it prints none.
     """
 
@@ -86,7 +88,7 @@ class ChatRenderer:
         self,
         tokenizer: PreTrainedTokenizerBase,
         end_ids: frozenset[int],
-        thinking: bool = False,
+        thinking: Wanted = None,
         today: date | None = None,
     ) -> None:
         if not tokenizer.is_fast:
@@ -94,7 +96,9 @@ class ChatRenderer:
                 "the tokenizer is a slow one and has no character offsets; use a model with a fast tokenizer"
             )
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, thinking=thinking, today=today)
+        template = ChatTemplate(tokenizer, today=today)
+        self.thinking = find_thinking(template, thinking)
+        self._template = template.told(self.thinking.options)
         self.date = self._template.date
         self._habits = find_habits(self._template)
         self.template_knows_tools = self._habits.tools
@@ -142,7 +146,7 @@ class ChatRenderer:
         prompt = tools_prompt(tools) if tools else ""
 
         def turns(remedies: frozenset[Remedy], schemas: Sequence[Message]) -> tuple[str, list[int]]:
-            said = "" if schemas else prompt
+            said = "\n\n".join(filter(None, [self.thinking.line, "" if schemas else prompt]))
             return self._turns(_Draft(self._template, dicts, remedies, schemas, said, open_turn=open_turn))
 
         try:

@@ -73,6 +73,7 @@ def load_model(
     chosen = dtype or ("float32" if _on_cpu(place) else "bfloat16")
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        _auto_class(config)
         length = _context(config, context)
         check_kind(config, length)
         _check_adapter(source, revision)
@@ -113,8 +114,12 @@ def _from_pretrained(source: str, revision: str | None, dtype: str, place: Any) 
         dtype=dtype if dtype == "auto" else getattr(torch, dtype),
         device_map=place,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # its error does not say which
     )
     model: PreTrainedModel = loaded[0]
+    odd = sorted(str(name) for name, *_ in loaded[1]["mismatched_keys"])
+    if odd:
+        raise ValueError(f"{len(odd)} weights have other sizes than config.json says, the first: {odd[0]}")
     missing = sorted(loaded[1]["missing_keys"])
     if missing:
         raise ValueError(
@@ -132,9 +137,10 @@ def _from_pretrained(source: str, revision: str | None, dtype: str, place: Any) 
 
 def _auto_class(config: PreTrainedConfig) -> Any:
     """Return what loads a model: where a text model comes wrapped with eyes or ears only, the wrapper, which reads text too."""
-    kind = type(config)
-    wrapped = kind not in AutoModelForCausalLM._model_mapping and kind in AutoModelForImageTextToText._model_mapping  # noqa: SLF001  it has no public name
-    return AutoModelForImageTextToText if wrapped else AutoModelForCausalLM
+    for auto in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in auto._model_mapping:  # noqa: SLF001  it has no public name
+            return auto
+    raise ValueError(f"{type(config).__name__} is not the configuration of a language model")
 
 
 def _on_cpu(place: Any) -> bool:

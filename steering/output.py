@@ -1,5 +1,6 @@
 """From an engine's generation to Inspect's model output."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from inspect_ai.model import (
@@ -22,11 +23,9 @@ from self_steering.steering.chat import RenderedChat
 from self_steering.steering.engine.requests import Generation, TokenWindow
 from self_steering.steering.engine.sampling import TokenLogprob
 from self_steering.steering.request import METADATA_KEY
+from self_steering.steering.thoughts import Marks, take_apart
 from self_steering.steering.token_bytes import token_bytes
 from self_steering.steering.tool_calls import parse_calls
-
-_THINK_START = "<think>"
-_THINK_END = "</think>"
 
 
 def model_output(
@@ -36,6 +35,8 @@ def model_output(
     tools: list[ToolInfo],
     origin: str,
     metadata: dict[str, Any],
+    marks: Sequence[Marks] = (),
+    opened: Marks | None = None,
 ) -> ModelOutput:
     """Return the output of one generation.
 
@@ -46,12 +47,14 @@ def model_output(
         tools: The tools that were offered.
         origin: What tells this generation from every other; the ids of its calls follow from it.
         metadata: What lies under `self_steering` in the output's metadata.
+        marks: What stands around thoughts.
+        opened: The marks of the thought that the prompt opens, in which the text begins.
     """
-    reasoning, text = _split_thinking(generation.text)
-    parsed = parse_calls(text, tools, origin)
+    parts = take_apart(generation.text, marks, opened)
+    parsed = parse_calls(parts.said, tools, origin)
     content: str | list[Content] = parsed.content
-    if reasoning is not None:
-        content = [ContentReasoning(reasoning=reasoning), ContentText(text=parsed.content)]
+    if parts.thoughts:
+        content = [ContentReasoning(reasoning="\n".join(parts.thoughts)), ContentText(text=parsed.content)]
     stop: StopReason = generation.stop_reason  # type: ignore[assignment]  # a subset of Inspect's reasons
     message = ChatMessageAssistant(content=content, tool_calls=parsed.calls or None, model=name, source="generate")
     logprobs = [_logprob(entry, tokenizer) for entry in generation.logprobs]
@@ -96,15 +99,6 @@ def token_map(
         active = [i for i, w in enumerate(windows) if w.covers(position)]
         rows.append([tokenizer.decode([token]), message, active])
     return rows
-
-
-def _split_thinking(text: str) -> tuple[str | None, str]:
-    before, end, after = text.rpartition(_THINK_END)
-    if not end:
-        # A thought that was cut off is no answer, and no call in it is one.
-        cut_off = text.lstrip().startswith(_THINK_START)
-        return (text.replace(_THINK_START, "", 1).strip("\n"), "") if cut_off else (None, text)
-    return before.replace(_THINK_START, "", 1).strip("\n"), after.lstrip("\n")
 
 
 def _logprob(entry: TokenLogprob, tokenizer: PreTrainedTokenizerBase) -> Logprob:

@@ -4,15 +4,17 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
+import numpy as np
 import torch
 from cachetools import LRUCache
 
@@ -20,17 +22,19 @@ from cachetools import LRUCache
 from inspect_ai.log._samples import ActiveSample, sample_active
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelInfo, ModelOutput, set_model_info
 from inspect_ai.tool import ToolChoice, ToolInfo
+from numpy.typing import NDArray
 
-from self_steering.steering.chat import ChatRenderer, RenderedChat
+from self_steering.steering.chat import ChatError, ChatRenderer, RenderedChat
 from self_steering.steering.engine.open import open_model
 from self_steering.steering.engine.requests import EngineRequest, Generation, SteeringEngine, TokenWindow
 from self_steering.steering.engine.threads import in_short_lived_thread
 from self_steering.steering.identity import ModelError, ModelIdentity
 from self_steering.steering.options import DEFAULT_MAX_TOKENS, check_options, sampling_of, unapplied
 from self_steering.steering.output import model_output, overflow_output, token_map
-from self_steering.steering.plan import Direction
-from self_steering.steering.request import SteeringRequest, read_request
+from self_steering.steering.plan import Direction, Window
+from self_steering.steering.request import Receipt, SteeringRequest, read_request
 from self_steering.steering.seeds import derived_seed
+from self_steering.steering.thoughts import answer_tokens, thought_tokens
 from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
 from self_steering.vectors.directions import DirectionTensor, resolve_direction
@@ -46,7 +50,8 @@ class NNsightAPI(ModelAPI):
     Model arguments (`-M name=value`):
         engine: transformers or vllm; default transformers.
         revision: Hub branch, tag or commit.
-        thinking: Whether models whose template has a thinking switch think; default false.
+        thinking: true or false, or a level such as low: passed to the chat template under the name that it has for it, and refused
+            where it has none. Default: off where the template has a switch, else what the template does.
         date: The date, as YYYY-MM-DD, that chat templates which print one print; default the day on which the model is loaded.
         dtype: float32, bfloat16, float16 or auto; default bfloat16 on an accelerator, float32 on the CPU.
 
@@ -74,14 +79,15 @@ class NNsightAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, ["HF_TOKEN"], config)
         if base_url is not None:
             raise ModelError(f"model base URL {base_url!r} was given, but models run on this machine; leave it out")
-        thinking = model_args.get("thinking", False)
-        if not isinstance(thinking, bool):
-            raise ModelError(f"model argument thinking is {thinking!r}; pass true or false")
         today = _date(model_args.get("date"))
         opened = open_model(model_name, model_args)
         self.loaded: ModelIdentity = opened.identity
         self.engine: SteeringEngine = opened.engine
-        self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking, today)
+        try:
+            self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, model_args.get("thinking"), today)
+        except ChatError as error:
+            self.engine.close()
+            raise ModelError(f"{model_name}: {error}") from error
         context = self.engine.shape.context
         # Inspect looks up the context length of every model it meets; for one it does not know it makes a second provider,
         # which would load the weights again.
@@ -108,7 +114,8 @@ class NNsightAPI(ModelAPI):
         request = read_request(config, len(input))
         offered = [] if tool_choice == "none" else tools
         rendered = self.chat.render(input, offered)
-        windows = self._token_windows(request, rendered)
+        self._check_place(request, rendered)
+        windows = self._token_windows(request, rendered, input)
         call = ModelCall.create(self._describe(request, rendered, windows, config), None)
         context = self.engine.shape.context
         if len(rendered.ids) >= context:
@@ -131,10 +138,23 @@ class NNsightAPI(ModelAPI):
         )
         generation = await self._run(engine_request)
         metadata = self._metadata(request, generation)
+        processed = [*rendered.ids, *generation.tokens]
+        metadata["receipts"] = _with_thoughts(generation.receipts, self._thoughts(processed, rendered, input))
         if request.show_tokens:
             metadata["tokens"] = token_map(rendered, windows, self.loaded.tokenizer)
         origin = hashlib.sha256(repr((rendered.ids, engine_request.sampling.seed)).encode()).hexdigest()
-        output = model_output(self.model_name, generation, self.loaded.tokenizer, offered, origin, metadata)
+        # A call that the grammar forces is one, wherever it stands.
+        opened = rendered.open_thought if engine_request.grammar is None else None
+        output = model_output(
+            self.model_name,
+            generation,
+            self.loaded.tokenizer,
+            offered,
+            origin,
+            metadata,
+            marks=self.chat.thought_marks,
+            opened=opened,
+        )
         call.response = {"text": generation.text, "stop_reason": generation.stop_reason, **_json(metadata)}
         return output, call
 
@@ -150,7 +170,53 @@ class NNsightAPI(ModelAPI):
         # Threads only wait here; the default limit of 40 would throttle concurrent samples.
         return anyio.CapacityLimiter(1)
 
-    def _token_windows(self, request: SteeringRequest, rendered: RenderedChat) -> tuple[TokenWindow, ...]:
+    def _check_place(self, request: SteeringRequest, rendered: RenderedChat) -> None:
+        """Refuse a read-out, or steering of what is said, where a thought comes first.
+
+        Raises:
+            ValueError: The first generated token would be a thought's.
+        """
+        said = any(w.part == "answer" and w.stop is None for w in request.plan.windows)
+        if request.readout is None and not said:
+            return
+        turn = self.loaded.tokenizer.decode(rendered.ids[rendered.starts[-1] :])
+        closed = rendered.continued or any(marks.close in turn for marks in self.chat.thought_marks)
+        if rendered.open_thought is not None or (self.chat.thinking.on and not closed):
+            what = "the read-out" if request.readout is not None else "the answer that is to be steered"
+            raise ValueError(
+                f"{what} would be a thought's first token: with this chat template the model thinks before it answers; pass "
+                "-M thinking=false, or use a model that does not think"
+            )
+
+    def _thoughts(self, ids: list[int], rendered: RenderedChat, messages: Sequence[ChatMessage]) -> NDArray[np.bool_]:
+        """Return for each token of prompt and text whether it is part of a thought."""
+        turns = [
+            (start, stop)
+            for message, (start, stop) in zip(messages, pairwise(rendered.starts), strict=True)
+            if message.role == "assistant"
+        ]
+        begins = turns.pop()[0] if rendered.continued else rendered.starts[-1]
+        return thought_tokens(self.loaded.tokenizer, ids, [*turns, (begins, len(ids))], self.chat.thought_marks)
+
+    def _answer(
+        self, window: Window, rendered: RenderedChat, messages: Sequence[ChatMessage]
+    ) -> tuple[int, int | None]:
+        """Return the positions of what a window's message says, or of what is generated; None if that is open."""
+        ids, starts = rendered.ids, rendered.starts
+        if window.start == len(messages):
+            return len(ids), None
+        start, stop = starts[window.start], starts[window.start + 1]
+        said = messages[window.start].text
+        if not said.strip():  # nothing is said yet in the message that is continued
+            return stop, None
+        turn, header = ids[start:stop], [] if rendered.continued else ids[starts[-1] :]
+        thought = self._thoughts(ids, rendered, messages)[start:stop]
+        first, last = answer_tokens(self.loaded.tokenizer, turn, said, header, thought)
+        return start + first, None if window.stop is None else start + last
+
+    def _token_windows(
+        self, request: SteeringRequest, rendered: RenderedChat, messages: Sequence[ChatMessage]
+    ) -> tuple[TokenWindow, ...]:
         """Map a plan's windows to token positions of the very ids that are run."""
         if not request.plan.windows:
             return ()
@@ -166,16 +232,13 @@ class NNsightAPI(ModelAPI):
                     resolve_direction, library, wanted.vector, wanted.random_seed, wanted.random_index
                 )
                 self._directions[key] = direction
-            still_open = window.stop is None or window.stop > generated
-            result.append(
-                TokenWindow(
-                    label=window.label,
-                    direction=direction,
-                    strength=window.strength,
-                    start=rendered.starts[window.start],
-                    stop=None if still_open or window.stop is None else rendered.starts[window.stop],
-                )
-            )
+            if window.part == "answer":
+                start, stop = self._answer(window, rendered, messages)
+            else:
+                still_open = window.stop is None or window.stop > generated
+                start = rendered.starts[window.start]
+                stop = None if still_open or window.stop is None else rendered.starts[window.stop]
+            result.append(TokenWindow(window.label, direction, window.strength, start, stop))
         return tuple(result)
 
     def library(self, folder: str | None) -> Library:
@@ -268,7 +331,6 @@ class NNsightAPI(ModelAPI):
     def _metadata(self, request: SteeringRequest, generation: Generation) -> dict[str, Any]:
         metadata: dict[str, Any] = {
             "fingerprint": self.loaded.fingerprint,
-            "receipts": [receipt.model_dump(mode="json") for receipt in generation.receipts],
             "computed_tokens": generation.prompt_tokens - generation.reused_tokens + generation.generated_tokens - 1,
             "reused_tokens": generation.reused_tokens,
         }
@@ -320,6 +382,17 @@ def _date(given: Any) -> date | None:
         return date.fromisoformat(given)
     except (TypeError, ValueError) as error:
         raise ModelError(f"model argument date is {given!r}; pass a day as YYYY-MM-DD") from error
+
+
+def _with_thoughts(receipts: Sequence[Receipt], thought: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return receipts as the log has them, with how many of the steered positions are tokens of thoughts."""
+    return [
+        {
+            **receipt.model_dump(mode="json"),
+            "in_thoughts": int(thought[receipt.start : receipt.start + receipt.planned].sum()),
+        }
+        for receipt in receipts
+    ]
 
 
 def _cuts(request: SteeringRequest, rendered: RenderedChat) -> tuple[int, ...]:

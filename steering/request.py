@@ -26,6 +26,7 @@ class Receipt(BaseModel):
         planned: Positions of the window that the model processed.
         steered: Positions at which the addition was carried out and measured; always equal to `planned`.
         reused: How many of them were found in the cache, steered so when they were computed.
+        in_thoughts: How many of them are tokens of thoughts, marks included.
         monitor_layer: The layer whose projections follow.
         projection_before: Mean of h·v/‖v‖ over the steered positions, before the addition; None without positions.
         projection_after: The same after the addition.
@@ -43,6 +44,7 @@ class Receipt(BaseModel):
     planned: int
     steered: int
     reused: int
+    in_thoughts: int = 0
     monitor_layer: int
     projection_before: float | None
     projection_after: float | None

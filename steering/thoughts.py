@@ -110,6 +110,9 @@ def thought_tokens(
     # A character a byte, so that characters are counted in bytes, as tokens are.
     as_bytes = [_Bytes(one.open.encode().decode("latin-1"), one.close.encode().decode("latin-1")) for one in marks]
     for start, stop in turns:
+        text = str(tokenizer.decode(list(ids[start:stop])))
+        if not any(one.open in text for one in marks):
+            continue
         pieces = [token_bytes(tokenizer, token).decode("latin-1") for token in ids[start:stop]]
         ends = np.cumsum([len(piece) for piece in pieces])
         for first, last in take_apart("".join(pieces), as_bytes).spans:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -17,11 +17,11 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
     Byte-level vocabularies (Qwen, Llama 3) write each byte as a letter of its own, those with a byte fallback (Gemma, Llama 2)
     a character that they lack as a token a byte, and a space as an underscore.
     """
+    steps, added = _vocabulary(tokenizer)
     form = str(tokenizer.convert_ids_to_tokens(token))
-    steps = _decoder_steps(tokenizer)
     if any(step["type"] == "ByteLevel" for step in steps):
         letters = _byte_of_letter()
-        plain = token in tokenizer.added_tokens_decoder or not set(form) <= set(letters)
+        plain = token in added or not letters.keys() >= set(form)
         return form.encode() if plain else bytes(letters[letter] for letter in form)
     if any(step["type"] == "ByteFallback" for step in steps) and (byte := _FALLBACK.fullmatch(form)):
         return bytes([int(byte[1], 16)])
@@ -39,10 +39,12 @@ def _byte_of_letter() -> dict[str, int]:
     return {letter: byte for byte, letter in letters.items()}
 
 
-def _decoder_steps(tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """Return what a tokenizer's decoder does, in order."""
+@lru_cache(maxsize=8)
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict[str, Any]], frozenset[int]]:
+    """Return what a tokenizer's decoder does, in order, and the tokens that were added to its vocabulary."""
+    added = frozenset(tokenizer.added_tokens_decoder)
     decoder = tokenizer.backend_tokenizer.decoder
     if decoder is None:
-        return []
+        return [], added
     told: dict[str, Any] = json.loads(decoder.__getstate__())
-    return list(told["decoders"]) if told["type"] == "Sequence" else [told]
+    return list(told["decoders"]) if told["type"] == "Sequence" else [told], added

@@ -18,6 +18,7 @@ from inspect_ai.model import (
     ChatMessageTool,
     ChatMessageUser,
     ContentReasoning,
+    ContentText,
     GenerateConfig,
     Model,
     ModelOutput,
@@ -26,14 +27,15 @@ from inspect_ai.model import (
     get_model_info,
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
-from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParam, ToolParams
+from inspect_ai.tool import ToolCall, ToolCallError, ToolFunction, ToolInfo, ToolParam, ToolParams
 from inspect_ai.util import JSONSchema
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from self_steering.steering.engine.requests import Generation
+from self_steering.steering.habits import ThoughtMarks
 from self_steering.steering.identity import ModelError
 from self_steering.steering.output import model_output
-from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, plan_windows
+from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, at_site, plan_windows
 from self_steering.steering.request import SteeringRequest
 from self_steering.steering.tools import tool_infos
 from self_steering.vectors.card import VECTORS_FILE, LibraryError
@@ -447,31 +449,40 @@ def test_no_logprobs_unless_asked_for(tiny: Tiny):
     assert ask(tiny.model, "u").choices[0].logprobs is None
 
 
-def parsed(text: str, tools: list[ToolInfo]) -> ModelOutput:
+THINK = ThoughtMarks("<think>", "</think>")
+
+
+def parsed(text: str, tools: list[ToolInfo], opened: ThoughtMarks | None = None) -> ModelOutput:
     """Return the output for a text that a model might write."""
     generation = Generation([], text, "stop", [], {}, [], 1, 0, 1)
-    return model_output("m", generation, bundled_tokenizer(), tools, "id", {})
+    return model_output("m", generation, bundled_tokenizer(), tools, "id", {}, marks=[THINK], opened=opened)
 
 
-@pytest.mark.parametrize("start", ["<think>\n", ""])
-def test_thinking_is_told_from_the_answer(start: str):
+@pytest.mark.parametrize(("start", "opened"), [("<think>\n", None), ("", THINK)])
+def test_thinking_is_told_from_the_answer(start: str, opened: ThoughtMarks | None):
     """Thoughts, opened by the model or by the template, are reasoning, and a call named in them is none."""
     call = '<tool_call>\n{"name": "clear_effects"}\n</tool_call>'
-    message = parsed(f"{start}I may {call}\n</think>\n\nHello.", TOOLS).message
+    message = parsed(f"{start}I may {call}\n</think>\n\nHello.", TOOLS, opened).message
     reasoning, text = message.content
     assert isinstance(reasoning, ContentReasoning)
     assert reasoning.reasoning == f"I may {call}"
     assert (text.text, message.tool_calls) == ("Hello.", None)
-    assert [c.function for c in parsed(f"{start}x</think>\n{call}", TOOLS).message.tool_calls or []] == [
-        "clear_effects"
-    ]
+    called = parsed(f"{start}x</think>\n{call}", TOOLS, opened).message.tool_calls or []
+    assert [c.function for c in called] == ["clear_effects"]
 
 
-def test_a_thought_that_was_cut_off_is_no_answer():
+@pytest.mark.parametrize(("start", "opened"), [("<think>\n", None), ("", THINK)])
+def test_a_thought_that_was_cut_off_is_no_answer(start: str, opened: ThoughtMarks | None):
     """If the tokens run out while the model thinks, there is reasoning, no text and no call."""
-    message = parsed('<think>\nI may <tool_call>{"name": "clear_effects"}</tool_call>', TOOLS).message
+    message = parsed(f'{start}I may <tool_call>{{"name": "clear_effects"}}</tool_call>', TOOLS, opened).message
     assert (message.text, message.tool_calls) == ("", None)
     assert isinstance(message.content[0], ContentReasoning)
+
+
+def test_a_closing_mark_without_a_thought_is_text():
+    """Models write about HTML and about themselves."""
+    text = "A thought ends with </think>, I believe."
+    assert parsed(text, TOOLS).message.content == text
 
 
 # ------------------------------------------------------------ seeds
@@ -836,6 +847,94 @@ def test_the_thinking_switch_is_a_model_argument(tmp_path: Path, thinking: bool)
     output = ask(model, [ChatMessageUser(content="u")], config)
     model.api.close()
     assert text_between(output, 0, None).endswith("</think>\n\n") == (not thinking)
+
+
+def thinking_model(folder: Path, family: str, **arguments) -> Model:
+    return get_model(f"nnsight/{save_family_model(folder, family)}", memoize=False, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("family", "thinking", "says"),
+    [
+        ("llama", True, "thinking=true: the chat template has no switch for thinking"),
+        ("llama", False, "thinking=false: the chat template has no switch"),
+        (
+            "qwen",
+            "low",
+            "thinking='low': the chat template has no levels of thinking; it has thinking=true and thinking=false",
+        ),
+    ],
+)
+def test_a_thinking_switch_that_the_template_lacks_is_refused(tmp_path: Path, family: str, thinking: object, says: str):
+    """It would be ignored otherwise."""
+    with pytest.raises(ModelError, match=says):
+        thinking_model(tmp_path, family, thinking=thinking)
+
+
+def test_a_reading_where_a_thought_would_begin_is_refused(tmp_path: Path):
+    """With thinking on, the first generated token is a thought's; one that follows the model's own words is not."""
+    model = thinking_model(tmp_path, "qwen", thinking=True)
+    config = SteeringRequest(plan=Plan(messages=1), readout={"A": ["A"]}).config()
+    with pytest.raises(ValueError, match=r"read-out would be a thought's first token.*thinking=false"):
+        ask(model, [ChatMessageUser(content="u")], config)
+    two = SteeringRequest(plan=Plan(messages=2), readout={"A": ["A"]}).config()
+    assert ask(model, [ChatMessageUser(content="u"), ChatMessageAssistant(content="I choose")], two).metadata
+    model.api.close()
+
+
+def thoughtful() -> list[ChatMessage]:
+    """Return a talk in which d1 is taken, and after it the model thinks, speaks and calls in one turn."""
+    taken, cleared = (ToolCall(id=n, function=f, arguments=a) for n, f, a in CALLS)
+    thought = ContentReasoning(reasoning="Wordless and deep, I ponder.")
+    return [
+        ChatMessageUser(content="u"),
+        ChatMessageAssistant(content="Taking it.", tool_calls=[taken]),
+        ChatMessageTool(content="d1 is active.", tool_call_id="one"),
+        ChatMessageAssistant(content=[thought, ContentText(text="It is calm here.")], tool_calls=[cleared]),
+        ChatMessageTool(content="Nothing to see.", tool_call_id="two"),
+    ]
+
+
+CALLS = [("one", "take_vector", {"name": "d1"}), ("two", "take_vector", {"name": "soap"})]
+
+
+def test_a_receipt_tells_how_many_of_its_positions_lie_in_thoughts(tmp_path: Path):
+    """Those of earlier turns, as the prompt has them, by the tokens between the marks and the marks themselves."""
+    model = thinking_model(tmp_path / "model", "qwen")
+    library = save_library(tmp_path / "library", model.api.loaded.fingerprint)
+    messages = thoughtful()
+    failed = ToolCallError(type="unknown", message="There is no vector soap.")
+    messages[-1] = ChatMessageTool(content="", tool_call_id="two", error=failed)
+    request = SteeringRequest(plan=plan_windows(messages, TREATMENTS), library=library, show_tokens=True)
+    output = ask(model, messages, request.config(), tools=TOOLS)
+    model.api.close()
+    (receipt,) = report(output)["receipts"]
+    steered = text_between(output, receipt["start"], None)
+    thought = steered[steered.index("<think>") : steered.index("</think>") + len("</think>")]
+    assert "Wordless and deep" in thought
+    tokenizer = AutoTokenizer.from_pretrained(model.api.model_name)
+    own = len(tokenizer(thought, add_special_tokens=False)["input_ids"])
+    # The generation prompt of this family holds an empty thought too.
+    empty = len(tokenizer("<think>\n\n</think>", add_special_tokens=False)["input_ids"])
+    assert receipt["in_thoughts"] == own + empty < receipt["steered"]
+
+
+def test_windows_can_leave_out_thoughts_and_calls(tmp_path: Path):
+    """At the site `answers`, what is steered decodes to what the model says to the user, and to nothing else."""
+    model = thinking_model(tmp_path / "model", "qwen")
+    library = save_library(tmp_path / "library", model.api.loaded.fingerprint)
+    messages = thoughtful()
+    messages[-1] = ChatMessageTool(
+        content="", tool_call_id="two", error=ToolCallError(type="unknown", message="There is no vector soap.")
+    )
+    plan = at_site(plan_windows(messages, TREATMENTS), messages, "answers")
+    output = ask(model, messages, SteeringRequest(plan=plan, library=library, show_tokens=True).config(), tools=TOOLS)
+    model.api.close()
+    said, generated = report(output)["receipts"]
+    assert text_between(output, said["start"], said["stop"]) == "It is calm here."
+    assert (generated["start"], generated["stop"]) == (len(report(output)["tokens"]), None)
+    assert [said["in_thoughts"], generated["in_thoughts"]] == [0, 0]
+    assert generated["steered"] == output.usage.output_tokens - 1
 
 
 def test_thoughts_of_the_last_turn_reach_the_prompt_through_inspect(tmp_path: Path):
