@@ -1,7 +1,7 @@
 """A page for a reader of the transcript: every token of a prompt, and what steered it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -211,6 +211,17 @@ def library_card(model: Model, library: str | None) -> LibraryCard:
         raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
     card: LibraryCard = model.api.library(library).card
     return card
+
+
+def smallest_dose(model: Model, library: str | None, names: Iterable[str]) -> float:
+    """Return the smallest dose that has an effect at the model's precision, whichever of `names` is taken.
+
+    Raises:
+        TypeError: The model is not one of ours and cannot be steered.
+    """
+    library_card(model, library)
+    assert hasattr(model.api, "smallest_dose")
+    return float(model.api.smallest_dose(library, names))
 
 
 def default_dose(model: Model, library: str | None, vector: str) -> float:

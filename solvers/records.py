@@ -145,6 +145,7 @@ class Exposure(BaseModel):
         start: First message that was steered.
         stop: First message that was no longer; None while it is active.
         positions: Token positions that it steered, generated ones among them, up to the last generation.
+        in_thoughts: How many of them are tokens of thoughts.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Exposure(BaseModel):
     start: int
     stop: int | None
     positions: int
+    in_thoughts: int = 0
 
 
 class SitterCheck(BaseModel):

@@ -25,7 +25,7 @@ from inspect_ai.solver import TaskState
 from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, ToolSource
 
 from self_steering.solvers.prompts import self_steer as prompts
-from self_steering.solvers.readings import library_card
+from self_steering.solvers.readings import library_card, smallest_dose
 from self_steering.solvers.records import RANDOM_DIRECTION, Condition, Exposure, SelfSteerState, Take
 from self_steering.steering.calls import (
     CLEAR_TOOL,
@@ -157,7 +157,8 @@ class SteeringSession:
         self.words: Framing | None = None
         if framing is not None:
             self.words = FRAMINGS[framing]
-            self.tools = steering_tools(framing, condition.effects, max_dose=max_dose)
+            least = smallest_dose(model, library, condition.menu)
+            self.tools = steering_tools(framing, condition.effects, max_dose=max_dose, min_dose=least)
         self.introduction: ChatMessage | None = None
         self._generated: set[str] = set()
         self._conversations: list[_Conversation] = []
@@ -250,6 +251,7 @@ class SteeringSession:
                 start=window.start,
                 stop=window.stop,
                 positions=receipt["steered"],
+                in_thoughts=receipt["in_thoughts"],
             )
             for window, receipt in zip(windows, receipts, strict=True)
         ]
@@ -461,5 +463,6 @@ def _page(exposures: Sequence[Exposure], receipts: Sequence[dict[str, object]]) 
             f"- **{exposure.name}**{applied}: dose {exposure.dose:g}, strength {exposure.strength:.3g} at layers "
             f"{layers[0]}–{layers[-1]}, from message {exposure.start}, {until}: "
             f"{exposure.positions} positions steered of {receipt['planned']} planned"
+            + (f", {exposure.in_thoughts} of them in thoughts" if exposure.in_thoughts else "")
         )
     return "\n".join(lines)

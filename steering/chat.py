@@ -39,6 +39,7 @@ from self_steering.steering.remedies import (
     said_of,
 )
 from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
+from self_steering.steering.thinking import Wanted, find_thinking
 from self_steering.steering.tool_calls import PROBE_CALLS, PROBE_TOOL, read_back, tool_schema, tools_prompt
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class ChatRenderer:
     Args:
         tokenizer: A fast tokenizer with a chat template.
         end_ids: Tokens that end a turn, as far as the model's configuration names them.
-        thinking: For templates with a thinking switch: whether it is on.
+        thinking: Whether the model is to think, or how much; None for off where the template has a switch, else what it does.
         today: The date that templates which print one print; default the day on which this is made.
 
     Attributes:
@@ -91,6 +92,7 @@ class ChatRenderer:
         end_ids: Tokens that end a turn, those that the template writes included.
         stop_texts: What ends a turn though it is no token, so that a generation does not end there by itself.
         thought_marks: What stands around thoughts.
+        thinking: How the template is told whether to think.
         date: The date that the template prints; None where it prints none.
     """
 
@@ -98,7 +100,7 @@ class ChatRenderer:
         self,
         tokenizer: PreTrainedTokenizerBase,
         end_ids: frozenset[int],
-        thinking: bool = False,
+        thinking: Wanted = None,
         today: date | None = None,
     ) -> None:
         if not tokenizer.is_fast:
@@ -106,7 +108,9 @@ class ChatRenderer:
                 "the tokenizer is a slow one and has no character offsets; use a model with a fast tokenizer"
             )
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, thinking=thinking, today=today)
+        template = ChatTemplate(tokenizer, today=today)
+        self.thinking = find_thinking(template, thinking)
+        self._template = template.told(self.thinking.options)
         self.date = self._template.date
         self._habits = find_habits(self._template)
         self.thought_marks = find_thought_marks(self._template)
@@ -180,7 +184,7 @@ class ChatRenderer:
         prompt = tools_prompt(tools) if tools else ""
 
         def turns(remedies: frozenset[Remedy], schemas: Sequence[Message]) -> tuple[str, list[int]]:
-            said = "" if schemas else prompt
+            said = "\n\n".join(filter(None, [self.thinking.line, "" if schemas else prompt]))
             return self._turns(_Draft(self._template, dicts, remedies, schemas, said, open_turn=open_turn))
 
         try:

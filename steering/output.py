@@ -1,7 +1,7 @@
 """From an engine's generation to Inspect's model output."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from inspect_ai.model import (
@@ -25,10 +25,9 @@ from self_steering.steering.chat import RenderedChat
 from self_steering.steering.engine.requests import Generation, TokenWindow
 from self_steering.steering.engine.sampling import TokenLogprob
 from self_steering.steering.request import METADATA_KEY
+from self_steering.steering.thoughts import Marks, take_apart
+from self_steering.steering.token_bytes import token_bytes
 from self_steering.steering.tool_calls import parse_calls
-
-_THINK_START = "<think>"
-_THINK_END = "</think>"
 
 
 def model_output(
@@ -39,6 +38,8 @@ def model_output(
     origin: str,
     metadata: dict[str, Any],
     call_format: CallFormat | None = None,
+    marks: Sequence[Marks] = (),
+    opened: Marks | None = None,
 ) -> ModelOutput:
     """Return the output of one generation.
 
@@ -50,13 +51,16 @@ def model_output(
         origin: What tells this generation from every other; the ids of its calls follow from it.
         metadata: What lies under `self_steering` in the output's metadata; `looked_like_a_call` joins it.
         call_format: The model's own form of calls.
+        marks: What stands around thoughts.
+        opened: The marks of the thought that the prompt opens, in which the text begins.
     """
     written, control = _with_special_tokens(generation, tokenizer)
-    reasoning, text = _split_thinking(written)
-    parsed = parse_calls(text, tools, origin, call_format, control)
+    parts = take_apart(written, marks, opened)
+    parsed = parse_calls(parts.said, tools, origin, call_format, control)
     content: str | list[Content] = parsed.content
-    if reasoning is not None:
-        thought = _any_of(control).sub("", reasoning)
+    if parts.thoughts:
+        thought = "\n".join(parts.thoughts)
+        thought = _any_of(control).sub("", thought) if control else thought
         content = [ContentReasoning(reasoning=thought), ContentText(text=parsed.content)]
     stop: StopReason = generation.stop_reason  # type: ignore[assignment]  # a subset of Inspect's reasons
     message = ChatMessageAssistant(content=content, tool_calls=parsed.calls or None, model=name, source="generate")
@@ -124,19 +128,13 @@ def token_map(
     return rows
 
 
-def _split_thinking(text: str) -> tuple[str | None, str]:
-    before, end, after = text.rpartition(_THINK_END)
-    if not end:
-        # A thought that was cut off is no answer, and no call in it is one.
-        cut_off = text.lstrip().startswith(_THINK_START)
-        return (text.replace(_THINK_START, "", 1).strip("\n"), "") if cut_off else (None, text)
-    return before.replace(_THINK_START, "", 1).strip("\n"), after.lstrip("\n")
-
-
 def _logprob(entry: TokenLogprob, tokenizer: PreTrainedTokenizerBase) -> Logprob:
-    def text(token: int) -> str:
-        return str(tokenizer.decode([token]))
+    def shown(token: int) -> tuple[str, list[int]]:
+        return str(tokenizer.decode([token])), list(token_bytes(tokenizer, token))
 
-    top = [TopLogprob(token=text(t), logprob=p, bytes=list(text(t).encode())) for t, p in entry.top]
-    token = text(entry.token)
-    return Logprob(token=token, logprob=entry.logprob, bytes=list(token.encode()), top_logprobs=top or None)
+    top = []
+    for token, logprob in entry.top:
+        text, data = shown(token)
+        top.append(TopLogprob(token=text, logprob=logprob, bytes=data))
+    text, data = shown(entry.token)
+    return Logprob(token=text, logprob=entry.logprob, bytes=data, top_logprobs=top or None)

@@ -16,7 +16,7 @@ from self_steering.steering.calls import DEFAULT_DOSE, Active, active_takes
 from self_steering.vectors.shown import shown
 
 MAX_DOSE = 10.0
-Site = Literal["both", "user", "assistant"]
+Site = Literal["both", "user", "assistant", "answers"]
 
 
 class PlanError(ValueError):
@@ -75,6 +75,8 @@ class Window(BaseModel):
         start: Index of the first message that is steered, from its first token.
         stop: Index of the first message that is no longer steered; None while the window is open, so that all that
             follows, generated tokens too, is steered.
+        part: `whole` steers all tokens of its messages. `answer` steers what one assistant message says to the user, without its
+            thoughts, its calls, and what the template writes around them; and what is generated, if no thought is open there.
 
     Example:
         >>> window = Window(label="d1", direction=Direction(vector="calm"), dose=2.0, strength=1.2, start=3, stop=6)
@@ -90,6 +92,7 @@ class Window(BaseModel):
     strength: float
     start: int
     stop: int | None = None
+    part: Literal["whole", "answer"] = "whole"
 
     @field_validator("dose", "strength")
     @classmethod
@@ -146,11 +149,13 @@ def at_site(plan: Plan, messages: Sequence[ChatMessage], site: Site) -> Plan:
         plan: The plan.
         messages: The conversation that it was made for.
         site: `assistant` steers what the assistant said (and will say while a window is open), `user` everything else: user
-            messages and tools' answers; `both` changes nothing.
+            messages and tools' answers; `answers` steers of the assistant's side only what it says to the user, without thoughts
+            and calls; `both` changes nothing.
     """
     if site == "both":
         return plan
-    ours = [(message.role == "assistant") == (site == "assistant") for message in messages]
+    assistant = site != "user"
+    ours = [(message.role == "assistant") == assistant for message in messages]
     windows: list[Window] = []
     for window in plan.windows:
         stop = len(messages) if window.stop is None else window.stop
@@ -158,22 +163,28 @@ def at_site(plan: Plan, messages: Sequence[ChatMessage], site: Site) -> Plan:
         spans: list[tuple[int, int | None]] = [
             (run[0], run[-1] + 1) for keep, found in runs if keep and (run := list(found))
         ]
-        if window.stop is None and site == "assistant":
-            spans = [*spans, (len(messages), None)]
-        windows += [window.model_copy(update={"start": start, "stop": end}) for start, end in spans]
+        if site == "answers":
+            every = [index for start, end in spans for index in range(start, end or stop)]
+            last = len(messages) - 1 if window.stop is None else None  # it is continued
+            spans = [(index, index + 1) for index in every if messages[index].text.strip() or index == last]
+        if window.stop is None and assistant:
+            spans = [*spans[:-1], (spans[-1][0], None)] if spans and ours[-1] else [*spans, (len(messages), None)]
+        update: dict[str, object] = {"part": "answer"} if site == "answers" else {}
+        windows += [window.model_copy(update={**update, "start": start, "stop": end}) for start, end in spans]
     return Plan(messages=plan.messages, windows=tuple(windows))
 
 
-def check_dose(dose: object, max_dose: float = MAX_DOSE, what: str = "dose") -> float:
+def check_dose(dose: object, max_dose: float = MAX_DOSE, what: str = "dose", min_dose: float = 0.0) -> float:
     """Return `dose` as a float.
 
     Args:
         dose: The value.
         max_dose: Largest absolute dose.
         what: What it is called in errors.
+        min_dose: Smallest absolute dose but 0.
 
     Raises:
-        PlanError: It is no finite number within ±`max_dose`. Negative doses are valid: they invert the effect.
+        PlanError: It is no finite number within ±`max_dose`, or too small. Negative doses are valid: they invert the effect.
     """
     # isfinite raises on whole numbers that are too large for a float.
     odd = isinstance(dose, float) and not math.isfinite(dose)
@@ -183,7 +194,18 @@ def check_dose(dose: object, max_dose: float = MAX_DOSE, what: str = "dose") -> 
         )
     if abs(dose) > max_dose:
         raise PlanError(f"{what} {shown(dose)} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")
+    if 0 < abs(dose) < min_dose:
+        raise PlanError(
+            f"{what} {shown(dose)} is too small to have any effect; pass 0, or a number of at least {_rounded_up(min_dose):g} "
+            "or its negative"
+        )
     return float(dose)
+
+
+def _rounded_up(number: float) -> float:
+    """Return the next number of two digits that is no smaller."""
+    digit = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return math.ceil(number / digit) * digit
 
 
 def plan_windows(

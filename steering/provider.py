@@ -1,45 +1,48 @@
 """The Inspect model API `nnsight`: chat and plan in, steered generation and receipts out."""
 
 import hashlib
+import json
 import logging
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import date
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
+import numpy as np
+import torch
 from cachetools import LRUCache
+
+# Inspect has no public way to tell which sample and epoch a generation is for.
+from inspect_ai.log._samples import ActiveSample, sample_active
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelInfo, ModelOutput, set_model_info
 from inspect_ai.tool import ToolChoice, ToolInfo
+from numpy.typing import NDArray
 
-from self_steering.steering.chat import ChatRenderer, RenderedChat
+from self_steering.steering.chat import ChatError, ChatRenderer, RenderedChat
 from self_steering.steering.engine.open import open_model
 from self_steering.steering.engine.requests import EngineRequest, Generation, SteeringEngine, TokenWindow
-from self_steering.steering.engine.sampling import Sampling
 from self_steering.steering.engine.threads import in_short_lived_thread
 from self_steering.steering.identity import ModelError, ModelIdentity
+from self_steering.steering.options import DEFAULT_MAX_TOKENS, check_options, sampling_of, unapplied
 from self_steering.steering.output import model_output, overflow_output, token_map
-from self_steering.steering.plan import Direction
-from self_steering.steering.request import SteeringRequest, read_request
+from self_steering.steering.plan import Direction, Window
+from self_steering.steering.request import Receipt, SteeringRequest, read_request
+from self_steering.steering.seeds import derived_seed
+from self_steering.steering.thoughts import answer_tokens, thought_tokens
 from self_steering.steering.tool_calls import forced_call_grammar
-from self_steering.vectors.card import VECTORS_FILE, find_library
+from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
 from self_steering.vectors.directions import DirectionTensor, resolve_direction
 from self_steering.vectors.library import Library, load_library
 
 logger = logging.getLogger(__name__)
 
 _DIRECTIONS_KEPT = 256
-DEFAULT_MAX_TOKENS = 1024
-_UNSUPPORTED = (
-    "best_of",
-    "frequency_penalty",
-    "presence_penalty",
-    "logit_bias",
-    "num_choices",
-    "prompt_logprobs",
-    "response_schema",
-)
 
 
 class NNsightAPI(ModelAPI):
@@ -48,13 +51,15 @@ class NNsightAPI(ModelAPI):
     Model arguments (`-M name=value`):
         engine: transformers or vllm; default transformers.
         revision: Hub branch, tag or commit.
-        thinking: Whether models whose template has a thinking switch think; default false.
+        thinking: true or false, or a level such as low: passed to the chat template under the name that it has for it, and refused
+            where it has none. Default: off where the template has a switch, else what the template does.
         date: The date, as YYYY-MM-DD, that chat templates which print one print; default the day on which the model is loaded.
         dtype: float32, bfloat16, float16 or auto; default bfloat16 on an accelerator, float32 on the CPU.
 
     With engine=transformers:
         device: Torch device; default the first accelerator, else the CPU.
         device_map: Spread the layers over devices, as in transformers (`auto`).
+        context: Most tokens, prompt and generated; default as many as the model takes.
         max_batch: Most rows that decode together; default 8.
         cache_gb: Memory for keys and values of past prompts, in GiB; default 2.
 
@@ -73,14 +78,17 @@ class NNsightAPI(ModelAPI):
         **model_args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, ["HF_TOKEN"], config)
-        thinking = model_args.get("thinking", False)
-        if not isinstance(thinking, bool):
-            raise ModelError(f"model argument thinking is {thinking!r}; pass true or false")
+        if base_url is not None:
+            raise ModelError(f"model base URL {base_url!r} was given, but models run on this machine; leave it out")
         today = _date(model_args.get("date"))
         opened = open_model(model_name, model_args)
         self.loaded: ModelIdentity = opened.identity
         self.engine: SteeringEngine = opened.engine
-        self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, thinking, today)
+        try:
+            self.chat = ChatRenderer(self.loaded.tokenizer, self.loaded.end_ids, model_args.get("thinking"), today)
+        except ChatError as error:
+            self.engine.close()
+            raise ModelError(f"{model_name}: {error}") from error
         if self.chat.no_tools_because is not None:
             logger.warning(
                 "%s gets its tools in a prompt of ours, with calls as <tool_call> and JSON: %s",
@@ -92,10 +100,14 @@ class NNsightAPI(ModelAPI):
         # which would load the weights again.
         for known_as in (model_name, f"nnsight/{model_name}"):
             set_model_info(known_as, ModelInfo(model=model_name, context_length=context))
-        self._libraries: dict[str | None, Library] = {}
+        if ignored := unapplied(self.loaded.generation_config):
+            logger.warning("%s: %s", model_name, ignored)
+        # Inspect's cache of replies takes it into its key, and would give those of other weights or arguments otherwise.
+        self.base_url = f"nnsight:{self._identity(model_args)}"
+        self._libraries: dict[tuple[str | None, str | None], Library] = {}
         self._directions: LRUCache[tuple[str, Direction], DirectionTensor] = LRUCache(_DIRECTIONS_KEPT)
         self._forms: dict[str, tuple[int, ...]] | None = None
-        self._seen: Counter[bytes] = Counter()
+        self._asked: WeakKeyDictionary[ActiveSample, Counter[str]] = WeakKeyDictionary()
 
     async def generate(
         self,
@@ -105,20 +117,25 @@ class NNsightAPI(ModelAPI):
         config: GenerateConfig,
     ) -> tuple[ModelOutput | Exception, ModelCall]:
         """Generate one assistant message, steered as the plan in `config.extra_body` says."""
-        refused = [name for name in _UNSUPPORTED if getattr(config, name) is not None]
-        if refused:
-            raise ValueError(f"the nnsight provider does not support {', '.join(refused)}; leave them unset")
+        check_options(config)
         request = read_request(config, len(input))
         offered = [] if tool_choice == "none" else tools
         rendered = self.chat.render(input, offered)
-        windows = self._token_windows(request, rendered)
+        self._check_place(request, rendered)
+        windows = self._token_windows(request, rendered, input)
         call = ModelCall.create(self._describe(request, rendered, windows, config), None)
         context = self.engine.shape.context
         if len(rendered.ids) >= context:
             return overflow_output(self.model_name, len(rendered.ids), context), call
         engine_request = EngineRequest(
             ids=tuple(rendered.ids),
-            sampling=self._sampling(config, rendered, windows),
+            sampling=sampling_of(
+                config,
+                self.loaded.generation_config,
+                seed=self._derived_seed(rendered, windows),
+                room=context - len(rendered.ids),
+                ends=self.chat.stop_texts,
+            ),
             windows=windows,
             cuts=_cuts(request, rendered),
             readout=self._readout(request),
@@ -128,11 +145,23 @@ class NNsightAPI(ModelAPI):
         )
         generation = await self._run(engine_request)
         metadata = self._metadata(request, generation)
+        processed = [*rendered.ids, *generation.tokens]
+        metadata["receipts"] = _with_thoughts(generation.receipts, self._thoughts(processed, rendered, input))
         if request.show_tokens:
             metadata["tokens"] = token_map(rendered, windows, self.loaded.tokenizer)
         origin = hashlib.sha256(repr((rendered.ids, engine_request.sampling.seed)).encode()).hexdigest()
+        # A call that the grammar forces is one, wherever it stands.
+        opened = rendered.open_thought if engine_request.grammar is None else None
         output = model_output(
-            self.model_name, generation, self.loaded.tokenizer, offered, origin, metadata, self.chat.call_format
+            self.model_name,
+            generation,
+            self.loaded.tokenizer,
+            offered,
+            origin,
+            metadata,
+            call_format=self.chat.call_format,
+            marks=self.chat.thought_marks,
+            opened=opened,
         )
         call.response = {"text": generation.text, "stop_reason": generation.stop_reason, **_json(metadata)}
         return output, call
@@ -149,7 +178,53 @@ class NNsightAPI(ModelAPI):
         # Threads only wait here; the default limit of 40 would throttle concurrent samples.
         return anyio.CapacityLimiter(1)
 
-    def _token_windows(self, request: SteeringRequest, rendered: RenderedChat) -> tuple[TokenWindow, ...]:
+    def _check_place(self, request: SteeringRequest, rendered: RenderedChat) -> None:
+        """Refuse a read-out, or steering of what is said, where a thought comes first.
+
+        Raises:
+            ValueError: The first generated token would be a thought's.
+        """
+        said = any(w.part == "answer" and w.stop is None for w in request.plan.windows)
+        if request.readout is None and not said:
+            return
+        turn = self.loaded.tokenizer.decode(rendered.ids[rendered.starts[-1] :])
+        closed = rendered.continued or any(marks.close in turn for marks in self.chat.thought_marks)
+        if rendered.open_thought is not None or (self.chat.thinking.on and not closed):
+            what = "the read-out" if request.readout is not None else "the answer that is to be steered"
+            raise ValueError(
+                f"{what} would be a thought's first token: with this chat template the model thinks before it answers; pass "
+                "-M thinking=false, or use a model that does not think"
+            )
+
+    def _thoughts(self, ids: list[int], rendered: RenderedChat, messages: Sequence[ChatMessage]) -> NDArray[np.bool_]:
+        """Return for each token of prompt and text whether it is part of a thought."""
+        turns = [
+            (start, stop)
+            for message, (start, stop) in zip(messages, pairwise(rendered.starts), strict=True)
+            if message.role == "assistant"
+        ]
+        begins = turns.pop()[0] if rendered.continued else rendered.starts[-1]
+        return thought_tokens(self.loaded.tokenizer, ids, [*turns, (begins, len(ids))], self.chat.thought_marks)
+
+    def _answer(
+        self, window: Window, rendered: RenderedChat, messages: Sequence[ChatMessage]
+    ) -> tuple[int, int | None]:
+        """Return the positions of what a window's message says, or of what is generated; None if that is open."""
+        ids, starts = rendered.ids, rendered.starts
+        if window.start == len(messages):
+            return len(ids), None
+        start, stop = starts[window.start], starts[window.start + 1]
+        said = messages[window.start].text
+        if not said.strip():  # nothing is said yet in the message that is continued
+            return stop, None
+        turn, header = ids[start:stop], [] if rendered.continued else ids[starts[-1] :]
+        thought = self._thoughts(ids, rendered, messages)[start:stop]
+        first, last = answer_tokens(self.loaded.tokenizer, turn, said, header, thought)
+        return start + first, None if window.stop is None else start + last
+
+    def _token_windows(
+        self, request: SteeringRequest, rendered: RenderedChat, messages: Sequence[ChatMessage]
+    ) -> tuple[TokenWindow, ...]:
         """Map a plan's windows to token positions of the very ids that are run."""
         if not request.plan.windows:
             return ()
@@ -165,52 +240,63 @@ class NNsightAPI(ModelAPI):
                     resolve_direction, library, wanted.vector, wanted.random_seed, wanted.random_index
                 )
                 self._directions[key] = direction
-            still_open = window.stop is None or window.stop > generated
-            result.append(
-                TokenWindow(
-                    label=window.label,
-                    direction=direction,
-                    strength=window.strength,
-                    start=rendered.starts[window.start],
-                    stop=None if still_open or window.stop is None else rendered.starts[window.stop],
-                )
-            )
+            if window.part == "answer":
+                start, stop = self._answer(window, rendered, messages)
+            else:
+                still_open = window.stop is None or window.stop > generated
+                start = rendered.starts[window.start]
+                stop = None if still_open or window.stop is None else rendered.starts[window.stop]
+            result.append(TokenWindow(window.label, direction, window.strength, start, stop))
         return tuple(result)
 
     def library(self, folder: str | None) -> Library:
         """Return the library in `folder`, or the shipped one that fits the model; refuses one for another model."""
-        if folder not in self._libraries:
-            path = Path(folder).expanduser() if folder is not None else find_library(self.loaded.fingerprint)
-            self._libraries[folder] = in_short_lived_thread(load_library, path, self.loaded.fingerprint)
-        return self._libraries[folder]
+        path = Path(folder).expanduser() if folder is not None else None
+        key = (folder, None if path is None else card_hash(path))
+        if key not in self._libraries:
+            found = path or find_library(self.loaded.fingerprint)
+            self._libraries[key] = in_short_lived_thread(load_library, found, self.loaded.fingerprint)
+        return self._libraries[key]
 
-    def _sampling(self, config: GenerateConfig, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> Sampling:
-        """Return the sampling: what the request says, else the model's own generation configuration."""
+    def smallest_dose(self, folder: str | None, names: Iterable[str]) -> float:
+        """Return the smallest dose of the library in `folder` that has an effect at the model's precision."""
+        return self.library(folder).card.smallest_dose(names, torch.finfo(self.engine.shape.dtype).eps / 2)
+
+    def _identity(self, arguments: dict[str, Any]) -> str:
+        """Return a hash of what decides a reply beside the request: weights, texts, arguments, and the library that fits."""
+        try:
+            library: str | None = card_hash(find_library(self.loaded.fingerprint))
+        except LibraryError:
+            library = None
         own = self.loaded.generation_config
-        samples = own is not None and bool(own.do_sample)
-
-        def pick(value: Any, name: str, default: Any) -> Any:
-            if value is not None:
-                return value
-            inherited = getattr(own, name, None) if samples else None
-            return default if inherited is None else inherited
-
-        return Sampling(
-            max_tokens=config.max_tokens or DEFAULT_MAX_TOKENS,
-            temperature=float(pick(config.temperature, "temperature", 1.0)),
-            top_p=float(pick(config.top_p, "top_p", 1.0)),
-            top_k=int(pick(config.top_k, "top_k", 0)),
-            seed=config.seed if config.seed is not None else self._derived_seed(rendered, windows),
-            stop=(*(config.stop_seqs or ()), *self.chat.stop_texts),
-            top_logprobs=(config.top_logprobs or 0) if config.logprobs else None,
-        )
+        parts = {
+            "version": version("self-steering"),
+            "fingerprint": self.loaded.fingerprint,
+            "tokenizer": self.loaded.tokenizer.backend_tokenizer.to_str(),
+            "template": self.loaded.tokenizer.chat_template,
+            "date": self.chat.date,
+            "generation_config": None if own is None else own.to_dict(),
+            "library": library,
+            "engine": type(self.engine).__name__,
+            "shape": repr(self.engine.shape),
+            "arguments": arguments,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:32]
 
     def _derived_seed(self, rendered: RenderedChat, windows: tuple[TokenWindow, ...]) -> int:
-        """Return a seed from the conversation, its steering, and how often exactly that was generated before (epochs)."""
+        """Return a seed from the conversation and its steering; within a sample from that, its epoch, and the turn as well.
+
+        The turn tells apart what a solver asks several times within one sample. Nothing that happened outside it counts.
+        """
         steering = [(w.direction.key, w.strength, w.start, w.stop) for w in windows]
-        digest = hashlib.sha256(repr((rendered.ids, steering)).encode()).digest()
-        self._seen[digest] += 1
-        return int.from_bytes(hashlib.sha256(digest + str(self._seen[digest]).encode()).digest()[:8])
+        sample = sample_active()
+        place = None if sample is None else (sample.sample.id, sample.epoch)
+        digest = hashlib.sha256(repr((place, rendered.ids, steering)).encode()).hexdigest()
+        if sample is None:
+            return derived_seed(digest)
+        asked = self._asked.setdefault(sample, Counter())
+        asked[digest] += 1
+        return derived_seed(digest, asked[digest])
 
     def _readout(self, request: SteeringRequest) -> dict[str, tuple[int, ...]]:
         return {name: self._tokens_of(texts) for name, texts in (request.readout or {}).items()}
@@ -255,7 +341,6 @@ class NNsightAPI(ModelAPI):
         metadata: dict[str, Any] = {
             "fingerprint": self.loaded.fingerprint,
             "call_format": self.chat.call_format.name,
-            "receipts": [receipt.model_dump(mode="json") for receipt in generation.receipts],
             "computed_tokens": generation.prompt_tokens - generation.reused_tokens + generation.generated_tokens - 1,
             "reused_tokens": generation.reused_tokens,
         }
@@ -307,6 +392,17 @@ def _date(given: Any) -> date | None:
         return date.fromisoformat(given)
     except (TypeError, ValueError) as error:
         raise ModelError(f"model argument date is {given!r}; pass a day as YYYY-MM-DD") from error
+
+
+def _with_thoughts(receipts: Sequence[Receipt], thought: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return receipts as the log has them, with how many of the steered positions are tokens of thoughts."""
+    return [
+        {
+            **receipt.model_dump(mode="json"),
+            "in_thoughts": int(thought[receipt.start : receipt.start + receipt.planned].sum()),
+        }
+        for receipt in receipts
+    ]
 
 
 def _cuts(request: SteeringRequest, rendered: RenderedChat) -> tuple[int, ...]:

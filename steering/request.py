@@ -3,12 +3,14 @@
 It travels in `GenerateConfig.extra_body`, so that it lies in Inspect's cache key and in every model event of the log.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from inspect_ai.model import GenerateConfig, ModelOutput
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from self_steering.steering.plan import Plan, PlanError
+from self_steering.vectors.card import card_hash
 
 
 class Receipt(BaseModel):
@@ -24,6 +26,7 @@ class Receipt(BaseModel):
         planned: Positions of the window that the model processed.
         steered: Positions at which the addition was carried out and measured; always equal to `planned`.
         reused: How many of them were found in the cache, steered so when they were computed.
+        in_thoughts: How many of them are tokens of thoughts, marks included.
         monitor_layer: The layer whose projections follow.
         projection_before: Mean of h·v/‖v‖ over the steered positions, before the addition; None without positions.
         projection_after: The same after the addition.
@@ -41,6 +44,7 @@ class Receipt(BaseModel):
     planned: int
     steered: int
     reused: int
+    in_thoughts: int = 0
     monitor_layer: int
     projection_before: float | None
     projection_after: float | None
@@ -48,6 +52,7 @@ class Receipt(BaseModel):
 
 
 EXTRA_BODY_KEY = "self_steering"
+LIBRARY_KEY = "self_steering_library"
 METADATA_KEY = "self_steering"
 
 
@@ -92,9 +97,14 @@ class SteeringRequest(BaseModel):
         return self
 
     def config(self, base: GenerateConfig | None = None) -> GenerateConfig:
-        """Return `base` with this request in its `extra_body`."""
+        """Return `base` with this request in its `extra_body`, and the hash of the library's card with it.
+
+        A library that is built anew in its old folder is another one: the key of Inspect's cache of replies must tell.
+        """
         base = base or GenerateConfig()
         extra = {**(base.extra_body or {}), EXTRA_BODY_KEY: self.model_dump(mode="json", exclude_none=True)}
+        if self.library is not None and (found := card_hash(Path(self.library).expanduser())):
+            extra[LIBRARY_KEY] = found
         return base.model_copy(update={"extra_body": extra})
 
 
@@ -110,6 +120,7 @@ def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
     """
     extra: dict[str, Any] = dict(config.extra_body or {})
     raw = extra.pop(EXTRA_BODY_KEY, None)
+    extra.pop(LIBRARY_KEY, None)
     if extra:
         raise PlanError(f"extra_body has {sorted(extra)}; the nnsight provider knows only {EXTRA_BODY_KEY!r}")
     if raw is None:

@@ -1,5 +1,6 @@
 """A tokenizer's chat template, as it is."""
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +29,6 @@ class ChatTemplate:
 
     Args:
         tokenizer: A tokenizer with a chat template, or with several by name.
-        thinking: For templates with a thinking switch: whether it is on.
         today: The date that templates which print one print; default the day on which this is made.
 
     Attributes:
@@ -40,9 +40,7 @@ class ChatTemplate:
         ChatError: There is no template.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, thinking: bool = False, today: date | None = None
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, today: date | None = None) -> None:
         given = tokenizer.chat_template
         if not given:
             raise ChatError(
@@ -58,7 +56,7 @@ class ChatTemplate:
         self.sources: Mapping[str, str] = {name: _DATE_CALL.sub(self._dated, text) for name, text in named.items()}
         # A template that adds a token to text fails where the tokenizer has no such token.
         tokens = {name: getattr(tokenizer, name) or "" for name in _SPECIAL_NAMES}
-        self._options: Mapping[str, Any] = {**tokens, "enable_thinking": thinking}
+        self._options: Mapping[str, Any] = {**tokens, "enable_thinking": False}
 
     @cached_property
     def special(self) -> frozenset[str]:
@@ -82,6 +80,12 @@ class ChatTemplate:
     def _dated(self, call: re.Match[str]) -> str:
         """Return what a call of `strftime_now` gives, as a literal of the template's language."""
         return json.dumps(self._today.strftime(call["format"]), ensure_ascii=False)
+
+    def told(self, options: Mapping[str, Any]) -> "ChatTemplate":
+        """Return this template with some of the variables that it asks for."""
+        other = copy.copy(self)
+        other._options = {**self._options, **options}  # noqa: SLF001  a copy of this very object
+        return other
 
     def write(self, messages: Sequence[Message], schemas: Sequence[Message] = (), *, open_turn: bool = True) -> str:
         """Return the text of a conversation.

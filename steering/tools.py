@@ -22,7 +22,11 @@ def taken_text(name: str, dose: float) -> str:
 
 
 def steering_tools(
-    framing: FramingName, effects: Mapping[str, str], order: Sequence[str] | None = None, max_dose: float = MAX_DOSE
+    framing: FramingName,
+    effects: Mapping[str, str],
+    order: Sequence[str] | None = None,
+    max_dose: float = MAX_DOSE,
+    min_dose: float = 0.0,
 ) -> list[Tool]:
     """Return the list, take and clear tools of a framing.
 
@@ -31,6 +35,7 @@ def steering_tools(
         effects: For each name that can be taken, its one-line effect.
         order: The order in which the list tool shows them; default that of `effects`.
         max_dose: Largest absolute dose.
+        min_dose: Smallest absolute dose but 0: one that the model's precision does not lose.
 
     Raises:
         ValueError: `order` does not name every effect once.
@@ -48,7 +53,7 @@ def steering_tools(
         if name not in effects:
             raise ToolError(f"There is no {words.noun} {shown(name)}. Valid names: {', '.join(listed)}.")
         try:
-            return taken_text(name, check_dose(dose, max_dose))
+            return taken_text(name, check_dose(dose, max_dose, min_dose=min_dose))
         except PlanError as error:
             raise ToolError(str(error)) from error
 

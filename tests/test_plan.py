@@ -416,6 +416,20 @@ def test_an_open_window_stays_open_on_the_assistants_side_alone():
     assert sides(talk([take()], "a", "u"), "assistant") == [("calm", 4, 5), ("calm", 6, None)]
 
 
+def test_a_message_that_is_continued_is_steered_once():
+    """Its window stays open through what is generated; no second one begins there."""
+    messages = talk([take()], "u", "a")
+    assert sides(messages, "assistant") == sides(messages, "answers") == [("calm", 5, None)]
+
+
+def test_at_the_answers_every_message_that_says_something_has_a_window_of_its_own():
+    """One that only calls a tool says nothing; an open window takes in what is generated."""
+    messages = talk([take()], "u", "a", "a", [clear()], "u")
+    plan = at_site(plan_windows(messages, TREATMENTS), messages, "answers")
+    assert [(w.start, w.stop, w.part) for w in plan.windows] == [(5, 6, "answer"), (6, 7, "answer")]
+    assert sides(talk([take()], "a", "u"), "answers") == [("calm", 4, 5), ("calm", 6, None)]
+
+
 def test_every_window_is_cut_on_its_own_and_keeps_what_it_adds():
     """Stacked windows keep their order, direction, dose and strength."""
     messages = talk([take("calm", 2.0)], [take("proud", -1.0)], "u", "a")

@@ -1,6 +1,7 @@
 """The provider, through Inspect's own `get_model`: receipts, read-outs, tool choice, usage, seeds, errors, cancellation."""
 
 import asyncio
+import json
 import math
 import subprocess
 import sys
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from inspect_ai import Task, eval_set
+from inspect_ai.dataset import Sample
+from inspect_ai.log import read_eval_log
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
     ChatMessageTool,
     ChatMessageUser,
     ContentReasoning,
+    ContentText,
     GenerateConfig,
     Model,
     ModelOutput,
@@ -21,19 +26,22 @@ from inspect_ai.model import (
     get_model,
     get_model_info,
 )
-from inspect_ai.tool import ToolCall, ToolFunction, ToolInfo, ToolParam, ToolParams
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import ToolCall, ToolCallError, ToolFunction, ToolInfo, ToolParam, ToolParams
 from inspect_ai.util import JSONSchema
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from self_steering.steering.engine.requests import Generation
 from self_steering.steering.engine.sampling import text_until
+from self_steering.steering.habits import ThoughtMarks
 from self_steering.steering.identity import ModelError
 from self_steering.steering.output import model_output
-from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, plan_windows
+from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, at_site, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest
 from self_steering.steering.tools import tool_infos
-from self_steering.vectors.card import LibraryError
+from self_steering.vectors.card import VECTORS_FILE, LibraryError
 from self_steering.vectors.directions import random_like
+from self_steering.vectors.library import Library, content_hash, load_library, serialised
 from tests.support.models import CONTEXT, bundled_tokenizer
 from tests.support.small_library import LAYERS, save_library
 from tests.support.templates import FAMILIES, save_family_model
@@ -442,29 +450,32 @@ def test_no_logprobs_unless_asked_for(tiny: Tiny):
     assert ask(tiny.model, "u").choices[0].logprobs is None
 
 
-def parsed(text: str, tools: list[ToolInfo]) -> ModelOutput:
+THINK = ThoughtMarks("<think>", "</think>")
+
+
+def parsed(text: str, tools: list[ToolInfo], opened: ThoughtMarks | None = None) -> ModelOutput:
     """Return the output for a text that a model might write."""
     generation = Generation([], text, "stop", [], {}, [], 1, 0, 1)
-    return model_output("m", generation, bundled_tokenizer(), tools, "id", {})
+    return model_output("m", generation, bundled_tokenizer(), tools, "id", {}, marks=[THINK], opened=opened)
 
 
-@pytest.mark.parametrize("start", ["<think>\n", ""])
-def test_thinking_is_told_from_the_answer(start: str):
+@pytest.mark.parametrize(("start", "opened"), [("<think>\n", None), ("", THINK)])
+def test_thinking_is_told_from_the_answer(start: str, opened: ThoughtMarks | None):
     """Thoughts, opened by the model or by the template, are reasoning, and a call named in them is none."""
     call = '<tool_call>\n{"name": "clear_effects"}\n</tool_call>'
-    message = parsed(f"{start}I may {call}\n</think>\n\nHello.", TOOLS).message
+    message = parsed(f"{start}I may {call}\n</think>\n\nHello.", TOOLS, opened).message
     reasoning, text = message.content
     assert isinstance(reasoning, ContentReasoning)
     assert reasoning.reasoning == f"I may {call}"
     assert (text.text, message.tool_calls) == ("Hello.", None)
-    assert [c.function for c in parsed(f"{start}x</think>\n{call}", TOOLS).message.tool_calls or []] == [
-        "clear_effects"
-    ]
+    called = parsed(f"{start}x</think>\n{call}", TOOLS, opened).message.tool_calls or []
+    assert [c.function for c in called] == ["clear_effects"]
 
 
-def test_a_thought_that_was_cut_off_is_no_answer():
+@pytest.mark.parametrize(("start", "opened"), [("<think>\n", None), ("", THINK)])
+def test_a_thought_that_was_cut_off_is_no_answer(start: str, opened: ThoughtMarks | None):
     """If the tokens run out while the model thinks, there is reasoning, no text and no call."""
-    message = parsed('<think>\nI may <tool_call>{"name": "clear_effects"}</tool_call>', TOOLS).message
+    message = parsed(f'{start}I may <tool_call>{{"name": "clear_effects"}}</tool_call>', TOOLS, opened).message
     assert (message.text, message.tool_calls) == ("", None)
     assert isinstance(message.content[0], ContentReasoning)
 
@@ -501,6 +512,12 @@ def test_what_looks_like_a_call_is_counted_in_the_metadata():
     assert parsed("I would write nothing.", TOOLS).metadata[METADATA_KEY]["looked_like_a_call"] == 0
 
 
+def test_a_closing_mark_without_a_thought_is_text():
+    """Models write about HTML and about themselves."""
+    text = "A thought ends with </think>, I believe."
+    assert parsed(text, TOOLS).message.content == text
+
+
 # ------------------------------------------------------------ seeds
 
 
@@ -512,15 +529,58 @@ def test_a_seed_reproduces_the_text(tiny: Tiny):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_without_a_seed_repeats_differ_and_can_be_made_again(tiny: Tiny):
-    """Epochs of one sample differ, a fresh run gives the same series, and other steering draws other numbers."""
-    series = []
-    for _ in range(2):
-        model = tiny.open()
-        series.append([ask(model, "u", GenerateConfig(max_tokens=6, temperature=1)).completion for _ in range(3)])
-        model.api.close()
-    assert series[0] == series[1]
-    assert len(set(series[0])) == 3
+def test_without_a_seed_outside_any_sample_the_conversation_decides(tiny: Tiny):
+    """The same words get the same answer whatever the process did before, and other steering draws other numbers."""
+    config = GenerateConfig(max_tokens=6, temperature=1)
+    texts = [ask(tiny.model, words, config).completion for words in ("u", "v", "u")]
+    fresh = tiny.open()
+    texts.append(ask(fresh, "u", config).completion)
+    fresh.api.close()
+    assert texts[0] == texts[2] == texts[3] != texts[1]
+
+
+@solver
+def two_drafts() -> Solver:
+    """Ask the same twice within a sample."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        drafts = [await get_model().generate(state.messages) for _ in range(2)]
+        state.metadata["drafts"] = [draft.completion for draft in drafts]
+        state.output = drafts[-1]
+        return state
+
+    return solve
+
+
+def drafts_of_an_eval_set(folder: Path, model: Model, epochs: int) -> dict[tuple[object, int], list[str]]:
+    """Run an eval set of two samples with the same words, and return what each sample and epoch drafted."""
+    task = Task(
+        name="drafts",
+        dataset=[Sample(id=name, input="Say something.") for name in ("a", "b")],
+        solver=two_drafts(),
+        config=GenerateConfig(max_tokens=5, temperature=1),
+        epochs=epochs,
+    )
+    ok, logs = eval_set(task, str(folder), model=model, display="none", log_samples=True)
+    assert ok
+    (log,) = [read_eval_log(log.location) for log in logs]
+    return {(sample.id, sample.epoch): sample.metadata["drafts"] for sample in log.samples or []}
+
+
+def test_an_epoch_draws_what_it_would_have_drawn_in_any_run(tiny: Tiny, tmp_path: Path):
+    """Two epochs, then four in the same eval set, then four at once by a fresh provider: the same texts, all of them different."""
+    first = tiny.open()
+    two = drafts_of_an_eval_set(tmp_path / "grown", first, 2)
+    four = drafts_of_an_eval_set(tmp_path / "grown", first, 4)
+    first.api.close()
+    fresh = tiny.open()
+    at_once = drafts_of_an_eval_set(tmp_path / "at_once", fresh, 4)
+    fresh.api.close()
+    assert len(two) == 4
+    assert {place: four[place] for place in two} == two
+    assert four == at_once
+    drafts = [text for texts in four.values() for text in texts]
+    assert len(set(drafts)) == len(drafts) == 16
 
 
 def test_the_models_own_sampling_settings_hold_unless_overridden(tiny: Tiny, tmp_path: Path):
@@ -540,6 +600,85 @@ def test_the_models_own_sampling_settings_hold_unless_overridden(tiny: Tiny, tmp
     model.api.close()
 
 
+def test_a_repetition_penalty_of_the_models_makers_holds(tmp_path: Path):
+    """It counts tokens of the prompt, and also where nothing is drawn, as transformers' own generation does."""
+    folder = save_family_model(tmp_path / "penalised", "smollm")
+    (folder / "generation_config.json").write_text('{"repetition_penalty": 1.7, "eos_token_id": 2}')
+    model = get_model(f"nnsight/{folder}", memoize=False)
+    config = SteeringRequest(plan=Plan(messages=1), show_tokens=True).config(GenerateConfig(max_tokens=12))
+    output = ask(model, [ChatMessageUser(content="u")], config)
+    model.api.close()
+    tokenizer, plain = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    ids = tokenizer(text_between(output, 0, None), return_tensors="pt", add_special_tokens=False)
+    text = plain.generate(**ids, max_new_tokens=12, do_sample=False, pad_token_id=2)[0, ids["input_ids"].shape[1] :]
+    assert output.completion == tokenizer.decode(text, skip_special_tokens=True)
+
+
+def test_what_is_not_applied_of_the_makers_settings_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """In one line that names each with its value; what changes nothing, and what is applied, is not in it."""
+    folder = save_family_model(tmp_path / "odd", "smollm")
+    settings = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "repetition_penalty": 1.1,
+        "min_p": 0.1,
+        "typical_p": 0.9,
+        "no_repeat_ngram_size": 3,
+        "num_beams": 1,
+        "suppress_tokens": [5, 6],
+        "bad_words_ids": None,
+        "a_new_way": 2,
+        "eos_token_id": 2,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    get_model(f"nnsight/{folder}", memoize=False).api.close()
+    (line,) = [record.message for record in caplog.records if "generation_config" in record.message]
+    names = {"typical_p=0.9", "no_repeat_ngram_size=3", "suppress_tokens=[5, 6]", "a_new_way=2"}
+    assert {name for name in names if name in line} == names
+    assert not any(name in line for name in ("temperature", "repetition", "min_p", "num_beams", "bad_words", "eos"))
+
+
+# ------------------------------------------------------------ Inspect's cache of replies
+
+
+def test_a_cached_reply_is_that_of_the_same_model_and_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same request comes from the cache; with thinking or another type or other weights it is generated anew."""
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+    folder = save_family_model(tmp_path / "model", "qwen")
+
+    def computed(**arguments) -> bool:
+        model = get_model(f"nnsight/{folder}", memoize=False, **arguments)
+        output = asyncio.run(model.generate("u", config=GenerateConfig(max_tokens=2, temperature=0, cache=True)))
+        model.api.close()
+        assert output.completion is not None
+        return model.api.engine.stats.prompt_tokens > 0
+
+    assert [computed() for _ in range(2)] == [True, False]
+    assert [computed(thinking=True) for _ in range(2)] == [True, False]
+    assert [computed(dtype="bfloat16") for _ in range(2)] == [True, False]
+    save_family_model(folder, "qwen", seed=1)
+    assert [computed() for _ in range(2)] == [True, False]
+
+
+def test_a_cached_reply_is_steered_by_the_library_as_it_is_now(tiny: Tiny, tmp_path: Path, monkeypatch):
+    """Other vectors in the same folder are another request, and the running provider takes them up."""
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+    library = Path(save_library(tmp_path / "library", tiny.model.api.loaded.fingerprint))
+    messages = conversation()
+
+    def shift() -> float:
+        request = SteeringRequest(plan=plan_windows(messages, TREATMENTS), library=str(library))
+        output = ask(tiny.model, messages, request.config(GenerateConfig(cache=True)), tools=TOOLS)
+        return report(output)["receipts"][0]["expected_shift"]
+
+    first = shift()
+    old = load_library(library)
+    vectors = {name: 2 * vector for name, vector in old.vectors.items()}
+    card = old.card.model_copy(update={"sha256": {VECTORS_FILE: content_hash(serialised(vectors))}})
+    Library(card, vectors).save(library)
+    assert shift() == pytest.approx(2 * first)
+
+
 # ------------------------------------------------------------ errors
 
 
@@ -550,21 +689,108 @@ def test_a_plan_for_other_messages_is_refused(tiny: Tiny):
         ask(tiny.model, [*messages, ChatMessageUser(content="more")], tiny.request(messages))
 
 
-UNSUPPORTED = {
+# One value of each of Inspect's options that the provider cannot carry out; those without one are applied, or Inspect's own.
+REFUSED = {
+    "batch": True,
     "best_of": 2,
+    "cache_prompt": False,
+    "effort": "low",
+    "extra_headers": {"x": "y"},
+    "fallback_models": ["other"],
     "frequency_penalty": 0.5,
-    "presence_penalty": 0.5,
+    "internal_tools": True,
     "logit_bias": {5: 1.0},
+    "modalities": ["image"],
     "num_choices": 2,
+    "parallel_tool_calls": False,
+    "presence_penalty": 0.5,
+    "prompt_logprobs": 2,
+    "reasoning_effort": "low",
+    "reasoning_mode": "pro",
+    "reasoning_summary": "auto",
+    "reasoning_tokens": 100,
     "response_schema": ResponseSchema(name="x", json_schema=JSONSchema(type="object")),
+    "verbosity": "low",
+}
+CARRIED_OUT = {
+    "adaptive_connections": False,
+    "attempt_timeout": 600,
+    "cache": False,
+    "extra_body": {},
+    "fail_on_refusal": True,
+    "logprobs": True,
+    "max_connections": 4,
+    "max_retries": 1,
+    "max_tokens": 2,
+    "max_tool_output": 100,
+    "reasoning_history": "all",
+    "seed": 3,
+    "stop_seqs": ["never"],
+    "stream_idle_timeout": 600,
+    "system_message": "Be brief.",
+    "temperature": 0.5,
+    "timeout": 600,
+    "top_k": 4,
+    "top_logprobs": 0,
+    "top_p": 0.5,
+}
+AS_IT_IS_ANYWAY = {
+    "best_of": 1,
+    "cache_prompt": "auto",
+    "frequency_penalty": 0.0,
+    "num_choices": 1,
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
 }
 
 
-@pytest.mark.parametrize("name", UNSUPPORTED)
-def test_options_that_would_be_ignored_are_refused(tiny: Tiny, name: str):
-    """An option that the provider does not know is an error that names it."""
-    with pytest.raises(ValueError, match=f"not support {name}; leave"):
-        ask(tiny.model, "u", GenerateConfig(**{name: UNSUPPORTED[name]}))
+@pytest.mark.parametrize("name", GenerateConfig.model_fields)
+def test_every_option_of_inspects_is_carried_out_or_refused_by_name(tiny: Tiny, name: str):
+    """An option that is new in Inspect is in neither list here, and fails this test; the provider refuses it meanwhile."""
+    assert (name in REFUSED) != (name in CARRIED_OUT)
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=rf"not support {name}=.*unset"):
+            ask(tiny.model, "u", GenerateConfig(**{name: REFUSED[name]}))
+    else:
+        more = {"logprobs": True} if name == "top_logprobs" else {}
+        assert ask(tiny.model, "u", GenerateConfig(**{name: CARRIED_OUT[name]}, **more)).completion
+
+
+def test_options_that_ask_for_what_is_done_anyway_are_taken(tiny: Tiny):
+    """One choice, no penalty, calls at once: nothing is ignored."""
+    assert ask(tiny.model, "u", GenerateConfig(**AS_IT_IS_ANYWAY)).completion
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"stop_seqs": [""]}, r"stop_seqs is \[''\]"),
+        ({"stop_seqs": ["a", ""]}, "stop_seqs"),
+        ({"top_p": 0}, "top_p"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"seed": -1}, "seed"),
+        ({"top_logprobs": 3}, "without logprobs"),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(tiny: Tiny, options: dict, says: str):
+    """By name and value, before anything is generated."""
+    with pytest.raises(ValueError, match=says):
+        ask(tiny.model, "u", GenerateConfig(**options))
+
+
+def test_more_tokens_than_the_context_holds_are_taken_for_all_that_it_holds(tiny: Tiny):
+    """Memory is not asked for tokens that cannot come."""
+    output = ask(tiny.model, "word " * (CONTEXT - 40), GenerateConfig(max_tokens=10**12))
+    assert output.stop_reason == "model_length"
+
+
+def test_a_base_url_is_refused():
+    """Models run here: a server's address would be ignored."""
+    with pytest.raises(ModelError, match="http://elsewhere"):
+        get_model("nnsight/any", base_url="http://elsewhere", memoize=False)
 
 
 @pytest.mark.parametrize(
@@ -579,6 +805,8 @@ def test_options_that_would_be_ignored_are_refused(tiny: Tiny, name: str):
         {"dtype": "int8"},
         {"device": "toaster"},
         {"device": "cpu", "device_map": "auto"},
+        {"context": 1},
+        {"context": "long"},
     ],
     ids=str,
 )
@@ -652,6 +880,94 @@ def test_the_thinking_switch_is_a_model_argument(tmp_path: Path, thinking: bool)
     output = ask(model, [ChatMessageUser(content="u")], config)
     model.api.close()
     assert text_between(output, 0, None).endswith("</think>\n\n") == (not thinking)
+
+
+def thinking_model(folder: Path, family: str, **arguments) -> Model:
+    return get_model(f"nnsight/{save_family_model(folder, family)}", memoize=False, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("family", "thinking", "says"),
+    [
+        ("llama", True, "thinking=true: the chat template has no switch for thinking"),
+        ("llama", False, "thinking=false: the chat template has no switch"),
+        (
+            "qwen",
+            "low",
+            "thinking='low': the chat template has no levels of thinking; it has thinking=true and thinking=false",
+        ),
+    ],
+)
+def test_a_thinking_switch_that_the_template_lacks_is_refused(tmp_path: Path, family: str, thinking: object, says: str):
+    """It would be ignored otherwise."""
+    with pytest.raises(ModelError, match=says):
+        thinking_model(tmp_path, family, thinking=thinking)
+
+
+def test_a_reading_where_a_thought_would_begin_is_refused(tmp_path: Path):
+    """With thinking on, the first generated token is a thought's; one that follows the model's own words is not."""
+    model = thinking_model(tmp_path, "qwen", thinking=True)
+    config = SteeringRequest(plan=Plan(messages=1), readout={"A": ["A"]}).config()
+    with pytest.raises(ValueError, match=r"read-out would be a thought's first token.*thinking=false"):
+        ask(model, [ChatMessageUser(content="u")], config)
+    two = SteeringRequest(plan=Plan(messages=2), readout={"A": ["A"]}).config()
+    assert ask(model, [ChatMessageUser(content="u"), ChatMessageAssistant(content="I choose")], two).metadata
+    model.api.close()
+
+
+def thoughtful() -> list[ChatMessage]:
+    """Return a talk in which d1 is taken, and after it the model thinks, speaks and calls in one turn."""
+    taken, cleared = (ToolCall(id=n, function=f, arguments=a) for n, f, a in CALLS)
+    thought = ContentReasoning(reasoning="Wordless and deep, I ponder.")
+    return [
+        ChatMessageUser(content="u"),
+        ChatMessageAssistant(content="Taking it.", tool_calls=[taken]),
+        ChatMessageTool(content="d1 is active.", tool_call_id="one"),
+        ChatMessageAssistant(content=[thought, ContentText(text="It is calm here.")], tool_calls=[cleared]),
+        ChatMessageTool(content="Nothing to see.", tool_call_id="two"),
+    ]
+
+
+CALLS = [("one", "take_vector", {"name": "d1"}), ("two", "take_vector", {"name": "soap"})]
+
+
+def test_a_receipt_tells_how_many_of_its_positions_lie_in_thoughts(tmp_path: Path):
+    """Those of earlier turns, as the prompt has them, by the tokens between the marks and the marks themselves."""
+    model = thinking_model(tmp_path / "model", "qwen")
+    library = save_library(tmp_path / "library", model.api.loaded.fingerprint)
+    messages = thoughtful()
+    failed = ToolCallError(type="unknown", message="There is no vector soap.")
+    messages[-1] = ChatMessageTool(content="", tool_call_id="two", error=failed)
+    request = SteeringRequest(plan=plan_windows(messages, TREATMENTS), library=library, show_tokens=True)
+    output = ask(model, messages, request.config(), tools=TOOLS)
+    model.api.close()
+    (receipt,) = report(output)["receipts"]
+    steered = text_between(output, receipt["start"], None)
+    thought = steered[steered.index("<think>") : steered.index("</think>") + len("</think>")]
+    assert "Wordless and deep" in thought
+    tokenizer = AutoTokenizer.from_pretrained(model.api.model_name)
+    own = len(tokenizer(thought, add_special_tokens=False)["input_ids"])
+    # The generation prompt of this family holds an empty thought too.
+    empty = len(tokenizer("<think>\n\n</think>", add_special_tokens=False)["input_ids"])
+    assert receipt["in_thoughts"] == own + empty < receipt["steered"]
+
+
+def test_windows_can_leave_out_thoughts_and_calls(tmp_path: Path):
+    """At the site `answers`, what is steered decodes to what the model says to the user, and to nothing else."""
+    model = thinking_model(tmp_path / "model", "qwen")
+    library = save_library(tmp_path / "library", model.api.loaded.fingerprint)
+    messages = thoughtful()
+    messages[-1] = ChatMessageTool(
+        content="", tool_call_id="two", error=ToolCallError(type="unknown", message="There is no vector soap.")
+    )
+    plan = at_site(plan_windows(messages, TREATMENTS), messages, "answers")
+    output = ask(model, messages, SteeringRequest(plan=plan, library=library, show_tokens=True).config(), tools=TOOLS)
+    model.api.close()
+    said, generated = report(output)["receipts"]
+    assert text_between(output, said["start"], said["stop"]) == "It is calm here."
+    assert (generated["start"], generated["stop"]) == (len(report(output)["tokens"]), None)
+    assert [said["in_thoughts"], generated["in_thoughts"]] == [0, 0]
+    assert generated["steered"] == output.usage.output_tokens - 1
 
 
 def test_thoughts_of_the_last_turn_reach_the_prompt_through_inspect(tmp_path: Path):

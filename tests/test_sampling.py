@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
 
 from self_steering.steering.engine.sampling import Sampling, choose, set_logprobs, token_logprob
 
@@ -85,6 +86,51 @@ def test_the_nucleus_is_taken_of_what_top_k_leaves():
     share = float(PROBABILITIES[first] / (PROBABILITIES[first] + PROBABILITIES[second]))
     assert set(draws(Sampling(1, top_k=2, top_p=share + 0.01), 200)) == {first, second}
     assert set(draws(Sampling(1, top_k=2, top_p=share - 0.01), 200)) == {first}
+
+
+@pytest.mark.parametrize("penalty", [1.5, 0.8])
+def test_the_repetition_penalty_is_transformers_own(penalty: float):
+    """Draws follow the distribution that transformers' processor makes of the same logits, tokens met several times once."""
+    before = [1, 5, 5, 6, 2]
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([before]), LOGITS[None].clone())[0]
+    rng, plain = np.random.default_rng(1), np.random.default_rng(1)
+    sampling = Sampling(1, repetition_penalty=penalty)
+    ours = [choose(LOGITS, sampling, rng, before=before) for _ in range(300)]
+    assert ours == [choose(expected, Sampling(1), plain) for _ in range(300)]
+    greedy = Sampling(1, temperature=0, repetition_penalty=100.0)
+    assert choose(LOGITS, greedy, rng, before=[int(LOGITS.argmax())]) == int(LOGITS.topk(2).indices[1])
+
+
+@pytest.mark.parametrize("cut", [{"min_p": 0.3}, {"min_p": 0.05, "top_k": 4, "top_p": 0.9}, {"min_p": 1.0}])
+def test_min_p_is_transformers_own_after_the_other_cuts(cut: dict):
+    """The tokens that ever come up are those that transformers' warpers leave, in its order."""
+    scores = LOGITS[None].clone()
+    if "top_k" in cut:
+        scores = TopPLogitsWarper(cut["top_p"])(None, TopKLogitsWarper(cut["top_k"])(None, scores))
+    left = MinPLogitsWarper(cut["min_p"])(None, scores)[0]
+    assert set(draws(Sampling(1, **cut), 600)) == set(left.isfinite().nonzero().flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"max_tokens": 0}, "max_tokens is 0; expected at least 1"),
+        ({"temperature": -0.5}, "temperature is -0.5"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"min_p": 1.5}, "min_p is 1.5"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"seed": -3}, "seed is -3"),
+        ({"stop": ("x", "")}, r"stop_seqs is \['x', ''\]"),
+        ({"top_logprobs": -1}, "top_logprobs is -1"),
+    ],
+    ids=str,
+)
+def test_values_that_make_no_sense_are_refused(values: dict, says: str):
+    """Each by its name, with what is expected."""
+    with pytest.raises(ValueError, match=says):
+        Sampling(**{"max_tokens": 1, **values})
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -1,10 +1,13 @@
 """A session: what each turn is steered by, and what is taken down of it."""
 
+from dataclasses import replace
+
 import pytest
 from inspect_ai import Task
 from inspect_ai.dataset import Sample
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalSample
+from inspect_ai.model import get_model
 
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.self_steer import self_steer
@@ -90,6 +93,22 @@ def test_absurd_doses_are_errors_that_the_model_reads(tiny: Tiny, dose: object):
     assert plans(sample)[-1].get("windows", []) == []
     assert [t["ok"] for t in sample.store["SelfSteerState:takes"]] == [False]
     assert sample.messages[-1].text == "Done."
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_dose_that_the_precision_would_lose_is_refused_by_the_tool(tiny: Tiny, dtype: str):
+    """The model reads it at once and goes on; the smallest dose that is taken steers every position, alone and with others."""
+    model = get_model(f"scripted_session/{tiny.model.api.model_name}", memoize=False, dtype=dtype)
+    least = model.api.smallest_dose(str(tiny.library), MENU)
+    doses = [least / 2, -least / 2, 1.1 * least, -1.1 * least, 0]
+    calls = [("take_vector", {"name": name, "dose": dose}) for dose in doses for name in MENU]
+    script = turn_by_turn(*(says("", call) for call in calls), says("Done."))
+    sample = play(replace(tiny, model=model), script)
+    model.api.close()
+    assert [t["ok"] for t in sample.store["SelfSteerState:takes"]] == [False] * 6 + [True] * 9
+    refusals = [m.error.message for m in sample.messages if m.role == "tool" and m.error is not None]
+    assert all("too small to have any effect; pass 0, or a number of at least" in text for text in refusals)
+    assert (least < 1e-5) == (dtype == "float32")
 
 
 def test_two_hundred_calls_in_one_message(tiny: Tiny):

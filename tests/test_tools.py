@@ -71,6 +71,15 @@ def test_the_list_shows_every_effect_in_the_order_asked_for(framing: FramingName
     assert all(EFFECTS[name] in line and "default dose 1" in line for name, line in zip(order, lines, strict=True))
 
 
+@pytest.mark.parametrize(("dose", "ok"), [(0.0123, False), (-0.004, False), (0, True), (0.02, True), (-0.0124, True)])
+def test_a_dose_that_would_be_lost_is_refused_with_the_smallest_one(dose: float, ok: bool):
+    """The number in the answer is itself large enough."""
+    _, answer = call_tool("drugs", "take_drug", {"name": "calm", "dose": dose}, min_dose=0.01234)
+    assert (answer.error is None) == ok
+    if answer.error is not None:
+        assert "at least 0.013 or its negative" in answer.error.message
+
+
 @pytest.mark.parametrize("order", [["calm", "soap"], ["calm"], ["calm", "calm", "caffeine", "defiant"]])
 def test_an_order_that_is_not_the_effects_is_refused(order: list[str]):
     """A list that hides, doubles or invents an effect would skew what is picked, so it raises."""

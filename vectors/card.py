@@ -1,7 +1,9 @@
 """The card of a vector library: what it is and which model it was made for. Imports no torch."""
 
+import hashlib
 import math
 import os
+from collections.abc import Iterable
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +17,7 @@ Construction = Literal["difference", "centred", "denoised"]
 
 VECTORS_FILE, CARD_FILE, CALIBRATION_FILE = "vectors.safetensors", "card.json", "calibration.json"
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
+_CHANGED = 64  # elements of the residual stream
 
 
 class LibraryError(ValueError):
@@ -91,6 +94,27 @@ class LibraryCard(BaseModel):
         """Whether the default doses were found by calibration."""
         return CALIBRATION_FILE in self.sha256
 
+    def smallest_dose(self, names: Iterable[str], rounding: float) -> float:
+        """Return the smallest dose that has an effect, whichever of `names` is taken.
+
+        A smaller one is lost where it is added: of h + dose·u·v, u being the multiple that dose 1.0 adds, nearly all elements
+        are rounded back to h. An element changes if what is added to it is not much less than its unit of rounding. Where the
+        norms are in the ratio r = dose·u·‖v‖ / (rounding·‖h‖) below 1, a share of about r of the elements do: enough of them are
+        `_CHANGED` of all. One number for all names, so that it does not tell which vector a label stands for.
+
+        Args:
+            names: Vectors.
+            rounding: Half the distance from 1 to the next number in the model's precision.
+        """
+        share = min(1.0, _CHANGED / self.hidden)
+        doses = [
+            share * rounding * held / (abs(self.default_doses[name]) * norm)
+            for name in names
+            for held, norm in zip(self.residual_norms, self.norms[name], strict=True)
+            if norm and self.default_doses[name]
+        ]
+        return max(doses, default=0.0)
+
 
 def library_folder(name: str) -> Path:
     """Return the absolute folder of a library that a user named.
@@ -138,6 +162,14 @@ def read_card(folder: Path) -> LibraryCard:
         raise LibraryError(f"{path} cannot be read: {error}; build the library again, or name another") from error
     except ValidationError as error:
         raise LibraryError(f"{path} is not a valid card: {error}; build the library again") from error
+
+
+def card_hash(folder: Path) -> str | None:
+    """Return a hash of the card in `folder`, which holds those of the library's other files; None where it cannot be read."""
+    try:
+        return hashlib.sha256((folder / CARD_FILE).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def find_library(fingerprint: str) -> Path:

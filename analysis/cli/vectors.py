@@ -34,6 +34,7 @@ def add_build_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
     build.add_argument("--dtype", help="float32, bfloat16, float16 or auto")
     build.add_argument("--device", help="torch device")
     build.add_argument("--revision", help="hub branch, tag or commit")
+    build.add_argument("--context", type=int, help="most tokens that the model will be given")
     build.add_argument("--fresh", action="store_true", help="do not go on with an interrupted build")
     build.set_defaults(run=_build)
 
@@ -63,7 +64,8 @@ def _build(arguments: argparse.Namespace) -> None:
     check_target(arguments.out)
     recipe = _recipe(arguments)
     corpus = open_corpus(arguments.stories or bundled_stories(), arguments.states, unpaired=arguments.unpaired)
-    loaded = load_model(arguments.model, dtype=arguments.dtype, device=arguments.device, revision=arguments.revision)
+    chosen = {name: getattr(arguments, name) for name in ("dtype", "device", "revision", "context")}
+    loaded = load_model(arguments.model, **chosen)
     if arguments.preset:
         presets()[arguments.preset].band(loaded.model.config.get_text_config().num_hidden_layers)
     work = arguments.out.resolve().parent / f".{arguments.out.resolve().name}.work"

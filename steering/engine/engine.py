@@ -105,7 +105,8 @@ class Engine:
     @property
     def shape(self) -> EngineShape:
         """The sizes that requests must fit."""
-        return EngineShape(self.context, self.model.vocabulary, self.model.n_layers, self.model.hidden)
+        model = self.model
+        return EngineShape(self.context, model.vocabulary, model.n_layers, model.hidden, model.dtype)
 
     @property
     def max_concurrency(self) -> int:
@@ -354,7 +355,7 @@ class Engine:
     def _advance(self, row: Row, logits: torch.Tensor) -> bool:
         """Choose a row's next token; True if that finished the row."""
         sampling, state = row.request.sampling, self._states.get(row)
-        token = choose(logits, sampling, row.rng, state.allowed() if state else None)
+        token = choose(logits, sampling, row.rng, state.allowed() if state else None, row.ids)
         if sampling.top_logprobs is not None:
             row.logprobs.append(token_logprob(logits, token, sampling.top_logprobs))
         row.ids.append(token)

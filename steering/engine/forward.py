@@ -90,13 +90,23 @@ class SteeredModel:
         return Arena(rows, self.n_layers)
 
     @torch.no_grad()
-    def step(self, ids: torch.Tensor, arena: Arena, additions: Additions | None = None) -> StepResult:
+    def step(
+        self, ids: torch.Tensor, arena: Arena, additions: Additions | None = None, furthest: int | None = None
+    ) -> StepResult:
         """Run `ids` [rows, tokens] after what `arena` holds (`arena.past`), steered by `additions` to these tokens.
+
+        Args:
+            ids: The tokens.
+            arena: Keys and values of what was before.
+            additions: What is added to them.
+            furthest: Position that the last row's last token is told to be at, in place of its true one.
 
         Raises:
             SteeringFault: What was realised is not what was planned.
         """
         inputs = {**self._inputs(ids, arena), "logits_to_keep": 1}
+        if furthest is not None:
+            inputs["position_ids"][-1, -1] = furthest
         if additions is None:
             return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
         steered = SteeredStep(additions)
@@ -137,6 +147,13 @@ class SteeredModel:
                 output = self._layers[layer].output
                 outputs.append(_hidden_states(output))
             found = nnsight.save(tracer.result.logits)
+        expected = (*ids.shape, self.hidden)
+        odd = [layer for layer, output in enumerate(outputs) if tuple(output.shape) != expected]
+        if odd:
+            raise ValueError(
+                f"{type(self.hf).__name__}: layer {odd[0]} gives {tuple(outputs[odd[0]].shape)} for {expected}: it sees only "
+                "part of the sequence, and cannot be read or steered; use another model"
+            )
         return Reading(outputs, found if logits else None)
 
     def _inputs(self, ids: torch.Tensor, arena: Arena) -> dict[str, Any]:

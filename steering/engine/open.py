@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.requests import SteeringEngine
+from self_steering.steering.engine.self_check import checked_model
 from self_steering.steering.engine.threads import in_short_lived_thread
 from self_steering.steering.identity import ModelError, ModelIdentity
 from self_steering.steering.models import load_model
@@ -15,9 +15,9 @@ from self_steering.steering.on_vllm.engine import VllmEngine
 from self_steering.steering.on_vllm.settings import VLLM_ARGS, check_installed, refusals
 
 _SHARED_ARGS = ("engine", "revision", "thinking", "date")
-_LOADING_ARGS = ("dtype", "device", "device_map", "revision")
+_LOADING_ARGS = ("dtype", "device", "device_map", "revision", "context")
 ENGINE_ARGS: Mapping[str, tuple[str, ...]] = {
-    "transformers": ("dtype", "device", "device_map", "max_batch", "cache_gb"),
+    "transformers": ("dtype", "device", "device_map", "context", "max_batch", "cache_gb"),
     "vllm": VLLM_ARGS,
 }
 DEFAULT_ENGINE = "transformers"
@@ -71,8 +71,9 @@ def _on_transformers(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
     max_batch, cache_gb = _check_sizes(**{k: arguments[k] for k in ("max_batch", "cache_gb") if k in arguments})
     loading = {key: arguments[key] for key in _LOADING_ARGS if key in arguments}
     loaded = in_short_lived_thread(load_model, name, **loading)
+    model = in_short_lived_thread(checked_model, loaded)  # packs the weights
     engine = Engine(
-        in_short_lived_thread(SteeredModel, loaded.model, loaded.tokenizer),  # packs the weights
+        model,
         loaded.tokenizer,
         end_ids=loaded.end_ids,
         context=loaded.context,
@@ -86,9 +87,11 @@ def _on_vllm(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
     check_installed()
     revision = arguments.get("revision")
 
+    context = arguments.get("max_model_len")
+
     def identify() -> ModelIdentity:
         # vLLM renames and fuses weights, so what identifies them is read from the model as transformers loads it.
-        return load_model(name, dtype="auto", device="cpu", revision=revision).identity()
+        return load_model(name, dtype="auto", device="cpu", revision=revision, context=context).identity()
 
     identity = in_short_lived_thread(identify)
     return OpenedModel(identity, VllmEngine(identity, {k: v for k, v in arguments.items() if k in VLLM_ARGS}, revision))

@@ -152,12 +152,14 @@ class EngineShape:
         vocabulary: Number of token ids.
         n_layers: Number of decoder layers.
         hidden: Width of the residual stream.
+        dtype: Type that the residual stream is held in.
     """
 
     context: int
     vocabulary: int
     n_layers: int
     hidden: int
+    dtype: torch.dtype
 
 
 class SteeringEngine(Protocol):

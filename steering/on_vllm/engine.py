@@ -156,8 +156,10 @@ class VllmEngine:
         sizes = self._on_workers("open_steering")
         if any(size != sizes[0] for size in sizes):
             raise ModelError(f"vLLM's workers hold models of different sizes: {sizes}")
-        context = int(self._llm.model_config.max_model_len)
-        self._shape = EngineShape(context, sizes[0]["vocabulary"], sizes[0]["n_layers"], sizes[0]["hidden"])
+        config = self._llm.model_config
+        self._shape = EngineShape(
+            int(config.max_model_len), sizes[0]["vocabulary"], sizes[0]["n_layers"], sizes[0]["hidden"], config.dtype
+        )
         self._grammars = GrammarCompiler(self._tokenizer, self._shape.vocabulary, self._identity.end_ids)
         self._self_check()
 
@@ -306,6 +308,8 @@ def sampling_params_of(request: EngineRequest, end_ids: frozenset[int]) -> Any:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
         seed=sampling.seed % _SEEDS,
         stop=list(sampling.stop) or None,
         stop_token_ids=sorted(end_ids),

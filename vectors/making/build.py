@@ -10,6 +10,7 @@ import torch
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.forward import SteeredModel
+from self_steering.steering.engine.self_check import checked_model
 from self_steering.steering.models import LoadedModel
 from self_steering.vectors.card import CALIBRATION_FILE, REPORT_FILE, VECTORS_FILE, Construction, LibraryCard
 from self_steering.vectors.directions import DirectionTensor
@@ -84,9 +85,10 @@ def build_library(
         progress: Called with the step, how much of it is done, and how much there is.
 
     Raises:
+        ModelError: The model is of a kind that is not supported.
         ValueError: The recipe or the corpus does not fit the model.
     """
-    model = SteeredModel(loaded.model, loaded.tokenizer)
+    model = checked_model(loaded)
     wanted = recipe.layers if recipe.layers is not None else default_band(model.n_layers, loaded.name)
     band = checked_layers(wanted, model.n_layers)
     check_corpus(corpus, recipe.construction)

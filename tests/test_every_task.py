@@ -1,0 +1,154 @@
+"""Every task of `evals/`, run by a tiny Qwen3 with the family's real tokenizer and chat template, in bfloat16."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from inspect_ai import Task, eval_set, task
+from inspect_ai.dataset import Sample
+from inspect_ai.log import read_eval_log
+from inspect_ai.model import GenerateConfig, Model, get_model
+from inspect_ai.scorer import includes
+from inspect_ai.solver import generate
+from transformers import AutoTokenizer
+
+from self_steering.evals.any_task import any_task
+from self_steering.evals.comparison import comparison
+from self_steering.evals.ctf import ctf
+from self_steering.evals.detection import detection
+from self_steering.evals.free_text import introspection_free_text
+from self_steering.evals.freeplay import freeplay
+from self_steering.evals.frustration import frustration
+from self_steering.evals.introspection import introspection
+from self_steering.evals.localisation import localisation
+from self_steering.evals.maths import maths
+from self_steering.vectors.card import VECTORS_FILE, LibraryCard
+from self_steering.vectors.library import Library, content_hash, serialised
+from tests.support.models import tiny_model
+from tests.support.small_library import STATES
+from tests.test_ctf import docker
+from tests.test_ctf import stand_in as _register_ctf  # noqa: F401  in place of inspect_evals' task, which may not be installed
+
+REAL = Path(__file__).parents[2] / "shared" / "tokenizers" / "qwen3"
+LAYERS = [2, 3]
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """The tiny Qwen3."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real tokenizer in {REAL}")
+    folder = tmp_path_factory.mktemp("qwen3")
+    tokenizer = AutoTokenizer.from_pretrained(REAL)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": None}
+    made = tiny_model("qwen3", len(tokenizer), num_hidden_layers=4, max_position_embeddings=8192, **ends)
+    made.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model = get_model(f"nnsight/{folder}", memoize=False, dtype="bfloat16")
+    yield model
+    model.api.close()
+
+
+@pytest.fixture(scope="module")
+def library(qwen: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A library of random vectors for it."""
+    generator = torch.Generator().manual_seed(3)
+    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in STATES}
+    card = LibraryCard(
+        model="qwen",
+        revision=None,
+        fingerprint=qwen.api.loaded.fingerprint,
+        hidden=64,
+        layers=LAYERS,
+        construction="difference",
+        scaled_to=None,
+        skipped_tokens=0,
+        corpus="",
+        norms={name: vector.norm(dim=-1).tolist() for name, vector in vectors.items()},
+        residual_norms=[10.0] * len(LAYERS),
+        default_doses=dict.fromkeys(vectors, 1.0),
+        faults={},
+        sha256={VECTORS_FILE: content_hash(serialised(vectors))},
+    )
+    folder = tmp_path_factory.mktemp("library") / "made"
+    Library(card, vectors).save(folder)
+    return str(folder)
+
+
+@task
+def plain() -> Task:
+    """Ask for a number."""
+    return Task(
+        dataset=[Sample(id="one", input="What is 1 + 2?", target="3")],
+        solver=generate(),
+        scorer=includes(),
+        config=GenerateConfig(max_tokens=6),
+    )
+
+
+FEW = "calm,honest"
+TASKS: dict[str, Callable[[str], Task]] = {
+    "any_task": lambda library: any_task(task=f"{__file__}@plain", vectors=FEW, library=library),
+    "comparison": lambda library: comparison(vectors=FEW, n_per_vector=1, arm="real", library=library),
+    "ctf": lambda library: ctf(vectors=FEW, challenges=3, max_attempts=1, max_messages=8, library=library),
+    "detection": lambda library: detection(vectors=FEW, arm="real,placebo", doses=1, controls=1, library=library),
+    "introspection_free_text": lambda library: introspection_free_text(
+        vectors=FEW, arm="real", turns=1, max_tokens=6, library=library
+    ),
+    "freeplay": lambda library: freeplay(
+        vectors=FEW, framing="vectors", arm="real", rollouts=1, turns=2, max_tokens=6, library=library
+    ),
+    "frustration": lambda library: frustration(
+        vectors=FEW, tone="neutral", possible=True, rollouts=1, rounds=1, max_tokens=6, library=library
+    ),
+    "introspection": lambda library: introspection(
+        vectors="all", arm="real", options=4, rotations=1, random_directions=2, library=library
+    ),
+    "localisation": lambda library: localisation(vectors=FEW, arm="real", sentences=4, library=library),
+    "maths": lambda library: maths(
+        vectors=FEW,
+        framing="vectors",
+        arm="real",
+        rollouts=1,
+        problems_per_rollout=1,
+        turns=2,
+        max_tokens=6,
+        library=library,
+    ),
+}
+
+
+def test_every_task_is_run_here():
+    """A task that is new in `evals/` is missing here until it is added."""
+    files = {path.stem for path in (Path(__file__).parents[1] / "evals").glob("*.py")}
+    helpers = {"__init__", "_registry", "parameters", "segments", "shards", "sweep", "token_counts", "wrapping"}
+    names = {"free_text" if name == "introspection_free_text" else name for name in TASKS}
+    assert files - helpers == names
+
+
+def test_a_real_tokenizer_and_template_go_through_every_task(
+    qwen: Model, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each ends with a score, and what was to be steered was."""
+    path = os.environ["PATH"]
+    docker(tmp_path / "bin", monkeypatch, "echo 27.0.1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{path}")
+    ok, logs = eval_set(
+        [make(library) for make in TASKS.values()],
+        str(tmp_path / "logs"),
+        model=qwen,
+        model_roles={"grader": "mockllm/model"},
+        limit=1,
+        display="none",
+        retry_attempts=0,
+        log_realtime=False,
+    )
+    failed = {log.eval.task: log.error.message.splitlines()[0] for log in logs if log.error is not None}
+    assert (ok, failed) == (True, {})
+    assert len(logs) == len(TASKS)
+    for log in logs:
+        (sample,) = read_eval_log(log.location).samples
+        assert sample.error is None
+        assert sample.scores, log.eval.task

@@ -1,0 +1,141 @@
+"""What is thought and what is said, whatever marks a template puts around thoughts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from self_steering.steering.thoughts import take_apart, thought_tokens
+from tests.support.models import bundled_tokenizer
+
+
+@dataclass(frozen=True)
+class Around:
+    """What stands around a thought."""
+
+    open: str
+    close: str
+
+
+THINK = Around("<think>", "</think>")
+KINDS = [
+    THINK,
+    Around("[THINK]", "[/THINK]"),
+    Around("<seed:think>", "</seed:think>"),
+    Around("◁think▷", "◁/think▷"),
+    Around("<|START_THINKING|>", "<|END_THINKING|>"),
+    Around("<|inner_prefix|>", "<|inner_suffix|>"),
+    Around("<|channel>thought\n", "<channel|>"),
+]
+CALL = '<tool_call>\n{"name": "clear_effects"}\n</tool_call>'
+every_kind = pytest.mark.parametrize("marks", KINDS, ids=lambda marks: marks.open)
+
+
+@every_kind
+def test_a_thought_that_the_model_opens_is_told_from_the_answer(marks: Around):
+    """A call that it only considers is in the thought."""
+    parts = take_apart(f"{marks.open}\nI may {CALL}\n{marks.close}\n\nHello.", KINDS)
+    assert (parts.thoughts, parts.said) == ([f"I may {CALL}"], "Hello.")
+
+
+@every_kind
+def test_a_thought_that_the_prompt_opens_lasts_to_its_closing_mark(marks: Around):
+    """The text has a closing mark alone."""
+    parts = take_apart(f"I may {CALL}\n{marks.close}\n\nHello.", KINDS, opened=marks)
+    assert (parts.thoughts, parts.said) == ([f"I may {CALL}"], "Hello.")
+
+
+@every_kind
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_thought_that_is_cut_off_is_no_answer(marks: Around, opened: bool):
+    """Whoever opened it: there is nothing said, and no call."""
+    text = f"I may {CALL}" if opened else f"{marks.open}I may {CALL}"
+    parts = take_apart(text, KINDS, opened=marks if opened else None)
+    assert (parts.thoughts, parts.said) == ([f"I may {CALL}"], "")
+
+
+@every_kind
+def test_a_closing_mark_in_ordinary_text_is_text(marks: Around):
+    """No thought is open that it could close."""
+    text = f"To end a thought, write {marks.close}. Like so:\n{marks.close}\nDone."
+    parts = take_apart(text, KINDS)
+    assert (parts.thoughts, parts.said, parts.spans) == ([], text, [])
+
+
+@every_kind
+def test_a_mark_that_is_spoken_of_within_a_line_opens_nothing(marks: Around):
+    """Models explain their own format."""
+    text = f"A thought begins with `{marks.open.strip()}` and ends with `{marks.close}`."
+    assert take_apart(text, KINDS).said == text
+
+
+def test_another_kinds_mark_does_not_close_a_thought():
+    """It is a word of the thought."""
+    assert take_apart("a[/THINK]b</think>c", KINDS, opened=THINK).said == "c"
+
+
+def test_several_thoughts_are_told_from_what_is_said_between_them():
+    """Models that think between calls begin a line with each thought."""
+    parts = take_apart("<think>\na\n</think>\n\nFirst.\n<think>b</think>\nSecond.", [THINK])
+    assert (parts.thoughts, parts.said) == (["a", "b"], "First.\nSecond.")
+
+
+def test_a_model_that_repeats_the_opening_mark_opens_no_second_thought():
+    """The prompt has opened it already."""
+    parts = take_apart("<think>\na</think>b", [THINK], opened=THINK)
+    assert (parts.thoughts, parts.said) == (["a"], "b")
+
+
+def test_an_empty_thought_is_a_thought():
+    """Its marks are no text."""
+    assert take_apart("<think>\n\n</think>\n\nYes.", [THINK]).said == "Yes."
+
+
+ANALYSIS = Around("<|channel|>analysis<|message|>", "<|end|>")
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts", "said"),
+    [
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.", ["Hm."], "Yes."),
+        ("<|channel|>final<|message|>Yes.", [], "Yes."),
+        ("<|channel|>analysis<|message|>Hm. I would", ["Hm. I would"], ""),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary<|message|>Now.<|end|>",
+            ["a"],
+            "Now.<|end|>",
+        ),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|>b<|end|>",
+            ["a", "b"],
+            "",
+        ),
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant", ["Hm."], ""),
+    ],
+)
+def test_harmonys_channels_are_split(text: str, thoughts: list[str], said: str):
+    """Analysis is thought; final and commentary are said, without the names of their channels."""
+    parts = take_apart(text, [ANALYSIS, THINK])
+    assert (parts.thoughts, parts.said) == (thoughts, said)
+
+
+def test_a_call_in_harmonys_commentary_is_left_as_it_is_for_whoever_reads_calls():
+    """Its header names the recipient."""
+    call = "<|start|>assistant<|channel|>commentary to=functions.clear_effects <|constrain|>json<|message|>{}"
+    text = f"<|channel|>analysis<|message|>Hm.<|end|>{call}"
+    assert take_apart(text, [ANALYSIS]).said == call
+
+
+@pytest.mark.parametrize("marks", [THINK, KINDS[3]], ids=lambda marks: marks.open)
+def test_the_tokens_of_a_thought_are_told_one_by_one(marks: Around):
+    """Of the assistant's turns alone, marks included, also where a character takes several tokens."""
+    tokenizer = bundled_tokenizer()
+    texts = [f"{marks.open}I am the user.{marks.close}", f"\n{marks.open}\nA fox 🦊.\n{marks.close}", "\n\nYes 🦊."]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    first, second, third = map(len, ids)
+    found = thought_tokens(
+        tokenizer, [token for part in ids for token in part], [(first, first + second + third)], KINDS
+    )
+    start = first + found[first:].argmax()
+    assert tokenizer.decode(ids[1][: start - first]).strip("\n") == ""
+    assert (found == (np.arange(len(found)) >= start) & (np.arange(len(found)) < first + second)).all()

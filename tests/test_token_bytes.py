@@ -1,0 +1,36 @@
+"""What bytes a token stands for, in real vocabularies of both kinds."""
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from self_steering.steering.token_bytes import token_bytes
+from tests.support.models import bundled_tokenizer
+
+REAL = Path(__file__).parents[2] / "shared" / "tokenizers"
+TEXTS = [
+    "A fox 🦊, 👩🏽‍🚀 and ünïcode; naïve façade.",
+    "  two  spaces,\ttabs\n\nand lines\r\n",
+    "漢字かな交じり文 한국어 العربية हिन्दी ๏ ꙮ 𒀀 \U0010fffd",
+    '<tool_call>\n{"name": "take_vector", "arguments": {"dose": 1.5}}\n</tool_call>',
+    "▁ Ġ Ċ <0x41> \u200b\u00a0",
+]
+
+
+@pytest.mark.parametrize("name", ["bundled", "qwen3", "llama3_1", "gemma3"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_bytes_of_a_texts_tokens_join_to_the_text(name: str, text: str):
+    """Also where one character takes several tokens, none of which decodes to anything by itself."""
+    if name != "bundled" and not (REAL / name).is_dir():
+        pytest.skip(f"no real tokenizer in {REAL / name}")
+    tokenizer = bundled_tokenizer() if name == "bundled" else AutoTokenizer.from_pretrained(REAL / name)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    joined = b"".join(token_bytes(tokenizer, token) for token in ids)
+    assert joined.decode() == text.replace("▁", " ") if name == "gemma3" else joined.decode() == text
+
+
+def test_a_control_tokens_bytes_are_its_text():
+    """As Inspect shows it."""
+    tokenizer = bundled_tokenizer()
+    assert token_bytes(tokenizer, tokenizer.convert_tokens_to_ids("<|im_end|>")) == b"<|im_end|>"
