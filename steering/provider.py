@@ -24,7 +24,7 @@ from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, M
 from inspect_ai.tool import ToolChoice, ToolInfo
 from numpy.typing import NDArray
 
-from self_steering.steering.chat import ChatError, ChatRenderer, RenderedChat
+from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.engine.open import open_model
 from self_steering.steering.engine.requests import EngineRequest, Generation, SteeringEngine, TokenWindow
 from self_steering.steering.engine.threads import in_short_lived_thread
@@ -34,6 +34,7 @@ from self_steering.steering.output import model_output, overflow_output, token_m
 from self_steering.steering.plan import Direction, Window
 from self_steering.steering.request import Receipt, SteeringRequest, read_request
 from self_steering.steering.seeds import derived_seed
+from self_steering.steering.template import ChatError
 from self_steering.steering.thoughts import answer_tokens, thought_tokens
 from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
