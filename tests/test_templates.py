@@ -361,7 +361,7 @@ def test_the_marks_of_each_family_are_found(name: str, marks: tuple[str, str] | 
 def test_whether_a_prompt_opens_a_thought_is_known(name: str, thinking: bool, opened: bool):
     """The generation starts inside one only if the prompt has opened it and not closed it."""
     tokenizer = tokenizer_of(name)
-    renderer = ChatRenderer(tokenizer, frozenset({int(tokenizer.eos_token_id)}), thinking)
+    renderer = ChatRenderer(tokenizer, frozenset({int(tokenizer.eos_token_id)}), thinking or None)
     thought = renderer.render([ChatMessageUser(content="alpha </think>?")], []).open_thought
     assert (thought == ThoughtMarks("<think>", "</think>")) == opened
 
