@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from self_steering.steering.template import ChatError, ChatTemplate
+from self_steering.steering.template import TAG, ChatError, ChatTemplate
 
 Wanted = bool | int | str | None
 """What is asked for: on, off, a level such as `low`, or None for off where that can be said, else what the template does."""
@@ -80,7 +80,8 @@ def _as_it_does(template: ChatTemplate, wanted: bool | None) -> Thinking:
     if wanted is None:
         return Thinking()
     text = _prompt(template, {}) or ""
-    thinks = bool(_NAME.search(" ".join(template.controls(text))))
+    # A mark of thoughts need not be a control token of the tokenizer.
+    thinks = bool(_NAME.search(" ".join([*template.controls(text), *TAG.findall(text)])))
     opens = thinks and not re.search(r"/\s*(?:\w+:)?think", text, re.IGNORECASE)
     if wanted and opens:
         return Thinking(on=True)
