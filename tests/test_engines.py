@@ -42,7 +42,6 @@ def test_without_vllm_the_error_says_what_to_install(model: Path, monkeypatch: p
         ({"engine": "vllm", "max_sequences": 4}, r"unknown model arguments: max_sequences; valid"),
         ({"engine": "vllm", "enforce_eager": False}, r"enforce_eager cannot be given.*compiled graphs leave out"),
         ({"engine": "vllm", "pipeline_parallel_size": 2}, r"pipeline_parallel_size cannot be given"),
-        ({"engine": "vllm", "thinking": "no"}, r"thinking is 'no'"),
         ({"tensor_parallel_size": 2}, r"tensor_parallel_size \(of engine=vllm\); valid with engine=transformers"),
         ({"engine": "transformers", "max_num_seqs": 2}, r"max_num_seqs \(of engine=vllm\)"),
     ],

@@ -100,14 +100,15 @@ def test_a_dose_that_the_precision_would_lose_is_refused_by_the_tool(tiny: Tiny,
     """The model reads it at once and goes on; the smallest dose that is taken steers every position, alone and with others."""
     model = get_model(f"scripted_session/{tiny.model.api.model_name}", memoize=False, dtype=dtype)
     least = model.api.smallest_dose(str(tiny.library), MENU)
-    doses = [least / 2, -least / 2, 1.1 * least, -1.1 * least, 0]
-    calls = [("take_vector", {"name": name, "dose": dose}) for dose in doses for name in MENU]
-    script = turn_by_turn(*(says("", call) for call in calls), says("Done."))
-    sample = play(replace(tiny, model=model), script)
+    for dose, taken in ((least / 2, False), (-least / 2, False), (1.1 * least, True), (-1.1 * least, True), (0, True)):
+        # Each in a conversation of its own: the refusals of all would fill the tiny model's context.
+        calls = [("take_vector", {"name": name, "dose": dose}) for name in MENU]
+        sample = play(replace(tiny, model=model), turn_by_turn(says("", *calls), says("Done.")))
+        assert [take["ok"] for take in sample.store["SelfSteerState:takes"]] == [taken] * len(MENU)
+        refusals = [m.error.message for m in sample.messages if m.role == "tool" and m.error is not None]
+        assert len(refusals) == (0 if taken else len(MENU))
+        assert all("too small to have any effect; pass 0, or a number of at least" in text for text in refusals)
     model.api.close()
-    assert [t["ok"] for t in sample.store["SelfSteerState:takes"]] == [False] * 6 + [True] * 9
-    refusals = [m.error.message for m in sample.messages if m.role == "tool" and m.error is not None]
-    assert all("too small to have any effect; pass 0, or a number of at least" in text for text in refusals)
     assert (least < 1e-5) == (dtype == "float32")
 
 
