@@ -8,6 +8,7 @@ import pytest
 from inspect_ai import Epochs, Task, eval  # noqa: A004  Inspect's name for it
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog, read_eval_log
+from inspect_ai.log._transcript import Transcript, init_transcript
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
@@ -86,7 +87,12 @@ def score_of(scorer: Callable[[], Scorer], found: dict | None, messages: Sequenc
     state = TaskState(model=ModelName("mockllm/model"), sample_id="one", epoch=1, input="Go.", messages=list(messages))
     if found is not None:
         hold(state, found)
-    score = asyncio.run(scorer()(state, Target("")))
+
+    async def scored() -> Score:
+        init_transcript(Transcript())  # other tests' events lie in the one that is there
+        return await scorer()(state, Target(""))
+
+    score = asyncio.run(scored())
     assert found is not None or not state.store.keys()
     return score
 
