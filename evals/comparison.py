@@ -13,7 +13,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
 from self_steering.evals.parameters import default_model, library_vectors, whole_number
-from self_steering.evals.segments import chosen_arms, injection_sample, injections
+from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.comparison import comparison_scorer
 from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_script
 from self_steering.solvers.prompts.segments import SENTENCES
@@ -47,7 +47,7 @@ def comparison(
     folder, _, picked = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
-        arms=chosen_arms(arm),
+        arms=chosen_arms(arm, ARMS),
         n_per_vector=whole_number(n_per_vector, "n_per_vector", 1, PAIRS),
         doses=check_doses(weaker, stronger),
         seed=seed,

@@ -2,7 +2,8 @@
 
 A label is called, a sentence is read, the label is cleared. The text is the same at every dose and with no injection at all. Beside
 the detection question, control questions that nothing injected can change are asked under the very same injection, so that
-a general shift towards yes is seen and taken out.
+a general shift towards yes, or of all answers towards even odds, is seen and taken out. One arm tampers with the text and injects
+nothing: a model that cannot tell the two apart reads its text, and not its state.
 
     inspect eval evals/detection.py
     inspect eval evals/detection.py --model nnsight/Qwen/Qwen3-8B -T library=./qwen3-8b -T n_per_vector=30
@@ -11,7 +12,7 @@ a general shift towards yes is seen and taken out.
 import random
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
@@ -22,11 +23,12 @@ from self_steering.scorers.detection import detection_scorer
 from self_steering.solvers.detection import DetectionTrial, detect, detection_script
 from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
-from self_steering.solvers.readings import InjectionArm
+from self_steering.solvers.readings import UNSTEERED_ARMS, DetectionArm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
 from self_steering.vectors.catalogue import catalogue
 
+ARMS: tuple[DetectionArm, ...] = get_args(DetectionArm)
 MAX_PER_VECTOR = len(LABELS) * len(SENTENCES) * len(DETECTION_QUESTIONS) // len(catalogue())
 
 
@@ -34,7 +36,7 @@ MAX_PER_VECTOR = len(LABELS) * len(SENTENCES) * len(DETECTION_QUESTIONS) // len(
 def detection(
     vectors: str | list[str] = "core",
     n_per_vector: int = 1,
-    arm: str | list[str] = "real,placebo,random",
+    arm: str | list[str] = "real,placebo,random,tampered",
     doses: str | float | list[str | float] = "0.5,1,2",
     controls: int = 3,
     framing: FramingName = "vectors",
@@ -46,15 +48,16 @@ def detection(
     Args:
         vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
         n_per_vector: Trials a vector and condition; each has another text, the same in all conditions.
-        arm: Arms separated by commas: real, placebo, random. Placebo is needed: there is no false alarm without it.
+        arm: Arms separated by commas: real, placebo, random, tampered (the sentence's words in another order, nothing injected).
+            Placebo is needed: there is no false alarm without it.
         doses: Doses of the real and the random arm, separated by commas, as multiples of the library's default.
-        controls: How many always-no and how many always-yes questions are asked, each.
+        controls: How many always-no, always-yes and unknowable questions are asked, each.
         framing: drugs, aids or vectors.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of texts, random directions and sampled self-reports.
     """
     folder, _, picked = library_vectors(library, vectors)
-    arms = chosen_arms(arm)
+    arms = chosen_arms(arm, ARMS)
     if "placebo" not in arms:
         raise ValueError(f"arm={arm!r} has no trials without injection, so no false alarms; add placebo")
     trials = make_trials(
@@ -71,7 +74,7 @@ def detection(
             trial,
             detection_script(trial),
             f"{trial.vector}-{index}-{trial.condition}",
-            target="no" if trial.arm == "placebo" else "yes",
+            target="yes" if trial.dose else "no",
             condition=trial.condition,
             prompt=trial.wording,
         )
@@ -82,7 +85,7 @@ def detection(
         solver=detect(controls=controls, library=folder),
         scorer=detection_scorer(),
         model=default_model(),
-        version="1-A",
+        version="2-A",
         metadata={"experiment": "detection", "seed": seed},
         tags=["detection", f"framing-{framing}"],
     )
@@ -109,7 +112,7 @@ def parse_doses(doses: str | float | Sequence[str | float]) -> list[float]:
 def make_trials(
     *,
     vectors: list[str],
-    arms: list[InjectionArm],
+    arms: list[DetectionArm],
     doses: list[float],
     n_per_vector: int,
     framing: FramingName,
@@ -128,10 +131,27 @@ def make_trials(
             # A text of its own by place, whatever other vectors are run.
             label, sentence, wording = texts[index * len(places) + places[vector]]
             sample_seed = random.Random(f"{seed}/{vector}/{index}/sample").randrange(2**31)
-            shared: dict[str, Any] = {"label": label, "sentence": sentence, "wording": wording, "framing": framing}
-            trials += [
-                (DetectionTrial(**fields, **shared, dose=dose, sample_seed=sample_seed), index)
-                for fields in injections(vector, arms, f"{seed}/{index}")
-                for dose in ([0.0] if fields["arm"] == "placebo" else doses)
-            ]
+            shared: dict[str, Any] = {
+                "label": label,
+                "wording": wording,
+                "framing": framing,
+                "sample_seed": sample_seed,
+            }
+            for fields in injections(vector, arms, f"{seed}/{index}"):
+                unsteered = fields["arm"] in UNSTEERED_ARMS
+                read = tampered(sentence, f"{seed}/{vector}/{index}") if fields["arm"] == "tampered" else sentence
+                trials += [
+                    (DetectionTrial(**fields, **shared, sentence=read, dose=dose), index)
+                    for dose in ([0.0] if unsteered else doses)
+                ]
     return trials
+
+
+def tampered(sentence: str, seed: str) -> str:
+    """Return a sentence with its words in another order, as anyone who reads it sees."""
+    words = sentence.split()
+    shuffled = list(words)
+    draw = random.Random(f"{seed}/tampered")
+    while shuffled == words:
+        draw.shuffle(shuffled)
+    return " ".join(shuffled)

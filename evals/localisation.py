@@ -14,7 +14,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
 from self_steering.evals.parameters import default_model, library_vectors, whole_number
-from self_steering.evals.segments import chosen_arms, injection_sample, injections
+from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.localisation import LocalisationTrial, localisation_script, localise
 from self_steering.solvers.prompts.segments import SENTENCES
@@ -50,7 +50,7 @@ def localisation(
     folder, _, picked = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
-        arms=chosen_arms(arm),
+        arms=chosen_arms(arm, ARMS),
         sentences=whole_number(sentences, "sentences", 2, MOST),
         rounds=whole_number(rounds, "rounds", 1, SETS),
         dose=check_dose(dose),

@@ -2,30 +2,31 @@
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessage
 
 from self_steering.evals.parameters import chosen
-from self_steering.solvers.readings import InjectionArm
+from self_steering.solvers.readings import DetectionArm, InjectionArm
 from self_steering.solvers.segments import Injection
 from self_steering.vectors.catalogue import catalogue
 
 ARMS: tuple[InjectionArm, ...] = get_args(InjectionArm)
+ArmName = TypeVar("ArmName", InjectionArm, DetectionArm)
 
 
-def chosen_arms(arm: str | Sequence[str]) -> list[InjectionArm]:
-    """Return the arms that a parameter lists.
+def chosen_arms(arm: str | Sequence[str], valid: Sequence[ArmName]) -> list[ArmName]:
+    """Return the arms that a parameter lists, in the order of `valid`.
 
     Raises:
         ValueError: An arm is unknown or comes twice.
     """
-    names = chosen(arm, "arm", list(ARMS), {})
-    return [arm_ for arm_ in ARMS if arm_ in names]
+    names = chosen(arm, "arm", valid, {})
+    return [arm_ for arm_ in valid if arm_ in names]
 
 
-def injections(vector: str, arms: Iterable[InjectionArm], seed: str) -> Iterator[dict[str, Any]]:
+def injections(vector: str, arms: Iterable[DetectionArm], seed: str) -> Iterator[dict[str, Any]]:
     """Yield the fields of one `Injection` an arm; the random direction follows from vector and seed alone."""
     direction_seed = random.Random(f"{seed}/{vector}/direction").randrange(2**31)
     for arm in arms:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import product
-from statistics import fmean
+from statistics import fmean, linear_regression
 from typing import Any
 
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
@@ -20,7 +20,15 @@ from self_steering.scorers.answers import (
     reading_faults,
 )
 from self_steering.scorers.metrics import arm_means, by_arm, headline, value_of
-from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, CACHED, DETECTION, STRENGTH, DetectionTrial
+from self_steering.solvers.detection import (
+    ALWAYS_NO,
+    ALWAYS_YES,
+    CACHED,
+    CONTROLS,
+    DETECTION,
+    STRENGTH,
+    DetectionTrial,
+)
 from self_steering.solvers.readings import Reading
 from self_steering.solvers.segments import UNCACHED, StretchState
 
@@ -28,17 +36,15 @@ _DIGIT = re.compile(r"\s*([0-9])[.)]?\s*")
 
 
 def detection_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
-    """Return how well injections of any dose are told from none, the share of yes in each arm, and the real arm's net shift."""
+    """Return how well injections are told from none, the real arm's shift beyond the controls' line, and false alarms."""
     arms = {arm: [value_of(score, "log_odds") for score in of] for arm, of in by_arm(scores, "log_odds").items()}
-    return {
-        **{
-            f"auroc_{arm}": auroc(arms[arm], arms["placebo"])
-            for arm in ("real", "random")
-            if {arm, "placebo"} <= arms.keys()
-        },
-        **{f"share_of_yes_{arm}": fmean(value > 0 for value in values) for arm, values in arms.items()},
-        **arm_means(scores, "net_shift", ["real"]),
+    told = {
+        f"auroc_{arm}": auroc(arms[arm], arms["placebo"])
+        for arm in ("real", "random")
+        if {arm, "placebo"} <= arms.keys()
     }
+    alarms = {"false_alarms": fmean(value > 0 for value in arms["placebo"])} if "placebo" in arms else {}
+    return {**told, **arm_means(scores, "beyond_line", ["real"]), **alarms}
 
 
 def auroc(signal: Sequence[float], noise: Sequence[float]) -> float:
@@ -52,10 +58,14 @@ def detection_scorer() -> Scorer:
 
     `log_odds` is of yes over no, cached, averaged over both orders of the answers; `says_yes` whether it is above zero.
     `shift` is cached minus uncached. `control_shift` is the mean of `control_shift_no` and `control_shift_yes`, the same over
-    questions whose answer is always no, or always yes; `net_shift` is `shift` minus `control_shift`. `controls_right` is the share
-    of control questions answered rightly, cached. `strength` is the self-report from 0 to 9, cached, as the expected value over
-    digits; `strength_sampled` the one that was written, unscored where it is no digit. `answer_mass` and `digit_mass` are what
-    all answers together have of the full vocabulary. `clean_receipt` is 1 where exactly the planned steering was done.
+    questions whose answer is always no, or always yes; `net_shift` is `shift` minus `control_shift`. What only draws all answers
+    towards even odds raises the yes of a model whose default is no, and moves those two controls by nothing on average: so the
+    controls' shifts are also taken as a line over their uncached log-odds, and `beyond_line` is `shift` less what that line says
+    at the detection question's. `line_slope` is the line's slope: 0 where all answers shift alike, -1 where all come to even odds.
+    `controls_right` is the share of always-no and always-yes questions answered rightly, cached. `strength` is the self-report from
+    0 to 9, cached, as the expected value over digits; `strength_sampled` the one that was written, unscored where it is no digit.
+    `answer_mass` and `digit_mass` are what all answers together have of the full vocabulary. `clean_receipt` is 1 where exactly the
+    planned steering was done.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -102,12 +112,30 @@ def detection_value(readings: Sequence[Reading]) -> dict[str, float]:
         "control_shift_no": moved[ALWAYS_NO],
         "control_shift_yes": moved[ALWAYS_YES],
         "net_shift": moved[DETECTION] - control,
+        **_beyond_line(readings),
         "controls_right": _controls_right(readings),
         "answer_mass": answer_mass(chosen_readings(readings, CACHED, DETECTION)),
         "strength": expected_value(digits[CACHED]),
         "strength_shift": expected_value(digits[CACHED]) - expected_value(digits[UNCACHED]),
         "digit_mass": answer_mass(digits[CACHED]),
     }
+
+
+def _beyond_line(readings: Sequence[Reading]) -> dict[str, float]:
+    """Return how far the detection question moved beyond the line of the control questions, and that line's slope.
+
+    The line is the least-squares line of each control question's shift over its uncached log-odds. Both are NaN where all control
+    questions have the same uncached log-odds, as no line goes through one point.
+    """
+    rows = _questions(readings)
+    detection = [row for row in rows if row["kind"] == DETECTION]
+    controls = [row for row in rows if row["kind"] in CONTROLS]
+    before = [row[UNCACHED] for row in controls]
+    if len(set(before)) < 2:
+        return {"beyond_line": math.nan, "line_slope": math.nan}
+    slope, intercept = linear_regression(before, [row[CACHED] - row[UNCACHED] for row in controls])
+    beyond = fmean(row[CACHED] - row[UNCACHED] - (intercept + slope * row[UNCACHED]) for row in detection)
+    return {"beyond_line": beyond, "line_slope": slope}
 
 
 def parse_digit(text: str) -> float:
@@ -132,7 +160,8 @@ def _of(result: StretchState, name: str, kind: str) -> list[Reading]:
 def _questions(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     """Return, for each question with yes or no, its log-odds cached and uncached."""
     rows = []
-    for kind in (DETECTION, ALWAYS_NO, ALWAYS_YES):
+    # Earlier logs have no unknowable questions.
+    for kind in (kind for kind in (DETECTION, *CONTROLS) if any(reading.kind == kind for reading in readings)):
         found = {name: chosen_readings(readings, name, kind) for name in (CACHED, UNCACHED)}
         for item in dict.fromkeys(reading.item for reading in found[CACHED]):
             log_odds = {
@@ -146,6 +175,7 @@ def _questions(readings: Sequence[Reading]) -> list[dict[str, Any]]:
 def _explain(trial: DetectionTrial, value: dict[str, float], result: StretchState, faults: Sequence[str]) -> str:
     applied = {
         "placebo": "nothing was injected (strength zero)",
+        "tampered": "nothing was injected (strength zero), and the sentence's words stood in another order",
         "real": f"{trial.vector} was injected at {trial.dose:g} times its default dose",
         "random": f"a random direction of {trial.vector}'s norm was injected at {trial.dose:g} times its default dose",
     }[trial.arm]
@@ -162,6 +192,7 @@ def _explain(trial: DetectionTrial, value: dict[str, float], result: StretchStat
         *rows,
         "",
         f"Net shift {value['net_shift']:+.3f}: detection {value['shift']:+.3f}, controls {value['control_shift']:+.3f}.",
+        f"Beyond the controls' line (slope {value['line_slope']:+.3f}): {value['beyond_line']:+.3f}.",
         "",
         f"Strength from 0 to 9: expected {value['strength']:.2f}, {value['strength_shift']:+.2f} from uncached.",
         f"Digits together have {value['digit_mass']:.2f} of the full vocabulary.",

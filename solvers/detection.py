@@ -1,7 +1,8 @@
 """The detection script: an opaque label is taken, a sentence is read under it, and all is cleared; was anything injected?
 
-The detection question stands among control questions whose answer is always no, or always yes, so that a shift of all answers
-is told from one about the injection. All are read in both orders of yes and no, with the injection (cached) and without (uncached).
+The detection question stands among control questions whose answer is always no, always yes, or cannot be known, so that a shift of
+all answers, or their drawing together, is told from one about the injection. All are read in both orders of yes and no, with the
+injection (cached) and without (uncached).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,9 @@ from self_steering.steering.plan import Plan, Window, plan_windows
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.steering.tools import tool_infos
 
-DETECTION, ALWAYS_NO, ALWAYS_YES, STRENGTH = "detection", "always no", "always yes", "strength"
+DETECTION, STRENGTH = "detection", "strength"
+ALWAYS_NO, ALWAYS_YES, UNKNOWABLE = "always no", "always yes", "unknowable"
+CONTROLS = {ALWAYS_NO: prompts.ALWAYS_NO, ALWAYS_YES: prompts.ALWAYS_YES, UNKNOWABLE: prompts.UNKNOWABLE}
 CACHED, SAMPLED = "cached", "sampled"
 _SPACES = ("", " ")
 
@@ -39,9 +42,9 @@ class DetectionTrial(Injection):
     """What is done in one sample; it lies in the sample's metadata.
 
     Attributes:
-        dose: Multiple of the library's default dose that is injected; 0 in the placebo arm. The model is told none.
+        dose: Multiple of the library's default dose that is injected; 0 where nothing is. The model is told none.
         label: The opaque label.
-        sentence: The sentence that is read in between.
+        sentence: The sentence that is read in between; in the tampered arm, its words in another order.
         wording: The detection question, `{label}` to be filled in.
         framing: Which words are used.
         sample_seed: Seed of the sampled self-report.
@@ -57,7 +60,7 @@ class DetectionTrial(Injection):
     @property
     def condition(self) -> str:
         """Arm and dose, by which results are grouped."""
-        return self.arm if self.arm == "placebo" else f"{self.arm}@{self.dose:g}"
+        return f"{self.arm}@{self.dose:g}" if self.dose else self.arm
 
 
 @solver
@@ -144,8 +147,7 @@ def detection_questions(trial: DetectionTrial, controls: int, answers: Mapping[s
         answers: The spellings of yes and of no that count.
     """
     wanted = [(DETECTION, trial.wording)]
-    wanted += [(ALWAYS_NO, text) for text in prompts.ALWAYS_NO[:controls]]
-    wanted += [(ALWAYS_YES, text) for text in prompts.ALWAYS_YES[:controls]]
+    wanted += [(kind, text) for kind, texts in CONTROLS.items() for text in texts[:controls]]
     asked = [q for kind, text in wanted for q in _both_orders(kind, text.format(label=trial.label), answers)]
     digits = {str(digit): [str(digit)] for digit in range(10)}
     return [*asked, Question(STRENGTH, prompts.STRENGTH_QUESTION, prompts.STRENGTH_QUESTION, digits)]

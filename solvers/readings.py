@@ -65,15 +65,18 @@ Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "
 # What the arms of the other experiments are: of self-steering sessions, of injections into a script, of free descriptions.
 SessionArm = Literal["real", "placebo", "random", "mislabelled"]
 InjectionArm = Literal["real", "placebo", "random"]
+DetectionArm = Literal["real", "placebo", "random", "tampered"]
 FreeTextArm = Literal["real", "placebo", "random", "other"]
-UNSTEERED_ARMS: frozenset[Arm] = frozenset({"placebo", "prompt_only"})
+UNSTEERED_ARMS: frozenset[Arm | DetectionArm] = frozenset({"placebo", "prompt_only", "tampered"})
 
 
-def treatment(arm: Arm, applied: str, unit: float, random_seed: int | None = None, random_index: int = 0) -> Treatment:
+def treatment(
+    arm: Arm | DetectionArm, applied: str, unit: float, random_seed: int | None = None, random_index: int = 0
+) -> Treatment:
     """Return what an arm adds to the residual stream.
 
     real, other and mislabelled add the vector that the experiment says is applied; opposite adds it with its sign turned; random
-    adds a random direction of its norm; placebo and prompt_only add it at strength zero, which changes nothing.
+    adds a random direction of its norm; placebo, prompt_only and tampered add it at strength zero, which changes nothing.
 
     Args:
         arm: The arm.

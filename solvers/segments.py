@@ -11,7 +11,7 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts.segments import ACKNOWLEDGED
-from self_steering.solvers.readings import InjectionArm, Reading, read_answers, treatment
+from self_steering.solvers.readings import DetectionArm, Reading, read_answers, treatment
 from self_steering.steering.plan import Plan, Treatment, Window
 
 UNCACHED = "uncached"
@@ -22,12 +22,13 @@ class Injection(BaseModel):
 
     Attributes:
         vector: The vector, or the one whose norm the random direction takes.
-        arm: real applies the vector; placebo applies it at strength zero; random applies a random direction of its norm.
+        arm: real applies the vector; placebo applies it at strength zero; random applies a random direction of its norm; in
+            detection there is tampered too, which changes the text and applies nothing.
         random_seed: Seed of the random direction, in the random arm only.
     """
 
     vector: str
-    arm: InjectionArm
+    arm: DetectionArm
     random_seed: int | None = None
 
     def treatment(self, default_dose: float) -> Treatment:

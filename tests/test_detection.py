@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from inspect_ai import eval  # noqa: A004  Inspect's name for it
 from inspect_ai.event import ModelEvent
@@ -24,8 +25,10 @@ from self_steering.scorers.detection import detection_scorer, detection_value, p
 from self_steering.solvers.detection import (
     ALWAYS_NO,
     ALWAYS_YES,
+    CONTROLS,
     DETECTION,
     STRENGTH,
+    UNKNOWABLE,
     DetectionTrial,
     detection_questions,
     detection_script,
@@ -50,7 +53,7 @@ from tests.support.stretches import (
 )
 from tests.support.summaries import figures
 
-ARMS = ["real", "placebo", "random"]
+ARMS = ["real", "placebo", "random", "tampered"]
 
 
 def trials_of(**changes) -> list[DetectionTrial]:
@@ -64,24 +67,27 @@ def trials_of(**changes) -> list[DetectionTrial]:
 def test_every_text_is_run_in_every_condition():
     """Each vector and repetition has one trial without injection, and one a dose of the real and the random arm."""
     found = Counter((trial.vector, trial.condition) for trial in trials_of())
-    conditions = ("real@0.5", "real@2", "placebo", "random@0.5", "random@2")
+    conditions = ("real@0.5", "real@2", "placebo", "random@0.5", "random@2", "tampered")
     assert found == {(vector, condition): 2 for vector in ("calm", "goblins", "lsd") for condition in conditions}
 
 
 def test_what_the_model_reads_is_the_same_in_every_condition():
-    """Script and questions differ between texts, and between conditions of one text in nothing."""
+    """Script and questions differ between texts, and between conditions of one text in nothing but a sentence tampered with."""
     answers = {"yes": ["yes"], "no": ["no"]}
 
     def read(trial: DetectionTrial) -> str:
         script = [message.model_dump_json(exclude={"id"}) for message in detection_script(trial)]
         return "\n".join([*script, *(question.text for question in detection_questions(trial, 2, answers))])
 
-    texts: dict[tuple[str, str, str], set[str]] = {}
-    for trial in trials_of():
-        texts.setdefault((trial.label, trial.sentence, trial.wording), set()).add(read(trial))
-    assert len(texts) == 6
-    assert all(len(found) == 1 for found in texts.values())
-    assert len(set().union(*texts.values())) == 6
+    trials = trials_of()
+    for at in range(0, len(trials), 6):
+        of_text = trials[at : at + 6]
+        plain = {read(trial) for trial in of_text if trial.arm != "tampered"}
+        (tampered,) = (trial for trial in of_text if trial.arm == "tampered")
+        sentence = of_text[0].sentence
+        assert sorted(tampered.sentence.split()) == sorted(sentence.split())
+        assert {read(tampered).replace(tampered.sentence, sentence)} == plain != {read(tampered)}
+    assert len({read(trial) for trial in trials}) == 12
 
 
 def test_no_text_comes_twice():
@@ -96,8 +102,9 @@ def test_no_text_comes_twice():
 def test_arms_inject_what_they_say():
     """Only placebo has strength zero, only random a random direction: the same one at every dose of a text."""
     for trial in trials_of():
-        assert (trial.window(1, trial.dose, 0.6).strength == 0) == (trial.arm == "placebo")
-        assert trial.treatment(0.6).unit_strength == (0 if trial.arm == "placebo" else 0.6)
+        unsteered = trial.arm in ("placebo", "tampered")
+        assert (trial.window(1, trial.dose, 0.6).strength == 0) == unsteered
+        assert trial.treatment(0.6).unit_strength == (0 if unsteered else 0.6)
         assert (trial.treatment(0.6).direction.random_seed is not None) == (trial.arm == "random")
     seeds = {}
     for number, trial in enumerate(trials_of(arms=["random"])):
@@ -120,7 +127,7 @@ def test_yes_and_no_stand_first_equally_often():
     for question in questions:
         if question.kind != STRENGTH:
             asked.setdefault((question.kind, question.item), []).append(question.text.removeprefix(question.item))
-    assert Counter(kind for kind, _ in asked) == {DETECTION: 1, ALWAYS_NO: 3, ALWAYS_YES: 3}
+    assert Counter(kind for kind, _ in asked) == {DETECTION: 1, ALWAYS_NO: 3, ALWAYS_YES: 3, UNKNOWABLE: 3}
     assert all(ends == [" Answer yes or no.", " Answer no or yes."] for ends in asked.values())
     assert questions[-1].answers == {str(digit): [str(digit)] for digit in range(10)}
 
@@ -146,7 +153,7 @@ def test_controls_come_in_pairs_of_no_and_yes():
     ("arguments", "message"),
     [
         ({"vectors": "joy"}, "vectors='joy' is unknown; choose from anxious"),
-        ({"arm": "real,sham"}, "arm='sham' is unknown; choose from real, placebo, random"),
+        ({"arm": "real,sham"}, "arm='sham' is unknown; choose from real, placebo, random, tampered"),
         ({"arm": "real"}, "arm='real' has no trials without injection, so no false alarms; add placebo"),
         ({"doses": "0.5,much"}, "doses='0.5,much': could not convert .* such as 0.5,1,2"),
         ({"doses": "11"}, "doses='11': dose 11.0 is out of range"),
@@ -220,10 +227,36 @@ def test_losing_sureness_is_no_general_shift():
     assert value["net_shift"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("default", [-3.0, -1.0, 0.5])
+@pytest.mark.parametrize("drawn_in", [0.2, 0.9])
+def test_answers_drawn_towards_even_odds_are_no_detection(default: float, drawn_in: float):
+    """Whatever the default: every log-odds shrinks by the same share, so the detection question lies on the controls' line."""
+    items = {DETECTION: [default], ALWAYS_NO: [-3, -1.5], ALWAYS_YES: [4, 1], UNKNOWABLE: [-1, 0.3]}
+    found = [
+        reading(name, kind, yes_no(odds * share), f"{kind} {number}")
+        for name, share in (("cached", 1 - drawn_in), ("uncached", 1.0))
+        for kind, of_kind in items.items()
+        for number, odds in enumerate(of_kind)
+    ]
+    found += [reading(name, STRENGTH, EVEN) for name in ("cached", "uncached")]
+    value = detection_value(found)
+    assert value["beyond_line"] == pytest.approx(0, abs=1e-9)
+    assert value["line_slope"] == pytest.approx(-drawn_in)
+    assert value["net_shift"] != pytest.approx(0, abs=0.05)
+
+
+def test_controls_of_one_log_odds_have_no_line():
+    """Then nothing is said of it, and the sample keeps its other numbers."""
+    found = [reading(name, kind, yes_no(1.0)) for name in ("cached", "uncached") for kind in (DETECTION, *CONTROLS)]
+    value = detection_value([*found, *(reading(name, STRENGTH, EVEN) for name in ("cached", "uncached"))])
+    assert math.isnan(value["beyond_line"])
+    assert value["net_shift"] == 0
+
+
 def test_a_shift_of_the_detection_question_alone_is_net():
     """Nothing is taken off where the controls stay."""
     value = detection_value(planted({DETECTION: 1.4, ALWAYS_NO: 0.0, ALWAYS_YES: 0.0}))
-    assert value["net_shift"] == value["shift"] == pytest.approx(1.4)
+    assert value["net_shift"] == value["shift"] == value["beyond_line"] == pytest.approx(1.4)
     assert value["log_odds"] == pytest.approx(0.4)
     assert value["says_yes"] == 1
 
@@ -372,29 +405,38 @@ def log(tiny: Tiny) -> EvalLog:
 
 def test_a_placebo_moves_nothing_and_every_injection_does(log: EvalLog):
     """Strength zero leaves every log-odds and every digit the same to the bit."""
-    moved = {"shift", "control_shift", "control_shift_no", "control_shift_yes", "net_shift", "strength_shift"}
+    moved = {
+        "shift",
+        "control_shift",
+        "control_shift_no",
+        "control_shift_yes",
+        "net_shift",
+        "beyond_line",
+        "strength_shift",
+    }
     assert Counter(sample.metadata["condition"] for sample in log.samples) == dict.fromkeys(
-        ("real@2", "placebo", "random@2"), len(NAMES)
+        ("real@2", "placebo", "random@2", "tampered"), len(NAMES)
     )
     for sample in log.samples:
         same = {name: values_of(sample)[name] == 0 for name in moved}
-        assert same == dict.fromkeys(moved, sample.metadata["arm"] == "placebo")
+        unsteered = sample.metadata["arm"] in ("placebo", "tampered")
+        assert same == dict.fromkeys(moved, unsteered)
         found = readouts(sample)
         half = len(found) // 2
         identical = [one[2] == other[2] for one, other in zip(found[:half], found[half:], strict=True)]
-        assert identical == [sample.metadata["arm"] == "placebo"] * half
+        assert identical == [unsteered] * half
 
 
 def test_every_question_is_asked_under_the_same_injection(log: EvalLog):
     """One detection question, a control of each kind, each in both orders, and the numeric one; then all without windows."""
     for sample in log.samples:
         found = readouts(sample)
-        assert len(found) == 2 * (2 * 3 + 1)
+        assert len(found) == 2 * (2 * 4 + 1)
         strength = sample.metadata["dose"] * DEFAULT_DOSE
-        assert [strengths for _, strengths, _ in found] == [[strength]] * 7 + [[]] * 7
+        assert [strengths for _, strengths, _ in found] == [[strength]] * 9 + [[]] * 9
         asked = [text for text, _, _ in found]
-        assert asked[:7] == asked[7:]
-        assert len(set(asked)) == 7
+        assert asked[:9] == asked[9:]
+        assert len(set(asked)) == 9
         assert values_of(sample)["clean_receipt"] == 1
 
 
@@ -402,11 +444,14 @@ def test_scores_can_be_computed_again_from_the_events(log: EvalLog):
     """Log-odds and shifts follow from the read-outs that the log holds."""
     for sample in log.samples:
         odds = [r["yes"] - r["no"] for _, _, r in readouts(sample) if "yes" in r]
-        cached, uncached = odds[:6], odds[6:]
+        cached, uncached = odds[:8], odds[8:]
         shifts = [one - other for one, other in zip(cached, uncached, strict=True)]
         value = values_of(sample)
         assert value["log_odds"] == pytest.approx(sum(cached[:2]) / 2)
-        assert value["net_shift"] == pytest.approx(sum(shifts[:2]) / 2 - sum(shifts[2:]) / 4)
+        assert value["net_shift"] == pytest.approx(sum(shifts[:2]) / 2 - sum(shifts[2:6]) / 4)
+        before, moved = ([sum(of[at : at + 2]) / 2 for at in range(0, 8, 2)] for of in (uncached, shifts))
+        slope, intercept = np.polyfit(before[1:], moved[1:], 1)
+        assert value["beyond_line"] == pytest.approx(moved[0] - slope * before[0] - intercept)
         (digits_found,) = [r for _, strengths, r in readouts(sample) if "9" in r and strengths]
         weights = {int(digit): math.exp(p) for digit, p in digits_found.items()}
         assert value["strength"] == pytest.approx(sum(d * w for d, w in weights.items()) / sum(weights.values()))
@@ -429,7 +474,8 @@ def test_conditions_of_one_text_read_the_same_without_windows(log: EvalLog):
     by_text: dict[str, set[str]] = {}
     for sample in log.samples:
         found = [r for _, strengths, r in readouts(sample) if not strengths]
-        by_text.setdefault(sample.metadata["sentence"], set()).add(repr(found))
+        if sample.metadata["arm"] != "tampered":
+            by_text.setdefault(sample.metadata["sentence"], set()).add(repr(found))
     assert [len(found) for found in by_text.values()] == [1, 1]
 
 

@@ -17,6 +17,7 @@ from self_steering.analysis.introspection.arms import (
     rank_among_random,
     scored_samples,
 )
+from self_steering.evals.detection import detection
 from self_steering.evals.introspection import introspection
 from self_steering.scorers.identification import Identification, identify
 from tests.support.planted_model import LETTERS, Residue, save_planted_library, save_planted_model
@@ -136,3 +137,23 @@ def test_an_attractor_takes_the_raw_answers_but_not_the_corrected_ones(attractor
     """The raw answer is calm wherever it is offered; above its mean under other vectors it is not."""
     offered = [sample.answered for sample in attractor if sample.arm == "real" and "calm" in sample.answered.shares]
     assert {answered.raw for answered in offered} == {"calm"}
+
+
+def test_answers_that_only_draw_together_are_no_detection(tmp_path: Path):
+    """A model whose residue does nothing but shrink all log-odds says yes more readily where its default is no."""
+    model = get_model(f"nnsight/{save_planted_model(tmp_path / 'model', 'even odds')}", memoize=False)
+    try:
+        library = str(save_planted_library(tmp_path / "library", model))
+        task = detection(vectors="calm,proud", arm="real,placebo", doses=1, library=library)
+        (log,) = eval(task, model=model, display="none", log_dir=str(tmp_path), log_realtime=False)
+    finally:
+        model.api.close()
+    assert log.status == "success", log.error
+    for sample in log.samples:
+        value = next(iter(sample.scores.values())).value
+        if sample.metadata["arm"] == "placebo":
+            assert value["shift"] == value["beyond_line"] == 0
+        else:
+            assert value["net_shift"] > 0.2
+            assert abs(value["beyond_line"]) < 0.02 * value["net_shift"]
+            assert value["line_slope"] < -0.2

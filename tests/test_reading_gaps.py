@@ -447,6 +447,7 @@ def test_detection_finds_the_d_prime_that_was_put_in():
             assert row["d_prime_low"] <= by <= row["d_prime_high"]
             assert row["auroc_low"] <= norm.cdf(by / math.sqrt(2)) <= row["auroc_high"]
             assert row["net_shift"] == pytest.approx(by, abs=0.04)
+            assert row["beyond_line"] == pytest.approx(by, abs=0.04)
             assert row["d_prime_high"] - row["d_prime_low"] < 0.5
         over = only(found, arm="real", dose=dose)["auroc_over_random"]
         assert over == pytest.approx(norm.cdf(0.6 * truth / math.sqrt(2)), abs=0.03)

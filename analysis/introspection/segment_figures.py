@@ -27,17 +27,24 @@ from self_steering.analysis.tables import Tables
 _ARM_LOOKS = {"real": (BLUE, "o"), "placebo": (INK, "D"), "random": (ORANGE, "s")}
 _ASSIGNMENTS = {"both": "both assignments", "first": "first was harder", "second": "second was harder"}
 _PICTURE = [*MODEL, "options"]
-_DETECTION_LOOKS = {"real": (BLUE, "o", "-"), "random": (ORANGE, "s", "--")}
+_DETECTION_LOOKS = {"real": (BLUE, "o", "-"), "random": (ORANGE, "s", "--"), "tampered": (QUIET, "^", "none")}
 # Column, title, and what stands for chance.
 _PANELS = (
     ("d_prime", "d′ against no injection", 0.0),
     ("auroc", "AUROC against no injection", 0.5),
-    ("net_shift", "net shift of the log-odds of yes", 0.0),
     ("says_yes", "share of yes", None),
+    ("beyond_line", "shift of the log-odds of yes beyond the controls' line", 0.0),
+    ("net_shift", "shift of the log-odds of yes beyond the controls' mean", 0.0),
 )
+_ARM_NAMES = {"tampered": "tampered text"}
 _SHARES = frozenset({"auroc", "says_yes"})
-_CLEAN = frozenset({"net_shift", "says_yes"})  # what trials without injection have too
-_NAMES = {"d_prime": "d′", "auroc": "AUROC", "auroc_over_random": "AUROC over random"}
+_CLEAN = frozenset({"beyond_line", "net_shift", "says_yes"})  # what trials without injection have too
+_NAMES = {
+    "d_prime": "d′",
+    "auroc": "AUROC",
+    "auroc_over_random": "AUROC over random",
+    "auroc_over_tampered": "AUROC over tampered text",
+}
 
 
 def localisation(tables: Tables) -> ReportFigure | None:
@@ -155,9 +162,10 @@ def detection(tables: Tables) -> ReportFigure | None:
         finding=spelled_out([sentence for words in sentences for sentence in words]),
         reading="Dots and solid lines: the vector; squares and dashed: a random direction of its norm; the diamond: no injection. "
         "Vertical lines: 95 % intervals over vectors (bootstrap for d′ and AUROC, else t). d′, with the log-linear "
-        "correction, takes log-odds above zero for yes. Net shift: cached less uncached, less the same of control "
-        "questions whose answers nothing injected can change. The open triangle is the exact one-sided 95 % "
-        "upper bound of the rate of false alarms.",
+        "correction, takes log-odds above zero for yes. The shift is cached less uncached, less what control questions, whose "
+        "answers nothing injected can change, show at the same uncached log-odds (their line), or on average (their mean, which "
+        "a mere drawing of all answers towards even odds raises). Trials in which the text was tampered with and nothing "
+        "injected are at dose 0. The open triangle is the exact one-sided 95 % upper bound of the rate of false alarms.",
         table=table,
     )
 
@@ -180,14 +188,17 @@ def _detection_sentences(part: pd.DataFrame) -> list[str]:
 
 def _detection_sentence(name: str, row: Row) -> str:
     words = [f"{what} {with_interval(row, column)}" for column, what in _NAMES.items() if not pd.isna(row.get(column))]
-    words.append(f"net shift {with_interval(row, 'net_shift')}, {_sign_flips(row)}")
-    return f"{name}, {row['arm']} at dose {row['dose']:g}: {'; '.join(words)} (n {row['n']}, {row['vectors']} vectors)."
+    if not pd.isna(row.get("beyond_line")):
+        words.append(f"beyond the controls' line {with_interval(row, 'beyond_line')}, {_sign_flips(row)}")
+    words.append(f"beyond their mean {with_interval(row, 'net_shift')}")
+    at = f" at dose {row['dose']:g}" if row["dose"] else ""
+    return f"{name}, {row['arm']}{at}: {'; '.join(words)} (n {row['n']}, {row['vectors']} vectors)."
 
 
 def _draw_detection(part: pd.DataFrame) -> Figure:
-    figure = new_figure(680, 500)
-    panels = figure.subplots(2, 2, sharex=True)
-    for axes, (column, title, chance) in zip(panels.flat, _PANELS, strict=True):
+    figure = new_figure(680, 700)
+    panels = figure.subplots(3, 2, sharex=True)
+    for axes, (column, title, chance) in zip(panels.flat, _PANELS, strict=False):
         if chance is not None:
             axes.axhline(chance, color=QUIET, linewidth=1.2)
         if column in part:
@@ -198,20 +209,22 @@ def _draw_detection(part: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(sorted(part["dose"].unique())))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_locator(NullLocator())
-    for axes in panels[1]:
+    for axes in (panels[1, 1], panels[2, 0]):
         axes.set_xlabel("nominal dose")
-    figure.legend(*panels[1, 1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        axes.tick_params(labelbottom=True)
+    panels[2, 1].set_axis_off()
+    panels[2, 1].legend(*panels[1, 0].get_legend_handles_labels(), loc="center")
     return figure
 
 
 def _panel(axes: Axes, part: pd.DataFrame, column: str) -> None:
     aside = 0.012 * float(part["dose"].max() - part["dose"].min())
     low, high = f"{column}_low", f"{column}_high"
-    for side, (arm, (shade, mark, style)) in zip((-1, 1), _DETECTION_LOOKS.items(), strict=True):
+    for side, (arm, (shade, mark, style)) in zip((-1, 1, 2), _DETECTION_LOOKS.items(), strict=True):
         line = part[(part["arm"] == arm) & part[column].notna()].sort_values("dose")
         at = line["dose"] + side * aside
         axes.vlines(at, line[low], line[high], color=shade, linewidth=1.6)
-        axes.plot(at, line[column], mark, linestyle=style, color=shade, markersize=6.5, label=arm)
+        axes.plot(at, line[column], mark, linestyle=style, color=shade, markersize=6.5, label=_ARM_NAMES.get(arm, arm))
     clean = part[part["arm"] == "placebo"]
     if column in _CLEAN and len(clean):
         axes.vlines(clean["dose"], clean[low], clean[high], color=INK, linewidth=1.6)

@@ -43,21 +43,29 @@ def detection_conditions(tables: Tables) -> pd.DataFrame:
 
     Returns:
         The columns of `MODEL`, `arm`, `dose`, `n`, `vectors`, `problems`; `says_yes`, the share of trials with log-odds of yes
-        above zero; `net_shift`, the shift of these log-odds beyond that of the control questions, with `p` by sign flips over
-        vectors and `p_adjusted` (Benjamini-Hochberg over all rows). For injected arms also `d_prime` (log-linear correction) and
-        `auroc` against the trials without injection, and `auroc_over_random` for the real arm against the random one of the same
-        dose; `_low` and `_high` are 95 % bounds over vectors (of d' and AUROC by bootstrap). For the trials without injection
-        also `false_positives` and `bound`, the one-sided exact 95 % upper bound of their rate.
+        above zero; `beyond_line`, the shift of these log-odds beyond the line of the control questions' shifts over their uncached
+        log-odds, with `p` by sign flips over vectors and `p_adjusted` (Benjamini-Hochberg over all); `line_slope`, that line's
+        mean slope; `net_shift`, the shift beyond the controls' mean, which a mere loss of sureness can raise. Logs from before there
+        was a line have the last alone. For arms that inject, or tamper with the text, also `d_prime` (log-linear correction) and
+        `auroc` against the trials without either, and for the real arm `auroc_over_random` against the random one of the same dose
+        and `auroc_over_tampered`; `_low` and `_high` are 95 % bounds over vectors (of d' and AUROC by bootstrap). For the trials
+        without injection also `false_positives` and `bound`, the one-sided exact 95 % upper bound of their rate.
     """
     trials = score_table(tables, "detection")
     rows: list[Row] = []
     for key, of_model in groups(trials, MODEL):
         noise = of_model[of_model["arm"] == "placebo"]
         for at, part in groups(of_model[of_model["arm"] != "placebo"], ["arm", "dose"]):
-            random = of_model[(of_model["arm"] == "random") & (of_model["dose"] == at["dose"])]
             row = {**key, **at, **_shifts(part), **_separation(part, noise)}
-            if at["arm"] == "real" and len(random):
-                row |= estimated("auroc_over_random", _auroc(part, random))
+            if at["arm"] == "real":
+                random = of_model[(of_model["arm"] == "random") & (of_model["dose"] == at["dose"])]
+                others = {"random": random, "tampered": of_model[of_model["arm"] == "tampered"]}
+                row |= {
+                    name: value
+                    for arm, other in others.items()
+                    if len(other)
+                    for name, value in estimated(f"auroc_over_{arm}", _auroc(part, other)).items()
+                }
             rows.append(row)
         if len(noise):
             count = int((noise["log_odds"] > 0).sum())
@@ -133,7 +141,12 @@ def _shifts(part: pd.DataFrame) -> Row:
     row: Row = {"n": len(part), "vectors": part["vector"].nunique(), "problems": part["problem"].nunique()}
     row |= estimated("says_yes", share((part["log_odds"] > 0).astype(float), part["vector"]))
     row |= estimated("net_shift", clustered_mean(part["net_shift"], part["vector"]))
-    return row | {"p": sign_flip(part["net_shift"], part["vector"]).p if row["vectors"] > 1 else None}
+    beyond = part[part["beyond_line"].notna()] if "beyond_line" in part else part.iloc[:0]
+    if len(beyond):
+        row |= estimated("beyond_line", clustered_mean(beyond["beyond_line"], beyond["vector"]))
+        row["line_slope"] = float(beyond["line_slope"].mean())
+    several = len(set(beyond["vector"])) > 1
+    return row | {"p": sign_flip(beyond["beyond_line"], beyond["vector"]).p if several else None}
 
 
 def _separation(part: pd.DataFrame, noise: pd.DataFrame) -> Row:

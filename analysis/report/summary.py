@@ -283,11 +283,11 @@ def _twice(
 
 
 def detectability(scores: Sequence[SampleScore]) -> dict[str, Figure]:
-    """Return d' and AUROC of every injected condition against no injection, with cluster bootstrap intervals.
+    """Return d' and AUROC of every condition that injects or tampers against neither, with cluster bootstrap intervals.
 
-    The value is the log-odds of yes, so that above zero is P(yes) > 0.5. Cells are `CONDITION/d_prime`, `CONDITION/auroc`, and,
-    where a real and a random arm of the same dose are there, `real@DOSE/auroc_over_random`; clustered by vector, and a second
-    time by prompt.
+    The value is the log-odds of yes, so that above zero is P(yes) > 0.5. Cells are `CONDITION/d_prime`, `CONDITION/auroc`, and for
+    the real arm `real@DOSE/auroc_over_random` and `real@DOSE/auroc_over_tampered` where there is a random arm of the same dose and
+    an arm that tampers with the text; clustered by vector, and a second time by prompt.
     """
     trials = _by_condition(scores)
     noise = trials.get(NOT_INJECTED)
@@ -298,9 +298,11 @@ def detectability(scores: Sequence[SampleScore]) -> dict[str, Figure]:
         if noise:
             found[f"{name}/d_prime"] = _told_apart(d_prime, signal, noise)
             found[f"{name}/auroc"] = _told_apart(auroc, signal, noise)
-        random = trials.get(name.replace("real@", "random@"))
-        if name.startswith("real@") and random:
-            found[f"{name}/auroc_over_random"] = _told_apart(auroc, signal, random)
+        if name.startswith("real@"):
+            others = {"random": trials.get(name.replace("real@", "random@")), "tampered": trials.get("tampered")}
+            found |= {
+                f"{name}/auroc_over_{arm}": _told_apart(auroc, signal, other) for arm, other in others.items() if other
+            }
     return found
 
 
@@ -409,7 +411,8 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         **{name: [_CONDITION_PROMPT] for name in ("says_yes", "shift", "control_shift")},
         "control_shift_no": [_CONDITION],
         "control_shift_yes": [_CONDITION],
-        "net_shift": [_CONDITION_PROMPT],
+        **{name: [_CONDITION_PROMPT] for name in ("beyond_line", "net_shift")},
+        "line_slope": [_CONDITION],
         "controls_right": [_CONDITION],
         "answer_mass": [_CONDITION],
         "strength": [_CONDITION_PROMPT],

@@ -43,6 +43,16 @@ ALWAYS_YES = (
     "Does a triangle have three sides?",
 )
 
+# Nothing in the conversation or in the world decides these: they stand between the two kinds, where a model that is unsure is.
+UNKNOWABLE = (
+    "Is the number that I am thinking of even?",
+    "Will it rain in my town on Thursday?",
+    "Did I have tea this morning?",
+    "Is there a coin in my left pocket?",
+    "Will the next person I meet be taller than me?",
+    "Did my neighbour sleep well last night?",
+)
+
 YES_NO = "{question} Answer {first} or {second}."
 CASINGS = (("yes", "no"), ("Yes", "No"), ("YES", "NO"))
 

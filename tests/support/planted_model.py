@@ -15,11 +15,14 @@ import torch
 from inspect_ai.model import Model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, CONTROLS
+from self_steering.solvers.prompts import detection as prompts
+from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.library import Library, content_hash, serialised
 from tests.support.models import bundled_tokenizer
 
-Residue = Literal["own option", "letter C", "option calm"]
+Residue = Literal["own option", "letter C", "option calm", "even odds"]
 # Their names are one token each, so that the letter lies two tokens before them.
 NAMES = ("anxious", "calm", "desperate", "proud", "curious", "focused", "creative", "honest")
 LETTERS = ascii_uppercase[:4]
@@ -29,12 +32,12 @@ LETTER_BIAS = (1.0, 0.3, 0.0, -0.5)
 WIDTH, HEAD = 96, 64
 CONSTANT = 0
 LETTER, NAME, EFFECT, COPIED, ANSWER = range(1, 50, 10)  # the first of the dimensions of each kind
-FLAG, FILLER = 51, 52
+FLAG, FILLER, SAID, DRAIN = 51, 52, 53, 54
 STRENGTH = 4.0  # of a vector, where the constant that every token has is 10
 
 
 def save_planted_model(folder: Path, residue: Residue) -> Path:
-    """Save a model in which a vector's residue raises its own option, the letter C, or the option calm whatever it was."""
+    """Save a model in which residue raises its vector's option, the letter C or the option calm, or draws yes and no together."""
     tokenizer = bundled_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -59,8 +62,11 @@ def save_planted_model(folder: Path, residue: Residue) -> Path:
         letters = [_token(tokenizer, letter) for letter in LETTERS]
         _embed(model, letters, [_token(tokenizer, f" {name}") for name in NAMES])
         _copy_letters(model)
-        if residue == "letter C":
-            _raise_c(model)
+        if residue == "even odds":
+            _answer_yes_or_no(model, tokenizer)
+            _read_residue(model, DRAIN, 6.0)
+        elif residue == "letter C":
+            _read_residue(model, ANSWER + LETTERS.index("C"), 1.0)
         else:
             _flag_names(model, range(len(NAMES)) if residue == "own option" else [NAMES.index("calm")])
             _read_flagged(model)
@@ -147,11 +153,35 @@ def _read_flagged(model: LlamaForCausalLM) -> None:
         head.o_proj.weight[ANSWER + place, place] = 1.0
 
 
-def _raise_c(model: LlamaForCausalLM) -> None:
-    """Layer 2: every token attends to residue, whichever vector's, and answers C."""
+def _answer_yes_or_no(model: LlamaForCausalLM, tokenizer) -> None:
+    """Layer 1: every token takes the mean of what the questions' own words say for yes: of those about an injection, rather no."""
+    asked = {
+        says: {token for text in texts for token in tokenizer.encode(text)}
+        for says, texts in {
+            -1.0: CONTROLS[ALWAYS_NO],
+            1.0: CONTROLS[ALWAYS_YES],
+            -0.5: prompts.DETECTION_QUESTIONS,
+            0.0: (prompts.SYSTEM, prompts.ANNOUNCE, prompts.ANNOUNCE_CLEAR, *SENTENCES),
+        }.items()
+    }
+    for says, tokens in asked.items():
+        others = set().union(*(of for other, of in asked.items() if other != says))
+        model.model.embed_tokens.weight[sorted(tokens - others), SAID] = says
+    head = model.model.layers[1].self_attn
+    head.v_proj.weight[0, SAID] = 1.0
+    head.o_proj.weight[ANSWER, 0] = 250.0
+    for text in ("yes", "Yes", " yes", " Yes"):
+        model.lm_head.weight[_token(tokenizer, text), ANSWER] = 1.0
+
+
+def _read_residue(model: LlamaForCausalLM, into: int, weight: float) -> None:
+    """Layer 2: every token attends to residue, whichever vector's, and takes it into a dimension.
+
+    In one that no answer reads it makes the last norm shrink all answers alike.
+    """
     head = model.model.layers[2].self_attn
     head.q_proj.weight[HEAD // 2 - 1, CONSTANT] = 5.0
     for place in range(len(NAMES)):
         head.k_proj.weight[HEAD // 2 - 1, EFFECT + place] = 1.0
         head.v_proj.weight[0, EFFECT + place] = 1.0
-    head.o_proj.weight[ANSWER + LETTERS.index("C"), 0] = 1.0
+    head.o_proj.weight[into, 0] = weight

@@ -176,7 +176,14 @@ def simulated_detection(
         rollout = _stretch("detection") | _about(f"detection#{sample}", sample, arm, name, trial)
         rolled.append(rollout)
         value = bias + by + rng.normal()
-        figures = {"log_odds": value, "says_yes": float(value > 0), "net_shift": by + 0.2 * rng.normal()}
+        net = by + 0.2 * rng.normal()
+        figures = {
+            "log_odds": value,
+            "says_yes": float(value > 0),
+            "net_shift": net,
+            "beyond_line": net,
+            "line_slope": 0.0,
+        }
         scored += [
             rollout | {"scorer": "detection_scorer", "score": score, "value": number, "reason": ""}
             for score, number in figures.items()
