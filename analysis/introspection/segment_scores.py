@@ -45,8 +45,8 @@ def detection_conditions(tables: Tables) -> pd.DataFrame:
         The columns of `MODEL`, `arm`, `dose`, `n`, `vectors`, `problems`; `says_yes`, the share of trials with log-odds of yes
         above zero; `beyond_line`, the shift of these log-odds beyond the line of the control questions' shifts over their uncached
         log-odds, with `p` by sign flips over vectors and `p_adjusted` (Benjamini-Hochberg over all); `line_slope`, that line's
-        mean slope; `net_shift`, the shift beyond the controls' mean, which a mere loss of sureness can raise. Logs from before there
-        was a line have the last alone. For arms that inject, or tamper with the text, also `d_prime` (log-linear correction) and
+        mean slope; `net_shift`, the shift beyond the controls' mean, which a mere loss of sureness can raise. Earlier logs have
+        only the last. For arms that inject, or tamper with the text, also `d_prime` (log-linear correction) and
         `auroc` against the trials without either, and for the real arm `auroc_over_random` against the random one of the same dose
         and `auroc_over_tampered`; `_low` and `_high` are 95 % bounds over vectors (of d' and AUROC by bootstrap). For the trials
         without injection also `false_positives` and `bound`, the one-sided exact 95 % upper bound of their rate.
