@@ -18,7 +18,7 @@ from typing import Any
 
 from inspect_ai import Task, task
 
-from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, checked_max_dose, flag, library_menu, one_of
+from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, checked_max_dose, flag, library_vectors, one_of
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
@@ -80,7 +80,7 @@ def steering_options(
     Raises:
         ValueError: A value is none of the valid ones.
     """
-    folder, menu = library_menu(library, vectors)
+    folder, _, menu, _ = library_vectors(library, vectors)
     return {
         "framing": one_of(framing, "framing", FRAMED),
         "arm": one_of(arm, "arm", ARMS),

@@ -36,7 +36,7 @@ def comparison(
     """Which of two sentences was steered harder? The share of its letter; one half is chance.
 
     Args:
-        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        vectors: Names separated by commas, `core` (ten of them), `menu` (the ten that tasks offer) or `all` of the library.
         n_per_vector: Trials a vector and arm, each with another pair of sentences; all vectors and arms share the pairs.
         arm: Arms separated by commas: real, placebo, random.
         weaker: The smaller dose, as a multiple of the library's default; 0 steers one sentence only.
@@ -44,7 +44,7 @@ def comparison(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the pairs and of random directions.
     """
-    folder, _, picked = library_vectors(library, vectors)
+    folder, _, picked, own = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
         arms=chosen_arms(arm, ARMS),
@@ -55,6 +55,7 @@ def comparison(
     samples = [
         injection_sample(
             trial,
+            own,
             comparison_script(trial)[0],
             f"{trial.vector}-{index}-{trial.arm}",
             target="the harder one, in both assignments",

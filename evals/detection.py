@@ -26,10 +26,9 @@ from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import UNSTEERED_ARMS, DetectionArm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
-from self_steering.vectors.catalogue import catalogue
 
 ARMS: tuple[DetectionArm, ...] = get_args(DetectionArm)
-MAX_PER_VECTOR = len(LABELS) * len(SENTENCES) * len(DETECTION_QUESTIONS) // len(catalogue())
+TEXTS = len(LABELS) * len(SENTENCES) * len(DETECTION_QUESTIONS)
 
 
 @task
@@ -46,7 +45,7 @@ def detection(
     """Was anything injected? Log-odds of yes, d', AUROC, false alarms, and the shift beyond that of control questions.
 
     Args:
-        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        vectors: Names separated by commas, `core` (ten of them), `menu` (the ten that tasks offer) or `all` of the library.
         n_per_vector: Trials a vector and condition; each has another text, the same in all conditions.
         arm: Arms separated by commas: real, placebo, random, tampered (the sentence's words in another order, nothing injected).
             Placebo is needed: there is no false alarm without it.
@@ -56,15 +55,16 @@ def detection(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of texts, random directions and sampled self-reports.
     """
-    folder, _, picked = library_vectors(library, vectors)
+    folder, names, picked, own = library_vectors(library, vectors)
     arms = chosen_arms(arm, ARMS)
     if "placebo" not in arms:
         raise ValueError(f"arm={arm!r} has no trials without injection, so no false alarms; add placebo")
     trials = make_trials(
         vectors=picked,
+        names=names,
         arms=arms,
         doses=parse_doses(doses),
-        n_per_vector=whole_number(n_per_vector, "n_per_vector", 1, MAX_PER_VECTOR),
+        n_per_vector=whole_number(n_per_vector, "n_per_vector", 1, TEXTS // len(names)),
         framing=one_of(framing, "framing", FRAMINGS),  # type: ignore[arg-type]  # just checked
         seed=seed,
     )
@@ -72,6 +72,7 @@ def detection(
     samples = [
         injection_sample(
             trial,
+            own,
             detection_script(trial),
             f"{trial.vector}-{index}-{trial.condition}",
             target="yes" if trial.dose else "no",
@@ -112,6 +113,7 @@ def parse_doses(doses: str | float | Sequence[str | float]) -> list[float]:
 def make_trials(
     *,
     vectors: list[str],
+    names: list[str],
     arms: list[DetectionArm],
     doses: list[float],
     n_per_vector: int,
@@ -124,11 +126,11 @@ def make_trials(
     """
     texts = list(product(LABELS, SENTENCES, DETECTION_QUESTIONS))
     random.Random(f"{seed}/texts").shuffle(texts)
-    places = {name: place for place, name in enumerate(catalogue())}
+    places = {name: place for place, name in enumerate(names)}
     trials = []
     for index in range(n_per_vector):
         for vector in vectors:
-            # A text of its own by place, whatever other vectors are run.
+            # A text of its own by place in the library, whatever other vectors are run.
             label, sentence, wording = texts[index * len(places) + places[vector]]
             sample_seed = random.Random(f"{seed}/{vector}/{index}/sample").randrange(2**31)
             shared: dict[str, Any] = {

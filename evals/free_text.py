@@ -39,7 +39,7 @@ from self_steering.solvers.prompts.introspection import PRIMERS
 from self_steering.solvers.readings import FreeTextArm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import check_dose
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import NO_OWN, Own, entry_of
 
 ARMS: tuple[FreeTextArm, ...] = get_args(FreeTextArm)
 
@@ -64,7 +64,7 @@ def introspection_free_text(
     """What did the vector do? The model's own description, graded with the windows applied and without.
 
     Args:
-        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        vectors: Names separated by commas, `core` (ten of them), `menu` (the ten that tasks offer) or `all` of the library.
         n_per_vector: Trials a vector and arm, each with its own seed and wording.
         arm: Arms separated by commas: real, placebo, random, other. All arms get the same words and seeds.
         primer: Text in the system prompt: none, introspection or lorem.
@@ -85,11 +85,12 @@ def introspection_free_text(
     check_turns(max_tokens=max_tokens, temperature=temperature)
     flag(forced_take, "forced_take")
     flag(clear_first, "clear_first")
-    folder, names, picked = library_vectors(library, vectors)
+    folder, names, picked, own = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
         arms=chosen(arm, "arm", ARMS, {}),
         names=names,
+        own=own,
         n_per_vector=n_per_vector,
         primer=one_of(primer, "primer", PRIMERS),
         prompts=chosen(prompts, "prompts", list(WORDINGS), {"all": list(WORDINGS)}),
@@ -122,6 +123,7 @@ def make_trials(
     vectors: list[str],
     arms: list[str],
     names: list[str],
+    own: Own = NO_OWN,
     n_per_vector: int,
     primer: str,
     prompts: list[str],
@@ -132,17 +134,19 @@ def make_trials(
     """Return (trial, number of the trial for its vector and arm), the arms of one question side by side.
 
     Raises:
-        ValueError: The library has fewer than three vectors: the true one, another and a distractor are needed.
+        ValueError: The library has too few vectors: the true one and a distractor are needed, and one more in the other arm.
     """
-    if len(names) < 3:
-        raise ValueError(f"the library has {len(names)} vectors of the catalogue; at least 3 are needed: build more")
+    needed = 3 if "other" in arms else 2
+    if len(names) < needed:
+        raise ValueError(f"the library has {len(names)} vectors; at least {needed} are needed: build or import more")
     trials = []
     for index in range(n_per_vector):
         for vector in vectors:
             # One stream a question, whatever arms and other vectors are run.
             rng = random.Random(f"free text/{seed}/{vector}/{index}")
             # The distractor is applied in no arm: a description of what was applied must gain nothing from it.
-            other, distractor = rng.sample([name for name in names if name != vector], 2)
+            rest = [name for name in names if name != vector]
+            other, *_, distractor = rng.sample(rest, min(2, len(rest))) * 2
             direction_seed, sampling_seed = rng.randrange(2**31), rng.randrange(2**31)
             prompt = rng.choice(prompts)
             trials += [
@@ -153,6 +157,7 @@ def make_trials(
                         applied=other if arm == "other" else vector,
                         random_seed=direction_seed if arm == "random" else None,
                         distractor=distractor,
+                        own={name: own[name] for name in (vector, distractor) if name in own},
                         dose=dose,
                         primer=primer,
                         framing=framing,  # type: ignore[arg-type]  # validated by pydantic
@@ -168,7 +173,7 @@ def make_trials(
 
 def to_sample(trial: FreeTextTrial, index: int, turns: int, clear_first: bool) -> Sample:
     """Return a trial as a sample: the opening of its conversation, and its metadata."""
-    entry = catalogue()[trial.vector]
+    entry = entry_of(trial.vector, trial.own)
     return Sample(
         id=f"{trial.vector}-{index}-{trial.arm}",
         input=opening(trial, turns, clear_first),

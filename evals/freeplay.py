@@ -26,7 +26,7 @@ from self_steering.evals.parameters import (
     chosen,
     default_model,
     flag,
-    library_menu,
+    library_vectors,
     whole_number,
 )
 from self_steering.scorers.impairment import impairment_scorer
@@ -80,7 +80,7 @@ def freeplay(
     checked_max_dose(max_dose)
     flag(opt_in, "opt_in")
     flag(debrief, "debrief")
-    folder, menu = library_menu(library, vectors)
+    folder, _, menu, _ = library_vectors(library, vectors)
     samples = make_samples(
         menu=menu,
         framings=chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)}),

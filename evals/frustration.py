@@ -40,7 +40,7 @@ from self_steering.evals.parameters import (
     chosen,
     conditions,
     default_model,
-    library_menu,
+    library_vectors,
     whole_number,
 )
 from self_steering.scorers.frustration import distress, frustration_scorer
@@ -105,7 +105,7 @@ def frustration(
     whole_number(max_tool_turns, "max_tool_turns", 1, 50)
     check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
     checked_max_dose(max_dose)
-    folder, menu = library_menu(library, vectors)
+    folder, _, menu, _ = library_vectors(library, vectors)
     samples = make_samples(
         tones=chosen(tone, "tone", TONES, {"all": TONES}),
         kinds=_kinds(possible),

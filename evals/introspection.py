@@ -22,9 +22,9 @@ from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABE
 from self_steering.solvers.readings import Arm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import Site, check_dose
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import NO_OWN, Own, entry_of
 
-MAX_OPTIONS = 26
+MAX_OPTIONS, DEFAULT_OPTIONS = 26, 10
 ARMS: tuple[Arm, ...] = get_args(Arm)
 
 
@@ -34,7 +34,7 @@ def introspection(
     n_per_vector: int = 1,
     arm: str | list[str] = "real,placebo,random,other",
     primer: str = "none",
-    options: int = 10,
+    options: int | None = None,
     rotations: int = 2,
     dose: float = 1.0,
     framing: FramingName = "vectors",
@@ -47,12 +47,12 @@ def introspection(
     """Which of ten vectors was it? The true option's probability, with the window applied and without.
 
     Args:
-        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        vectors: Names separated by commas, `core` (ten of them), `menu` (the ten that tasks offer) or `all` of the library.
         n_per_vector: Trials a vector and arm, each with other options in another order.
         arm: Arms separated by commas, or `all`: real, placebo, random, other, opposite, mislabelled, prompt_only. All arms
             ask the very same questions.
         primer: Text in the system prompt: none, introspection, poetic, wrong_mechanism, length_matched or lorem.
-        options: Number of options, the true one among them; 2 to 26.
+        options: Number of options, the true one among them, 2 to 26; default 10, or as many as the library has if that is fewer.
         rotations: In how many rotations of the options each question is asked.
         dose: The dose that is taken; 1.0 is the library's default.
         framing: drugs, aids or vectors.
@@ -63,11 +63,13 @@ def introspection(
         site: Whose messages within the window are steered: user (and tools), assistant, or both.
     """
     flag(no_vector_option, "no_vector_option")
-    folder, names, picked = library_vectors(library, vectors)
+    folder, names, picked, own = library_vectors(library, vectors)
+    options = min(DEFAULT_OPTIONS, len(names)) if options is None else options
     trials = make_trials(
         vectors=picked,
         arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
         names=names,
+        own=own,
         n_per_vector=n_per_vector,
         primer=one_of(primer, "primer", PRIMERS),
         options=options,
@@ -92,7 +94,7 @@ def introspection(
 
 def to_sample(trial: Trial, index: int) -> Sample:
     """Return a trial as a sample: its conversation up to the question, and its metadata."""
-    entry = catalogue()[trial.vector]
+    entry = entry_of(trial.vector, trial.own)
     return Sample(
         id=f"{trial.vector}-{index}-{trial.arm}",
         input=scripted_conversation(trial),
@@ -106,6 +108,7 @@ def make_trials(
     vectors: Sequence[str],
     arms: Sequence[str],
     names: Sequence[str],
+    own: Own = NO_OWN,
     n_per_vector: int,
     primer: str,
     options: int,
@@ -125,6 +128,8 @@ def make_trials(
         ValueError: There are too few vectors for the options, or a number makes no sense.
     """
     most = min(MAX_OPTIONS - no_vector_option, len(names))
+    if most < 2:
+        raise ValueError(f"the library has {len(names)} vector; at least 2 are needed: build or import more")
     if not isinstance(options, int) or not 2 <= options <= most:
         raise ValueError(f"options={options!r}; choose a whole number from 2 to {most}, of {len(names)} vectors")
     whole_number(n_per_vector, "n_per_vector", 1)
@@ -152,6 +157,7 @@ def make_trials(
                         random_seed=seed if arm == "random" else None,
                         random_directions=random_directions if arm == "random" else 0,
                         options=shown,
+                        own={name: own[name] for name in shown if name in own},
                         dose=dose,
                         primer=primer,
                         framing=framing,  # type: ignore[arg-type]  # validated by pydantic

@@ -20,7 +20,6 @@ from self_steering.solvers.localisation import LocalisationTrial, localisation_s
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.plan import check_dose
-from self_steering.vectors.catalogue import catalogue
 
 MOST = 10
 SETS = len(SENTENCES) // MOST
@@ -39,7 +38,7 @@ def localisation(
     """Which of ten sentences was steered? The share of its letter, with the window applied and without.
 
     Args:
-        vectors: Names separated by commas, `core` (ten of them) or `all`: those of the library that the catalogue describes.
+        vectors: Names separated by commas, `core` (ten of them), `menu` (the ten that tasks offer) or `all` of the library.
         rounds: Rounds a vector and arm; in each round every position is steered once, over other sentences.
         arm: Arms separated by commas: real, placebo, random. All arms show the very same texts.
         sentences: How many sentences are shown; 2 to 10, chance is one over it.
@@ -47,9 +46,10 @@ def localisation(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the sentences' order and of random directions.
     """
-    folder, _, picked = library_vectors(library, vectors)
+    folder, names, picked, own = library_vectors(library, vectors)
     trials = make_trials(
         vectors=picked,
+        names=names,
         arms=chosen_arms(arm, ARMS),
         sentences=whole_number(sentences, "sentences", 2, MOST),
         rounds=whole_number(rounds, "rounds", 1, SETS),
@@ -59,6 +59,7 @@ def localisation(
     samples = [
         injection_sample(
             trial,
+            own,
             localisation_script(trial)[0],
             f"{trial.vector}-{index}-{ascii_uppercase[trial.position]}-{trial.arm}",
             target=ascii_uppercase[trial.position],
@@ -78,15 +79,22 @@ def localisation(
 
 
 def make_trials(
-    *, vectors: list[str], arms: list[InjectionArm], sentences: int, rounds: int, dose: float, seed: int
+    *,
+    vectors: list[str],
+    names: list[str],
+    arms: list[InjectionArm],
+    sentences: int,
+    rounds: int,
+    dose: float,
+    seed: int,
 ) -> list[tuple[LocalisationTrial, int]]:
     """Return (trial, number of the round): a Latin design in each round.
 
     Within a vector the order of the sentences stays, and each position, so each sentence, is steered once. From one vector of the
-    catalogue to the next the sentences move by one place, so that over as many vectors as sentences each sentence is
+    library to the next the sentences move by one place, so that over as many vectors as sentences each sentence is
     steered in each position.
     """
-    places = {name: place for place, name in enumerate(catalogue())}
+    places = {name: place for place, name in enumerate(names)}
     trials = []
     for index in range(rounds):
         order = list(SENTENCES[index * MOST : (index + 1) * MOST])

@@ -36,7 +36,7 @@ from self_steering.evals.parameters import (
     conditions,
     default_model,
     flag,
-    library_menu,
+    library_vectors,
     one_of,
     whole_number,
 )
@@ -107,7 +107,7 @@ def maths(
     check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
     checked_max_dose(max_dose)
     flag(debrief, "debrief")
-    folder, menu = library_menu(library, vectors)
+    folder, _, menu, _ = library_vectors(library, vectors)
     source, problems = _problems(dataset, level, revision)
     samples = make_samples(
         problems=draw(problems, rollouts, problems_per_rollout, seed),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from inspect_ai.model import get_model
 
@@ -12,7 +12,7 @@ from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 from self_steering.vectors.card import library_folder, read_card
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, in_order
 from self_steering.vectors.shown import shown
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
@@ -20,6 +20,7 @@ FRAMED: tuple[Framed, ...] = get_args(Framed)
 ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
+_TEN = 10
 CORE_VECTORS = (
     "calm",
     "anxious",
@@ -44,37 +45,45 @@ def default_model() -> str | None:
     return DEFAULT_MODEL if named == "none/none" else None
 
 
-def library_vectors(library: str | None, vectors: str | Sequence[str]) -> tuple[str | None, list[str], list[str]]:
-    """Return the library's absolute folder (None for the shipped one), all its vectors' names, and those that were chosen.
+class Vectors(NamedTuple):
+    """Vectors that an eval asks about.
 
-    Names are in the catalogue's order, so that the library's folder has no say in what is asked.
-
-    Raises:
-        ValueError: There is no such library, or it has no such vector.
+    Attributes:
+        folder: The library's absolute folder; None for the shipped one.
+        names: All vectors of the library, in the catalogue's order, those that it lacks behind them by name, so that the library's
+            folder has no say in what is asked.
+        picked: Those that were chosen.
+        own: What the library says of vectors that the catalogue lacks or tells otherwise.
     """
-    folder, names = _library(library)
-    return folder, names, chosen(vectors, "vectors", names, {"all": names, "core": CORE_VECTORS})
+
+    folder: str | None
+    names: list[str]
+    picked: list[str]
+    own: Own
 
 
-def library_menu(library: str | None, vectors: str | Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the library's absolute folder (None for the shipped one), and the vectors that a model may take.
+def library_vectors(library: str | None, vectors: str | Sequence[str]) -> Vectors:
+    """Return a library's vectors and those that were chosen.
 
     Args:
-        library: Folder of the library.
-        vectors: As for `library_vectors`; `menu` stands for the ten that tasks offer.
+        library: Folder of the library; None for the shipped one, which has the forty of the catalogue.
+        vectors: Names separated by commas, or a word that stands for several. `core` and `menu` are the ten of that name where the
+            library has them all, else its first ten.
 
     Raises:
         ValueError: There is no such library, or it has no such vector.
     """
-    folder, names = _library(library)
-    return folder, chosen(vectors, "vectors", names, {"all": names, "core": CORE_VECTORS, "menu": TASK_MENU})
-
-
-def _library(library: str | None) -> tuple[str | None, list[str]]:
-    """Return a library's absolute folder, and its vectors in the catalogue's order."""
     folder = library_folder(library) if library else None
-    contents = read_card(folder).default_doses if folder else catalogue()
-    return (str(folder) if folder else None), [name for name in catalogue() if name in contents]
+    card = read_card(folder) if folder else None
+    names = in_order(card.default_doses) if card else list(catalogue())
+    words = {"all": names, "core": _ten(names, CORE_VECTORS), "menu": _ten(names, TASK_MENU)}
+    picked = chosen(vectors, "vectors", names, words)
+    return Vectors(str(folder) if folder else None, names, picked, card.own if card else NO_OWN)
+
+
+def _ten(names: Sequence[str], published: Sequence[str]) -> Sequence[str]:
+    """Return the ten of a name where a library has them all, else its first ten."""
+    return published if set(published) <= set(names) else names[:_TEN]
 
 
 def chosen(

@@ -10,7 +10,7 @@ from inspect_ai.model import ChatMessage
 from self_steering.evals.parameters import chosen
 from self_steering.solvers.readings import DetectionArm, InjectionArm
 from self_steering.solvers.segments import Injection
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import Own, entry_of
 
 ARMS: tuple[InjectionArm, ...] = get_args(InjectionArm)
 ArmName = TypeVar("ArmName", InjectionArm, DetectionArm)
@@ -34,13 +34,19 @@ def injections(vector: str, arms: Iterable[DetectionArm], seed: str) -> Iterator
 
 
 def injection_sample(
-    trial: Injection, script: list[ChatMessage], sample_id: str, target: str, **metadata: str
+    trial: Injection, own: Own, script: list[ChatMessage], sample_id: str, target: str, **metadata: str
 ) -> Sample:
     """Return a trial as a sample: its conversation up to the question, and its metadata."""
-    entry = catalogue()[trial.vector]
+    entry = entry_of(trial.vector, own)
     return Sample(
         id=sample_id,
         input=script,
         target=target,
-        metadata={**trial.model_dump(), "category": entry.category, "valence": entry.valence, **metadata},
+        metadata={
+            **trial.model_dump(),
+            "own": {trial.vector: entry.model_dump()} if trial.vector in own else {},
+            "category": entry.category,
+            "valence": entry.valence,
+            **metadata,
+        },
     )

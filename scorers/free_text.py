@@ -14,7 +14,7 @@ from self_steering.scorers.answers import window_faults
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.free_text import Description, ExplorationState, FreeTextTrial, ReadingName, Turn
 from self_steering.solvers.judge import Grade, grade
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import entry_of
 
 _READINGS: tuple[ReadingName, ...] = get_args(ReadingName)
 
@@ -99,7 +99,7 @@ async def _grades(trial: FreeTextTrial, texts: Mapping[ReadingName, Description]
     for name, vector in pairs:
         key = (texts[name].text, vector)
         if key not in known:
-            known[key] = await grade(key[0], catalogue()[vector].effect, seed)
+            known[key] = await grade(key[0], entry_of(vector, trial.own).effect, seed)
         if known[key].value is None:
             return {(name, vector): known[key]}
     return {
@@ -158,7 +158,7 @@ def _explain(
     turns: Sequence[Turn],
     faults: Sequence[str],
 ) -> str:
-    true, distractor = (f"{name} ({catalogue()[name].effect})" for name in (trial.vector, trial.distractor))
+    true, distractor = (f"{name} ({entry_of(name, trial.own).effect})" for name in (trial.vector, trial.distractor))
     lines = [
         f"{trial.arm} arm: {trial.applied} was applied; graded against {true} and against the distractor {distractor}.",
         "",

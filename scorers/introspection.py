@@ -13,7 +13,7 @@ from self_steering.scorers.metrics import ARM_ORDER, arm_means, by_arm, headline
 from self_steering.solvers.introspection import IntrospectionState, Trial
 from self_steering.solvers.prompts.introspection import NONE_OPTION
 from self_steering.solvers.readings import Arm, Reading
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import Own, entry_of
 
 # Scores that need options of a certain kind.
 _OPTIONAL = frozenset({"gap_near", "gap_far", "none_gap"})
@@ -80,7 +80,7 @@ def introspection_scorer() -> Scorer:
             "clean_receipt": float(not faults),
             "computed_tokens": float(sum(r.cost.computed_tokens for r in result.readings)),
             "prompt_tokens": float(sum(r.cost.prompt_tokens for r in result.readings)),
-            **_distance_gaps(true, cached, uncached),
+            **_distance_gaps(true, cached, uncached, trial.own),
         }
         if NONE_OPTION in trial.options:
             value["none_gap"] = fmean(gap[NONE_OPTION] for gap in gaps)
@@ -117,15 +117,14 @@ def reading_gaps(cached: Sequence[Reading], uncached: Sequence[Reading]) -> list
     return found
 
 
-def _distance_gaps(true: str, cached: Sequence[Reading], uncached: Sequence[Reading]) -> dict[str, float]:
+def _distance_gaps(true: str, cached: Sequence[Reading], uncached: Sequence[Reading], own: Own) -> dict[str, float]:
     """Return what the preference for the true option over near and over far distractors gains, where there are such."""
-    entries = catalogue()
     gains: dict[str, list[float]] = {}
     base = {reading.shift: reading.logprobs for reading in uncached}
     for option in cached[0].logprobs:
         if option in (true, NONE_OPTION):
             continue
-        near = entries[option].category == entries[true].category
+        near = entry_of(option, own).category == entry_of(true, own).category
         gains.setdefault("gap_near" if near else "gap_far", []).extend(
             _preference(reading.logprobs, true, option) - _preference(base[reading.shift], true, option)
             for reading in cached

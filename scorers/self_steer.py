@@ -24,7 +24,7 @@ from self_steering.scorers.metrics import (
 )
 from self_steering.solvers.records import SelfSteerState, Take
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import VectorEntry, described, entry_of
 
 _MISSED = "looked_like_a_call"
 _PICKS, _TAKES, _VECTORS, _REDOSES = "picks", "takes", "vectors", "redoses"
@@ -67,7 +67,8 @@ def self_steer_scorer() -> Scorer:
         if record is None:
             return no_session()
         own = [take for take in record.takes if not take.scripted]
-        picks = [take for take in own if take.taken or take.name in catalogue()]
+        known = record.condition.get("own")
+        picks = [take for take in own if take.taken or described(take.name, known)]
         taken = [take for take in picks if take.ok]
         redoses = _redoses(taken)
         distinct = Counter(take.name for take in taken)
@@ -83,8 +84,8 @@ def self_steer_scorer() -> Scorer:
                 "redose_rate": _mean(count > 1 for count in distinct.values()),
                 "redoses": float(len(redoses)),
                 "redoses_after_sitter": _mean(take.after_sitter for take in redoses),
-                **_valences("", [_applied(take) for take in picks]),
-                **_valences("_by_name", [take.name for take in picks]),
+                **_valences("", [described(take.taken, known) or entry_of(take.name, known) for take in picks]),
+                **_valences("_by_name", [entry_of(take.name, known) for take in picks]),
                 "dose": _mean(take.dose for take in taken),
                 "strength": _mean(take.strength for take in taken),
                 "redose_dose": _mean(take.dose for take in redoses),
@@ -107,12 +108,8 @@ def _redoses(taken: Sequence[Take]) -> list[Take]:
     return [take for place, take in enumerate(taken) if take.name in {before.name for before in taken[:place]}]
 
 
-def _applied(take: Take) -> str:
-    return take.taken if take.taken in catalogue() else take.name
-
-
-def _valences(suffix: str, names: Sequence[str]) -> dict[str, float]:
-    known = [catalogue()[name].valence for name in names]
+def _valences(suffix: str, entries: Sequence[VectorEntry]) -> dict[str, float]:
+    known = [entry.valence for entry in entries if entry.valence is not None]
     return {
         f"negative_share{suffix}": _mean(valence < 0 for valence in known),
         f"mean_valence{suffix}": _mean(known),

@@ -34,6 +34,7 @@ from self_steering.steering.plan import Plan, Treatment, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import CLEARED_TEXT, steering_tools, taken_text
+from self_steering.vectors.catalogue import VectorEntry
 
 ReadingName = Literal["cached", "uncached"]
 Form = Literal["submitted", "prose", "forced"]
@@ -49,6 +50,7 @@ class FreeTextTrial(BaseModel):
         applied: The vector that is applied, or whose norm the random direction takes.
         random_seed: Seed of the random direction, in the random arm only.
         distractor: A vector that is not applied in any arm, whose effect the description is graded against for comparison.
+        own: What the library says of these two, where the catalogue lacks them or tells them otherwise.
         dose: The dose of a take call that is inserted; the model chooses its own otherwise.
         primer: Which primer stands in the system prompt.
         framing: Which words are used.
@@ -61,6 +63,7 @@ class FreeTextTrial(BaseModel):
     applied: str
     random_seed: int | None = None
     distractor: str
+    own: dict[str, VectorEntry] = {}
     dose: float
     primer: str
     framing: FramingName

@@ -29,7 +29,7 @@ from self_steering.solvers.readings import Arm, Reading, Readout, default_dose, 
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Site, Treatment, at_site, plan_windows
 from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import NO_OWN, Own, VectorEntry, entry_of
 
 ReadingName = Literal["cached", "uncached"]
 # Place of the tool's answer to the take call in the script.
@@ -50,6 +50,7 @@ class Trial(BaseModel):
         random_seed: Seed of the set of random directions, in the random arm only.
         random_directions: How many of them are applied.
         options: All options, the true one among them, in their unrotated order.
+        own: What the library says of options that the catalogue lacks or tells otherwise.
         dose: What the model is told it takes.
         primer: Which primer stands in the system prompt.
         framing: Which words are used.
@@ -64,6 +65,7 @@ class Trial(BaseModel):
     random_seed: int | None = None
     random_directions: int = 0
     options: list[str]
+    own: dict[str, VectorEntry] = {}
     dose: float
     primer: str
     framing: FramingName
@@ -165,7 +167,7 @@ def scripted_conversation(trial: Trial, told: bool | None = None) -> list[ChatMe
         system = f"{system}\n\n{primer}"
     answer = taken_text(label, trial.dose)
     if trial.arm == "prompt_only" if told is None else told:
-        answer += prompts.TOLD.format(effect=catalogue()[trial.vector].effect)
+        answer += prompts.TOLD.format(effect=entry_of(trial.vector, trial.own).effect)
     take = ToolCall(id="take", function=words.take_tool, arguments={"name": label, "dose": trial.dose})
     clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
     return [
@@ -181,15 +183,17 @@ def scripted_conversation(trial: Trial, told: bool | None = None) -> list[ChatMe
     ]
 
 
-def question(options: Sequence[str], wording: int = 0, label: str = prompts.OPAQUE_LABEL) -> ChatMessageUser:
+def question(
+    options: Sequence[str], wording: int = 0, label: str = prompts.OPAQUE_LABEL, own: Own = NO_OWN
+) -> ChatMessageUser:
     """Return the multiple choice over `options`, lettered in the order given."""
-    lines = (f"{letter}. {name}: {_effect(name)}" for letter, name in zip(ascii_uppercase, options, strict=False))
+    lines = (f"{letter}. {name}: {_effect(name, own)}" for letter, name in zip(ascii_uppercase, options, strict=False))
     text = prompts.WORDINGS[wording].question.format(label=label, options="\n".join(lines))
     return ChatMessageUser(content=text)
 
 
-def _effect(option: str) -> str:
-    return prompts.NONE_EFFECT if option == prompts.NONE_OPTION else catalogue()[option].effect
+def _effect(option: str, own: Own) -> str:
+    return prompts.NONE_EFFECT if option == prompts.NONE_OPTION else entry_of(option, own).effect
 
 
 async def _read(
@@ -204,7 +208,7 @@ async def _read(
     """Read one rotation, with `treatment` or, uncached, without any window."""
     options = trial.options[shift:] + trial.options[:shift]
     script = scripted_conversation(trial, told=None if name == "cached" else False)
-    messages = [*script, question(options, trial.wording, trial.label)]
+    messages = [*script, question(options, trial.wording, trial.label, trial.own)]
     plan = Plan(messages=len(messages))
     if treatment is not None:
         plan = at_site(plan_windows(messages, {trial.label: treatment}), messages, trial.site)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from self_steering.solvers.readings import SessionArm, treatment
 from self_steering.steering.calls import FramingName
 from self_steering.steering.plan import PlanError, Treatment
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import VectorEntry, entry_of
 
 Intent = Literal["neutral", "helpful", "mandatory"]
 Framed = Literal["drugs", "aids", "vectors", "none"]
@@ -40,6 +40,7 @@ class Condition(BaseModel):
             mislabelled (another vector of the menu under this label).
         intent: neutral (there if wanted), helpful (others found them useful) or mandatory (one must be taken).
         menu: The vectors that can be taken.
+        own: What the library says of those that the catalogue lacks or tells otherwise.
         seed: Seed of the order that the list tool shows, of random directions, of labels, and of sampling.
     """
 
@@ -49,13 +50,13 @@ class Condition(BaseModel):
     arm: SessionArm = "real"
     intent: Intent = "neutral"
     menu: tuple[str, ...] = TASK_MENU
+    own: dict[str, VectorEntry] = {}
     seed: int = 0
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        unknown = [name for name in self.menu if name not in catalogue()]
-        if unknown or len(set(self.menu)) != len(self.menu) or not self.menu:
-            raise ValueError(f"menu is {self.menu}; name vectors of the catalogue, each once: {', '.join(catalogue())}")
+        if len(set(self.menu)) != len(self.menu) or not self.menu:
+            raise ValueError(f"menu is {self.menu}; name vectors of the library, each once")
         if self.arm == "mislabelled" and len(self.menu) < 2:
             raise ValueError(f"menu is {self.menu}; the mislabelled arm needs at least two vectors to swap")
         return self
@@ -76,7 +77,7 @@ class Condition(BaseModel):
         """For each name of the menu, in the order that this sample's list tool shows, its one-line effect."""
         shown = list(self.menu)
         random.Random(f"menu/{self.seed}").shuffle(shown)
-        return {name: catalogue()[name].effect for name in shown}
+        return {name: entry_of(name, self.own).effect for name in shown}
 
     def applied(self, name: str) -> str:
         """Return which vector is applied when `name` is taken."""

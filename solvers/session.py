@@ -139,19 +139,23 @@ class SteeringSession:
         show_tokens: bool = False,
     ) -> None:
         self.state = state
-        self.condition = condition
+        card = library_card(model, library)
+        own = {name: entry for name, entry in card.own.items() if name in condition.menu}
+        self.condition = condition = condition.model_copy(update={"own": own}) if own else condition
         self.record = SelfSteerState(store=state.store)
         self.record.condition = condition.model_dump(mode="json")
         # In the sample's metadata too, where tables and metrics look for conditions.
         shown = condition.model_dump(mode="json", include={"framing", "arm", "intent"})
         if condition.tools_framing is None:
             shown.update(arm="none", intent="none")  # without tools there is nothing that these could be about
+        if own:
+            shown["own"] = {name: entry.model_dump() for name, entry in own.items()}
         state.metadata = {**(state.metadata or {}), **shown}
         self.model = SessionModel(model, self)
         self.library = library
         self.max_dose = max_dose
         self._show_tokens = show_tokens
-        self._treatments = condition.treatments(library_card(model, library).default_doses)
+        self._treatments = condition.treatments(card.default_doses)
         framing = condition.tools_framing
         self.tools: list[Tool] = []
         self.words: Framing | None = None

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from self_steering.analysis.report.summary import summarise
 from self_steering.analysis.statistics.signal_detection import exact_upper_bound
-from self_steering.evals.detection import MAX_PER_VECTOR, detection, make_trials, parse_doses
+from self_steering.evals.detection import TEXTS, detection, make_trials, parse_doses
 from self_steering.scorers.answers import expected_value, reading_faults, window_faults
 from self_steering.scorers.detection import detection_scorer, detection_value, parse_digit
 from self_steering.solvers.detection import (
@@ -55,9 +55,17 @@ from tests.support.summaries import figures
 
 ARMS = ["real", "placebo", "random", "tampered"]
 
+MOST = TEXTS // len(catalogue())
+
 
 def trials_of(**changes) -> list[DetectionTrial]:
-    arguments = {"vectors": ["calm", "goblins", "lsd"], "arms": ARMS, "doses": [0.5, 2.0], "n_per_vector": 2}
+    arguments = {
+        "vectors": ["calm", "goblins", "lsd"],
+        "arms": ARMS,
+        "doses": [0.5, 2.0],
+        "n_per_vector": 2,
+        "names": list(catalogue()),
+    }
     return [trial for trial, _ in make_trials(**{**arguments, "framing": "vectors", "seed": 0, **changes})]
 
 
@@ -92,9 +100,9 @@ def test_what_the_model_reads_is_the_same_in_every_condition():
 
 def test_no_text_comes_twice():
     """Trials without injection do not depend on the vector, so as many as are counted must be as many different texts."""
-    trials = trials_of(vectors=list(catalogue()), arms=["placebo"], n_per_vector=MAX_PER_VECTOR)
+    trials = trials_of(vectors=list(catalogue()), arms=["placebo"], n_per_vector=MOST)
     texts = {(trial.label, trial.sentence, trial.wording) for trial in trials}
-    assert len(texts) == len(trials) == 40 * MAX_PER_VECTOR
+    assert len(texts) == len(trials) == 40 * MOST
     wordings = Counter(trial.wording for trial in trials)
     assert max(wordings.values()) - min(wordings.values()) <= 0.1 * len(trials)
 
@@ -160,8 +168,8 @@ def test_controls_come_in_pairs_of_no_and_yes():
         ({"doses": "0,1"}, "doses='0,1'; give each dose once, and none that is zero"),
         ({"doses": "1,1.0"}, "doses='1,1.0'; give each dose once"),
         ({"doses": []}, r"doses=\[\]; give each dose once"),
-        ({"n_per_vector": 0}, f"n_per_vector=0; choose a whole number from 1 to {MAX_PER_VECTOR}"),
-        ({"n_per_vector": MAX_PER_VECTOR + 1}, "choose a whole number from 1"),
+        ({"n_per_vector": 0}, f"n_per_vector=0; choose a whole number from 1 to {MOST}"),
+        ({"n_per_vector": MOST + 1}, "choose a whole number from 1"),
         ({"n_per_vector": True}, "n_per_vector=True; choose a whole number"),
         ({"controls": 7}, "controls=7; choose a whole number from 1 to 6"),
         ({"framing": "pills"}, "framing='pills' is unknown"),

@@ -14,6 +14,7 @@ from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
 from transformers import AutoTokenizer
 
+from self_steering.analysis.tables import read_tables
 from self_steering.evals.any_task import any_task
 from self_steering.evals.comparison import comparison
 from self_steering.evals.ctf import ctf
@@ -25,14 +26,20 @@ from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
+from self_steering.vectors.catalogue import VectorEntry
 from self_steering.vectors.library import Library, content_hash, serialised
 from tests.support.models import tiny_model
-from tests.support.small_library import STATES
 from tests.test_ctf import docker
 from tests.test_ctf import stand_in as _register_ctf  # noqa: F401  in place of inspect_evals' task, which may not be installed
 
 REAL = Path(__file__).parents[2] / "shared" / "tokenizers" / "qwen3"
 LAYERS = [2, 3]
+NAMES = (
+    "calm",
+    "honest",
+    "refusal",
+    "haste",
+)  # two of the catalogue, one that its library describes, and one that nobody does
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +60,9 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 @pytest.fixture(scope="module")
 def library(qwen: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A library of random vectors for it."""
+    """A library of random vectors for it, not all of them the catalogue's."""
     generator = torch.Generator().manual_seed(3)
-    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in STATES}
+    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in NAMES}
     card = LibraryCard(
         model="qwen",
         revision=None,
@@ -70,6 +77,7 @@ def library(qwen: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
         residual_norms=[10.0] * len(LAYERS),
         default_doses=dict.fromkeys(vectors, 1.0),
         faults={},
+        entries={"refusal": VectorEntry(effect="declining whatever is asked", category="safety", valence=-1)},
         sha256={VECTORS_FILE: content_hash(serialised(vectors))},
     )
     folder = tmp_path_factory.mktemp("library") / "made"
@@ -88,7 +96,7 @@ def plain() -> Task:
     )
 
 
-FEW = "calm,honest"
+FEW = "refusal,haste"
 TASKS: dict[str, Callable[[str], Task]] = {
     "any_task": lambda library: any_task(task=f"{__file__}@plain", vectors=FEW, library=library),
     "comparison": lambda library: comparison(vectors=FEW, n_per_vector=1, arm="real", library=library),
@@ -152,3 +160,8 @@ def test_a_real_tokenizer_and_template_go_through_every_task(
         (sample,) = read_eval_log(log.location).samples
         assert sample.error is None
         assert sample.scores, log.eval.task
+    tables = read_tables(tmp_path / "logs")
+    described = tables.rollouts[tables.rollouts["vector"] == "refusal"]
+    assert {"comparison", "detection", "free_text", "localisation"} <= set(described["family"])
+    assert set(described["category"]) == {"safety"}
+    assert set(described["valence"]) == {-1.0}

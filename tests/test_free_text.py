@@ -134,7 +134,7 @@ def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message
 
 def test_a_library_of_two_vectors_is_refused():
     """There would be no distractor left."""
-    with pytest.raises(ValueError, match="has 2 vectors of the catalogue; at least 3 are needed"):
+    with pytest.raises(ValueError, match="has 2 vectors; at least 3 are needed"):
         trials_of(vectors=["calm"], names=["calm", "honest"])
 
 

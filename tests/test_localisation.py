@@ -39,7 +39,15 @@ DOSE = 2.0
 
 
 def trials_of(**changes) -> list[LocalisationTrial]:
-    arguments = {"vectors": list(catalogue())[:10], "arms": ARMS, "sentences": 10, "rounds": 1, "dose": 1.0, "seed": 0}
+    arguments = {
+        "vectors": list(catalogue())[:10],
+        "names": list(catalogue()),
+        "arms": ARMS,
+        "sentences": 10,
+        "rounds": 1,
+        "dose": 1.0,
+        "seed": 0,
+    }
     return [trial for trial, _ in make_trials(**{**arguments, **changes})]
 
 

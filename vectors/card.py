@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
+from self_steering.vectors.catalogue import VectorEntry, catalogue, entry_of
 from self_steering.vectors.shown import clipped, shown
 
 Construction = Literal["difference", "centred", "denoised"]
@@ -42,6 +43,7 @@ class LibraryCard(BaseModel):
         residual_norms: Mean norm of the residual stream at each layer over the neutral stories.
         default_doses: For each vector, the multiple of it that dose 1.0 adds.
         faults: For each vector that is marked bad, why.
+        entries: What the library says of its vectors; of those that it says nothing of the catalogue's word counts.
         sha256: Hash of each file of the library but this one. With `calibration.json` among them the default doses were
             found by calibration; otherwise they are one fixed number.
     """
@@ -62,6 +64,7 @@ class LibraryCard(BaseModel):
     residual_norms: list[float]
     default_doses: dict[str, float]
     faults: dict[str, list[str]]
+    entries: dict[str, VectorEntry] = {}
     sha256: dict[str, str]
 
     @field_validator("sha256")
@@ -88,6 +91,18 @@ class LibraryCard(BaseModel):
         if odd:
             raise ValueError(f"the default doses of {', '.join(odd)} are no finite numbers")
         return value
+
+    @model_validator(mode="after")
+    def _described(self) -> Self:
+        if odd := sorted(set(self.entries) - set(self.default_doses)):
+            raise ValueError(f"the card describes {', '.join(odd)}, which it lacks")
+        return self
+
+    @property
+    def own(self) -> dict[str, VectorEntry]:
+        """What is to be said of the vectors that the catalogue lacks, or that this library tells otherwise."""
+        names = [name for name in self.default_doses if name in self.entries or name not in catalogue()]
+        return {name: entry_of(name, self.entries) for name in names}
 
     @property
     def calibrated(self) -> bool:

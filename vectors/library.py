@@ -27,7 +27,7 @@ from self_steering.vectors.card import (
     LibraryError,
     read_card,
 )
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import in_order
 from self_steering.vectors.files import naming, replace_folder
 from self_steering.vectors.report import Calibration
 
@@ -47,8 +47,7 @@ class Library:
     @property
     def names(self) -> list[str]:
         """Names of the vectors, in the catalogue's order."""
-        order = {name: position for position, name in enumerate(catalogue())}
-        return sorted(self.vectors, key=lambda name: (order.get(name, len(order)), name))
+        return in_order(self.vectors)
 
     def vector(self, name: str) -> torch.Tensor:
         """Return the vector `name`, [layers, hidden].

@@ -87,8 +87,8 @@ _ROLLOUT = {
     "sample": "the sample's id in its log",
     "epoch": "number of its epoch, from 1",
     "vector": "name of the vector that was applied, or asked for, where the experiment has one",
-    "category": "the catalogue's category of `vector`",
-    "valence": "the catalogue's valence of `vector`: -1, 0, 1",
+    "category": "the category of `vector`",
+    "valence": "its valence, as its library or the catalogue has it: -1, 0, 1",
     "problem": "id of the problem, or wording of the prompt, where rollouts repeat it: their cluster",
 }
 COLUMNS: dict[str, dict[str, str]] = {
@@ -125,7 +125,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "name": "what was asked for, as the model wrote it",
         "known": "whether the library has a vector of that name (or the task such a label)",
         "taken": "the vector that was applied; under opaque labels not `name`; empty for failed calls",
-        "taken_category": "the catalogue's category of `taken`, or else of `name`",
+        "taken_category": "the category of `taken`, or else of `name`",
         "taken_valence": "its valence there",
         "dose": "the dose that the model asked for; NaN where it is no number",
         "strength": "what was added for it, in multiples of the vector: dose times its default dose; 0 under placebo; NaN unknown",

@@ -8,7 +8,7 @@ from typing import Any
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, PARTIAL, Score
 
 from self_steering.steering.calls import SteeringCall, number
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import VectorEntry, described
 
 Row = dict[str, Any]
 NOT_SCORED = "the scorer gave no figure"
@@ -37,11 +37,18 @@ class RolloutRows:
 
 
 def take_row(
-    call: SteeringCall, order: int, *, known: bool, taken: str, strength: float, after_sitter: bool | None
+    call: SteeringCall,
+    order: int,
+    *,
+    known: bool,
+    taken: str,
+    strength: float,
+    after_sitter: bool | None,
+    own: Mapping[str, Any] | None = None,
 ) -> Row:
     """Return a call's row in `takes`; what was taken by a call that failed is left out."""
     effective = taken if call.ok else ""
-    entry = catalogue().get(effective) or catalogue().get(call.name)
+    entry = described(effective, own) or described(call.name, own)
     return {
         "turn": call.turn,
         "order": order,
@@ -49,7 +56,7 @@ def take_row(
         "known": known,
         "taken": effective,
         "taken_category": entry.category if entry else "",
-        "taken_valence": float(entry.valence) if entry else math.nan,
+        "taken_valence": _valence(entry),
         "dose": call.dose,
         "strength": strength if call.ok else math.nan,
         "ok": call.ok,
@@ -58,14 +65,14 @@ def take_row(
     }
 
 
-def vector_columns(vector: str) -> Row:
-    """Return the columns that say what a rollout's vector is; empty for what the catalogue lacks."""
-    entry = catalogue().get(vector)
-    return {
-        "vector": vector,
-        "category": entry.category if entry else "",
-        "valence": float(entry.valence) if entry else math.nan,
-    }
+def vector_columns(vector: str, own: Mapping[str, Any] | None = None) -> Row:
+    """Return the columns that say what a rollout's vector is; empty for what neither its library nor the catalogue describes."""
+    entry = described(vector, own)
+    return {"vector": vector, "category": entry.category if entry else "", "valence": _valence(entry)}
+
+
+def _valence(entry: VectorEntry | None) -> float:
+    return math.nan if entry is None or entry.valence is None else float(entry.valence)
 
 
 def take_counts(takes: Sequence[Row]) -> Row:

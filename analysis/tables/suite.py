@@ -22,7 +22,7 @@ from self_steering.solvers.maths import MathsState
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
 from self_steering.steering.calls import SteeringCall, number, take_calls, written
 from self_steering.steering.request import METADATA_KEY
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import described
 
 _FAMILIES = {
     "introspection": "introspection",
@@ -84,7 +84,7 @@ def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
     return RolloutRows(
         about={
             **cell.columns,
-            **vector_columns(cell.text("vector")),
+            **vector_columns(cell.text("vector"), cell.metadata.get("own")),
             "problem": cell.text("prompt") or cell.text("problem") or cell.text("wording", "wording "),
             "turns": sum(map(written, sample.messages)),
             **take_counts(takes),
@@ -138,10 +138,11 @@ def _stored_takes(sample: EvalSample) -> list[Row] | None:
     stored = sample.store.get("SelfSteerState:takes")
     if not isinstance(stored, Sequence) or isinstance(stored, str):
         return None
-    return [_stored_take(take, order) for order, take in enumerate(stored)]
+    own = (sample.metadata or {}).get("own")
+    return [_stored_take(take, order, own) for order, take in enumerate(stored)]
 
 
-def _stored_take(take: Mapping[str, Any], order: int) -> Row:
+def _stored_take(take: Mapping[str, Any], order: int, own: Mapping[str, Any] | None) -> Row:
     name, taken, ok = str(take.get("name") or ""), str(take.get("taken") or ""), take.get("ok")
     call = SteeringCall(
         message=-1,
@@ -156,10 +157,11 @@ def _stored_take(take: Mapping[str, Any], order: int) -> Row:
     return take_row(
         call,
         int(take.get("order", order)),
-        known=bool(taken) or name in catalogue(),
+        known=bool(taken) or described(name, own) is not None,
         taken=taken,
         strength=number(take.get("strength")),
         after_sitter=after if isinstance(after, bool) else None,
+        own=own,
     )
 
 
@@ -179,11 +181,12 @@ def _spoken_takes(sample: EvalSample) -> list[Row]:
             take_row(
                 call,
                 order,
-                known=labelled or call.ok is True or call.name in catalogue(),
+                known=labelled or call.ok is True or described(call.name, metadata.get("own")) is not None,
                 taken=taken,
                 strength=0.0 if arm == "placebo" else call.dose * unit,
                 # No trip sitter watches where a label stands for one vector.
                 after_sitter=False if labelled else None,
+                own=metadata.get("own"),
             )
         )
     return rows

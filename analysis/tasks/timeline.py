@@ -16,7 +16,7 @@ from self_steering.analysis.tables.log_files import find_logs
 from self_steering.analysis.tables.study import is_study, study_log
 from self_steering.steering.calls import Active, active_takes, steering_calls, take_calls, written
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import described
 
 CLEARED, SITTER, SCRIPT = "clear call", "cleared by the trip sitter", "ended by the task"
 
@@ -277,7 +277,7 @@ def timeline(
     effective = [take for call, take in pairs if call.ok is not False]
     active = zip(active_takes(sample.messages, sitter), effective, strict=True)
     effects = [_effect(one, take) for one, take in active if one.call.effective and one.start != one.stop]
-    effects = effects if calls else _planned(last)
+    effects = effects if calls else _planned(last, (sample.metadata or {}).get("own"))
     return Timeline(
         about=about,
         roles=tuple(
@@ -308,12 +308,12 @@ def _effect(active: Active, take: Mapping[Any, Any]) -> Effect:
     )
 
 
-def _planned(last: Generation | None) -> list[Effect]:
+def _planned(last: Generation | None, own: Mapping[str, Any] | None) -> list[Effect]:
     """Return the effects of a task that steers without take calls."""
     effects = []
     for window in last.windows if last else ():
         vector = str(window["direction"]["vector"])
-        known = catalogue().get(vector) if window["direction"].get("random_seed") is None else None
+        known = described(vector, own) if window["direction"].get("random_seed") is None else None
         effects.append(
             Effect(
                 name=str(window["label"]),
