@@ -142,7 +142,8 @@ def exposure_scorer() -> Scorer:
     as often. `exposure`: positions times the size of the strength, in multiples of the vector, summed; 0 under placebo.
     `conversation_share`: of the last generation's tokens, the share under at least one effect. `generated_share`: of
     the tokens that the model wrote, the share written with an effect active. Both are NaN where the log has no receipts; they
-    count placebo's effects too, and their means are pooled over tokens.
+    count placebo's effects too, and their means are pooled over tokens. `exposure_outside_thoughts` and
+    `positions_outside_thoughts` leave out the tokens of thoughts.
 
     The ledger itself, one entry a name and what was applied for it, is in the score's metadata.
     """
@@ -158,6 +159,8 @@ def exposure_scorer() -> Scorer:
             value={
                 "exposure": float(sum(entry["exposure"] for entry in entries)),
                 "steered_positions": float(sum(entry["positions"] for entry in entries)),
+                "exposure_outside_thoughts": float(sum(entry["exposure_outside_thoughts"] for entry in entries)),
+                "positions_outside_thoughts": float(sum(entry["positions_outside_thoughts"] for entry in entries)),
                 "effects": float(len(record.exposures)),
                 "conversation_share": steered / tokens if tokens else math.nan,
                 "generated_share": under / written if written else math.nan,
@@ -172,16 +175,25 @@ def exposure_scorer() -> Scorer:
     return score
 
 
+_LEDGER = ("effects", "positions", "positions_outside_thoughts", "dosage", "exposure", "exposure_outside_thoughts")
+
+
 def ledger(record: SelfSteerState) -> list[dict[str, Any]]:
-    """Return what each name steered: effects, positions, and positions times the size of its doses and strengths."""
+    """Return what each name steered: effects, positions, and positions times the size of its doses and strengths.
+
+    Positions and exposure are given without the tokens of thoughts too.
+    """
     entries: dict[tuple[str, str], dict[str, Any]] = {}
     for one in record.exposures:
-        fresh = {"name": one.name, "applied": one.applied, "effects": 0, "positions": 0, "dosage": 0.0, "exposure": 0.0}
+        fresh = {"name": one.name, "applied": one.applied, **dict.fromkeys(_LEDGER, 0)}
         entry = entries.setdefault((one.name, one.applied), fresh)
+        said = one.positions - one.in_thoughts
         entry["effects"] += 1
         entry["positions"] += one.positions
+        entry["positions_outside_thoughts"] += said
         entry["dosage"] += one.positions * abs(one.dose)
         entry["exposure"] += one.positions * abs(one.strength)
+        entry["exposure_outside_thoughts"] += said * abs(one.strength)
     return list(entries.values())
 
 

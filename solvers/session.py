@@ -158,11 +158,16 @@ class SteeringSession:
         self._treatments = condition.treatments(card.default_doses)
         framing = condition.tools_framing
         self.tools: list[Tool] = []
+        self._active: dict[
+            str, list[float]
+        ] = {}  # doses at the last turn, and what its calls have changed of them since
         self.words: Framing | None = None
         if framing is not None:
             self.words = FRAMINGS[framing]
             least = smallest_dose(model, library, condition.menu)
-            self.tools = steering_tools(framing, condition.effects, max_dose=max_dose, min_dose=least)
+            self.tools = steering_tools(
+                framing, condition.effects, max_dose=max_dose, min_dose=least, active=self._active
+            )
         self.introduction: ChatMessage | None = None
         self._generated: set[str] = set()
         self._conversations: list[_Conversation] = []
@@ -232,6 +237,11 @@ class SteeringSession:
         self._generated.add(output.message.id or "")
         conversation = self._conversation(messages)
         conversation.sent = _marks([*messages, output.message])
+        windows = self.plan(messages).windows
+        self._active.clear()
+        for window in windows:
+            if window.stop is None:
+                self._active.setdefault(window.label, []).append(window.dose)
         _refuse_calls(output)
         self.record.calls += len(output.message.tool_calls or [])
         self.record.unread_calls += sum(call.parse_error is not None for call in output.message.tool_calls or [])
@@ -241,7 +251,6 @@ class SteeringSession:
         self.record.looked_like_a_call += report["looked_like_a_call"]
         self.record.computed_tokens += report["computed_tokens"]
         self.record.prompt_tokens += report["computed_tokens"] + report["reused_tokens"]
-        windows = self.plan(messages).windows
         receipts = report["receipts"]
         active = {messages[window.start - 1].id for window in windows if window.stop is None}
         takers = [message for message in messages if message.id in active]

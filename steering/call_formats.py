@@ -58,10 +58,11 @@ class CallFormat:
 
 
 _NAME = r"[^\W\d][\w.-]*"
-# Tags may have a namespace (minimax:, atem:, steptml:, DSML between bars); Kimi K3 has tokens of its own for the brackets.
+# Tags may have a namespace (minimax:, atem:, steptml:, DSML between bars), which MiniMax M3 writes as a token before each; Kimi K3
+# has tokens of its own for the brackets.
 _TAG, _END_TAG, _TAG_ENDS = (
-    r"(?:<|<\|open\|>)(?:\w+:|｜\w+｜)?",
-    r"(?:</|<\|close\|>)(?:\w+:|｜\w+｜)?",
+    r"(?:(?:\]<\]\w+\[>\[)?<|<\|open\|>)(?:\w+:|｜\w+｜)?",
+    r"(?:(?:\]<\]\w+\[>\[)?</|<\|close\|>)(?:\w+:|｜\w+｜)?",
     r"(?:>|<\|sep\|>)",
 )
 _SEPARATOR = re.compile(r"[\s;,]*")
@@ -82,6 +83,10 @@ _PARAMETER = re.compile(
     rf"\s*{_TAG_ENDS}\n?(?P<value>.*?)\n?(?:{_END_TAG}(?:param(?:eter)?|argument){_TAG_ENDS}"
     rf"|(?=\s*{_TAG}param(?:eter)?\b|\s*{_END_TAG}(?:function|invoke)\b))",
     re.DOTALL,
+)
+# A parameter whose tag is its own name, and within it those of an object's members or, each called item, a list's.
+_OWN_TAG = re.compile(
+    rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}\n?(?P<value>.*?)\n?{_END_TAG}(?P=key){_TAG_ENDS}", re.DOTALL
 )
 _KEYED = re.compile(rf"\s*(?P<name>{_NAME})\s*(?:<tool_sep>\s*)?(?=<arg_key>|</)")
 _KEY_AND_VALUE = re.compile(r"\s*<arg_key>(.*?)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
@@ -150,8 +155,9 @@ def tagged_parameter_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
         if _past(_SEPARATOR, text, at) < len(text) and text[_past(_SEPARATOR, text, at)] in '{["':
             value, at = read_value(text, at)
             arguments = _object(value)
-        while parameter := _PARAMETER.match(text, at):
-            arguments[parameter["key"].strip()] = parameter["value"]
+        while parameter := _PARAMETER.match(text, at) or _OWN_TAG.match(text, at):
+            own = parameter.re is _OWN_TAG
+            arguments[parameter["key"].strip()] = _tree(parameter["value"]) if own else parameter["value"]
             at = parameter.end()
         calls.append(WrittenCall(match["name"], arguments))
         closed = _FUNCTION_ENDS.match(text, at)
@@ -162,6 +168,18 @@ def tagged_parameter_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
         at = closed.end() if closed else at
         match = _FUNCTION.match(text, at)
     return calls, at
+
+
+def _tree(text: str) -> Any:
+    """Return what stands between a parameter's own tags: text, or the object or list that the tags within it make up."""
+    members: list[tuple[str, Any]] = []
+    at = 0
+    while member := _OWN_TAG.match(text, at):
+        members.append((member["key"], _tree(member["value"])))
+        at = member.end()
+    if not members or text[at:].strip():
+        return text
+    return [value for _, value in members] if {key for key, _ in members} == {"item"} else dict(members)
 
 
 _PARAMETER_OPENS = re.compile(rf"\s*{_TAG}(?:param|argument)")

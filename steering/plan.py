@@ -16,6 +16,7 @@ from self_steering.steering.calls import DEFAULT_DOSE, Active, active_takes
 from self_steering.vectors.shown import shown
 
 MAX_DOSE = 10.0
+_SINGLE = 2.0**-23  # the distance from 1 to the next number in float32, in which additions are summed
 Site = Literal["both", "user", "assistant", "answers"]
 
 
@@ -200,6 +201,29 @@ def check_dose(dose: object, max_dose: float = MAX_DOSE, what: str = "dose", min
             "or its negative"
         )
     return float(dose)
+
+
+def check_sum(doses: Sequence[float], min_dose: float) -> None:
+    """Refuse a dose that takes nearly all of those that are active back.
+
+    What is left of them would be lost where it is added, as a dose would that is too small by itself. Where nothing is left but a
+    rounding error, nothing is added, as by a dose of 0.
+
+    Args:
+        doses: Those of one name that are active, and last the new one.
+        min_dose: Smallest absolute dose but 0.
+
+    Raises:
+        PlanError: Their sum is too small.
+    """
+    *before, dose = doses
+    left, rounding = math.fsum(doses), _SINGLE * math.fsum(map(abs, doses))
+    if rounding < abs(left) < min_dose and before:
+        active = math.fsum(before)
+        raise PlanError(
+            f"dose {dose:g} would leave {left:.2g} of the {active:g} that is active, too little to have any effect; pass "
+            f"{-active:g} to take it back, or another number"
+        )
 
 
 def _rounded_up(number: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 
 from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, Framing, FramingName
-from self_steering.steering.plan import MAX_DOSE, PlanError, check_dose
+from self_steering.steering.plan import MAX_DOSE, PlanError, check_dose, check_sum
 from self_steering.vectors.shown import shown
 
 CLEARED_TEXT = "All effects are cleared."
@@ -27,6 +27,7 @@ def steering_tools(
     order: Sequence[str] | None = None,
     max_dose: float = MAX_DOSE,
     min_dose: float = 0.0,
+    active: dict[str, list[float]] | None = None,
 ) -> list[Tool]:
     """Return the list, take and clear tools of a framing.
 
@@ -36,6 +37,7 @@ def steering_tools(
         order: The order in which the list tool shows them; default that of `effects`.
         max_dose: Largest absolute dose.
         min_dose: Smallest absolute dose but 0: one that the model's precision does not lose.
+        active: For each name the doses that are active, which these tools keep up to date between two turns.
 
     Raises:
         ValueError: `order` does not name every effect once.
@@ -45,6 +47,8 @@ def steering_tools(
     if sorted(listed) != sorted(effects):
         raise ValueError(f"order is {listed}; name each effect once: {', '.join(effects)}")
 
+    doses = {} if active is None else active
+
     async def list_all() -> str:
         return "\n".join(f"{name}: {effects[name]} (default dose {DEFAULT_DOSE:g})" for name in listed)
 
@@ -53,11 +57,15 @@ def steering_tools(
         if name not in effects:
             raise ToolError(f"There is no {words.noun} {shown(name)}. Valid names: {', '.join(listed)}.")
         try:
-            return taken_text(name, check_dose(dose, max_dose, min_dose=min_dose))
+            taken = check_dose(dose, max_dose, min_dose=min_dose)
+            check_sum([*doses.get(name, []), taken], min_dose)
         except PlanError as error:
             raise ToolError(str(error)) from error
+        doses.setdefault(name, []).append(taken)
+        return taken_text(name, taken)
 
     async def clear() -> str:
+        doses.clear()
         return CLEARED_TEXT
 
     lister = ToolDef(

@@ -36,6 +36,12 @@ from tests.support.models import ARCHITECTURES, CONTEXT, bundled_tokenizer, save
 WEIGHTS = "model.safetensors"
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Random weights are the same in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A saved tiny model."""

@@ -277,15 +277,20 @@ def exposure(name: str, positions: int, dose: float = 1.0, **changes) -> Exposur
 
 
 def test_the_ledger_adds_up_positions_times_strength_by_name():
-    """Two effects of one name are one entry; the sign of a dose does not make up for another's."""
-    effects = [exposure("calm", 10), exposure("calm", 30, -2.0), exposure("honest", 5, applied="calm")]
+    """Two effects of one name are one entry; the sign of a dose does not make up for another's; thoughts are told apart."""
+    effects = [exposure("calm", 10), exposure("calm", 30, -2.0, in_thoughts=20), exposure("honest", 5, applied="calm")]
     score = score_of(exposure_scorer, record(exposures=effects))
     assert score.metadata["ledger"] == [
-        {"name": "calm", "applied": "calm", "effects": 2, "positions": 40, "dosage": 70.0, "exposure": 35.0},
-        {"name": "honest", "applied": "calm", "effects": 1, "positions": 5, "dosage": 5.0, "exposure": 2.5},
+        {"name": "calm", "applied": "calm", "effects": 2, "positions": 40, "dosage": 70.0, "exposure": 35.0}
+        | {"positions_outside_thoughts": 20, "exposure_outside_thoughts": 15.0},
+        {"name": "honest", "applied": "calm", "effects": 1, "positions": 5, "dosage": 5.0, "exposure": 2.5}
+        | {"positions_outside_thoughts": 5, "exposure_outside_thoughts": 2.5},
     ]
     assert part(score, "effects", "steered_positions", "exposure") == near(
         effects=3, steered_positions=45, exposure=37.5
+    )
+    assert part(score, "positions_outside_thoughts", "exposure_outside_thoughts") == near(
+        positions_outside_thoughts=25, exposure_outside_thoughts=17.5
     )
 
 

@@ -108,6 +108,11 @@ def test_a_dose_that_the_precision_would_lose_is_refused_by_the_tool(tiny: Tiny,
         refusals = [m.error.message for m in sample.messages if m.role == "tool" and m.error is not None]
         assert len(refusals) == (0 if taken else len(MENU))
         assert all("too small to have any effect; pass 0, or a number of at least" in text for text in refusals)
+    # What two doses leave of each other is a dose as well, be it the earlier turn's or the same message's; or a rounding error.
+    doses = [1, -1 + least / 2], [-1 + least / 2], [-1]
+    turns = [says("", *(("take_vector", {"name": "calm", "dose": dose}) for dose in of_one)) for of_one in doses]
+    sample = play(replace(tiny, model=model), turn_by_turn(*turns, says("Done.")))
+    assert [take["ok"] for take in sample.store["SelfSteerState:takes"]] == [True, *[dtype == "float32"] * 2, True]
     model.api.close()
     assert (least < 1e-5) == (dtype == "float32")
 

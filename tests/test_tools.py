@@ -80,6 +80,34 @@ def test_a_dose_that_would_be_lost_is_refused_with_the_smallest_one(dose: float,
         assert "at least 0.013 or its negative" in answer.error.message
 
 
+@pytest.mark.parametrize(
+    ("doses", "refused"),
+    [
+        ([1, -0.995], [1]),
+        ([1, -1], []),  # nothing is left, and nothing lost
+        ([0.3, -0.1, -0.2], []),  # nor here, but for a rounding error of the sum
+        ([1, -0.995, -0.98], [1]),  # what was refused does not count
+        ([2, 1, -1.5, -1.495, -1.4], [3]),
+        ([1, None, -0.995], []),  # cleared in between
+        ([0.5, -0.487], []),
+    ],
+)
+def test_a_dose_that_would_leave_next_to_nothing_of_what_is_active_is_refused(doses: list, refused: list[int]):
+    """In bfloat16 the engine would lose what is left; the model reads at once what it can pass. Other names are not concerned."""
+    calls = [
+        ToolCall(id=str(n), function="clear_effects", arguments={})
+        if dose is None
+        else ToolCall(id=str(n), function="take_vector", arguments={"name": "calm", "dose": dose})
+        for n, dose in enumerate(doses)
+    ]
+    other = ToolCall(id="other", function="take_vector", arguments={"name": "defiant", "dose": -0.995})
+    tools = steering_tools("vectors", EFFECTS, min_dose=0.01234)
+    asked = ChatMessageAssistant(content="", tool_calls=[*calls, other])
+    answers = asyncio.run(execute_tools([asked], tools)).messages
+    assert [n for n, answer in enumerate(answers) if answer.error is not None] == refused
+    assert all("too little to have any effect; pass -" in answers[n].error.message for n in refused)
+
+
 @pytest.mark.parametrize("order", [["calm", "soap"], ["calm"], ["calm", "calm", "caffeine", "defiant"]])
 def test_an_order_that_is_not_the_effects_is_refused(order: list[str]):
     """A list that hides, doubles or invents an effect would skew what is picked, so it raises."""

@@ -466,6 +466,7 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
     },
     "exposure_scorer": {
         **{name: [_CELLS] for name in ("exposure", "steered_positions", "effects")},
+        **{name: [_CELLS] for name in ("exposure_outside_thoughts", "positions_outside_thoughts")},
         "conversation_share": [by_cell("conversation_tokens")],
         "generated_share": [by_cell("generated_tokens")],
     },

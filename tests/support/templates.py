@@ -473,11 +473,15 @@ def byte_tokenizer(
 
 
 def published_templates() -> dict[str, str]:
-    """Return the chat templates of real models that the package `trl` carries; none where it is not installed."""
+    """Return the chat templates of real models that the package `trl` carries; none where it is not installed.
+
+    Those that it has changed for training are left out.
+    """
     spec = importlib.util.find_spec("trl")
     places = spec.submodule_search_locations if spec is not None else None
     folder = Path(next(iter(places or ["."]))) / "chat_templates"
-    return {path.stem: path.read_text() for path in sorted(folder.glob("*.jinja"))} if places else {}
+    found = sorted(path for path in folder.glob("*.jinja") if not path.stem.endswith("_training")) if places else []
+    return {path.stem: path.read_text() for path in found}
 
 
 def control_tokens(source: str) -> tuple[str, ...]:
