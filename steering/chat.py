@@ -94,6 +94,7 @@ class ChatRenderer:
         thought_marks: What stands around thoughts.
         thinking: How the template is told whether to think.
         date: The date that the template prints; None where it prints none.
+        remedies: What it gets in another form; empty where it expresses all of it.
     """
 
     def __init__(
@@ -122,9 +123,9 @@ class ChatRenderer:
         self._turn_end, self._other_end = (_any_of(ends) for ends in (self._ends.turns, self._ends.others))
         self.call_format, self.no_tools_because = self._choose_call_format()
         self.template_knows_tools = self._habits.tools
-        said = said_of(self._habits.offered | self._habits.bare)
-        if said:
-            logger.warning("the chat template gets in another form what it cannot express: %s", said)
+        self.remedies = said_of(self._habits.offered | self._habits.bare)
+        if self.remedies:
+            logger.warning("the chat template gets in another form what it cannot express: %s", self.remedies)
 
     def _choose_call_format(self) -> tuple[CallFormat, str | None]:
         """Let the template's own calls, one and two, be read back; where one is not, a prompt of ours stands in for its tools."""

@@ -24,32 +24,26 @@ from self_steering.steering.chat import ChatRenderer, RenderedChat
 from self_steering.steering.habits import ThoughtMarks, stop_ids
 from self_steering.steering.tool_calls import tool_schema
 from self_steering.steering.tools import tool_infos
+from tests.support import models_page
 from tests.support.conversations import CONVERSATIONS, Conversation
 from tests.support.templates import (
-    FAMILIES,
+    DAY,
+    OWN_TEMPLATES,
     STRICT_FAMILIES,
     byte_tokenizer,
     control_tokens,
-    family_of,
     published_templates,
     save_family_model,
+    template_renderer,
+    template_tokenizer,
 )
 
 TOOLS = tool_infos("vectors")
 PUBLISHED = published_templates()
-OWN = {name: family.template for name, family in {**FAMILIES, **STRICT_FAMILIES}.items() if family.template is not None}
 NAMES = {"end_session", *(tool.name for tool in TOOLS)}  # which the tools block or the answer may have too
-DAY = dt.date(2026, 2, 3)
 without_trl = pytest.mark.skipif(
     not PUBLISHED, reason="the package trl, which carries real models' templates, is missing"
 )
-
-
-def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
-    """Return a quick tokenizer with a family's template, or a published one."""
-    if name in OWN:
-        return byte_tokenizer(OWN[name], family_of(name).control, family_of(name).end)
-    return byte_tokenizer(PUBLISHED[name], control_tokens(PUBLISHED[name]))
 
 
 def renderer_of(tokenizer: PreTrainedTokenizerBase) -> ChatRenderer:
@@ -73,8 +67,7 @@ def bare(text: str) -> str:
 
 def faults(name: str) -> Iterator[str]:
     """Return what does not hold of the ordinary conversations in one template."""
-    tokenizer = tokenizer_of(name)
-    renderer = renderer_of(tokenizer)
+    tokenizer, renderer = template_tokenizer(name), template_renderer(name)
     for title, conversation in CONVERSATIONS.items():
         chat = rendered(renderer, conversation)
         if chat.starts[0] != 0 or chat.starts != sorted(chat.starts) or chat.starts[-1] > len(chat.ids):
@@ -104,7 +97,7 @@ def faults(name: str) -> Iterator[str]:
                 yield f"{title}: message {index} does not end its turn: {text!r}"
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", OWN_TEMPLATES)
 def test_every_ordinary_conversation_has_exact_spans_in_every_family_of_templates(name: str):
     """Templates that refuse, drop, move or repeat what is ordinary get it in another form, and no span is displaced."""
     assert list(faults(name)) == []
@@ -117,12 +110,11 @@ def test_every_ordinary_conversation_has_exact_spans_in_every_published_template
     assert list(faults(name)) == []
 
 
-@pytest.mark.parametrize("name", [*OWN, *PUBLISHED])
+@pytest.mark.parametrize("name", [*OWN_TEMPLATES, *PUBLISHED])
 @pytest.mark.parametrize("title", ["a question", "several turns"])
 def test_the_ids_are_the_templates_own_where_it_takes_the_conversation(name: str, title: str):
     """Nothing is changed of what a template expresses by itself."""
-    tokenizer = tokenizer_of(name)
-    renderer = renderer_of(tokenizer)
+    tokenizer, renderer = template_tokenizer(name), template_renderer(name)
     conversation = CONVERSATIONS[title]
     dicts = [{"role": m.role, "content": m.text} for m in conversation.messages]
     if any(message["role"] == "system" for message in dicts) and name == "nemo":
@@ -147,7 +139,7 @@ def test_the_ids_are_the_templates_own_where_it_takes_the_conversation(name: str
 
 def test_a_system_text_that_moves_belongs_to_the_message_where_it_is_printed():
     """It has no tokens of its own, and those of the last user message hold it."""
-    tokenizer = tokenizer_of("nemo")
+    tokenizer = template_tokenizer("nemo")
     conversation = CONVERSATIONS["several turns"]
     chat = renderer_of(tokenizer).render(conversation.messages, [])
     spans = texts(tokenizer, chat)
@@ -157,8 +149,8 @@ def test_a_system_text_that_moves_belongs_to_the_message_where_it_is_printed():
 
 def test_text_before_a_call_stands_before_it():
     """A template that prints it behind the tool's answer gets it as a message of its own, within the same turn."""
-    tokenizer = tokenizer_of("gemma4")
-    chat = rendered(renderer_of(tokenizer), CONVERSATIONS["a take with text before it"])
+    tokenizer = template_tokenizer("gemma4")
+    chat = rendered(template_renderer("gemma4"), CONVERSATIONS["a take with text before it"])
     _, take, answer, *_ = texts(tokenizer, chat)
     assert take.startswith("\n<|turn>model\nI take one.<|tool_call>call:take_vector")
     assert take.endswith("<|tool_response>")
@@ -168,21 +160,21 @@ def test_text_before_a_call_stands_before_it():
 def test_ids_of_calls_are_what_the_template_wants():
     """Nine letters and digits where it insists on them, function and number where it prints nothing else of the function."""
     conversation = CONVERSATIONS["parallel calls"]
-    nemo, kimi = (tokenizer_of(name) for name in ("nemo", "kimi"))
-    spans = texts(nemo, rendered(renderer_of(nemo), conversation))
+    nemo, kimi = (template_tokenizer(name) for name in ("nemo", "kimi"))
+    spans = texts(nemo, rendered(template_renderer("nemo"), conversation))
     first, second = (part[:9] for part in spans[1].split('"id": "')[1:])
     assert (first + second).isalnum()
     assert first != second
     # They stand behind the answer's text, where what belongs to the next message begins.
     assert (first in spans[3], second in spans[4]) == (True, True)
-    spans = texts(kimi, rendered(renderer_of(kimi), conversation))
+    spans = texts(kimi, rendered(template_renderer("kimi"), conversation))
     assert ["functions.take_vector:0" in span for span in spans[1:4]] == [True, True, False]
     assert ["functions.take_vector:1" in span for span in spans[1:4]] == [True, False, True]
 
 
 def test_answers_to_calls_that_share_an_id_keep_their_own():
     """Agents that edit their history make ids recur; the first answer is the first call's."""
-    tokenizer = tokenizer_of("kimi")
+    tokenizer = template_tokenizer("kimi")
     calls = [ToolCall(id="same", function=name, arguments={}) for name in ("take_vector", "clear_effects")]
     messages: list[ChatMessage] = [
         ChatMessageUser(content="alpha?"),
@@ -198,8 +190,8 @@ def test_answers_to_calls_that_share_an_id_keep_their_own():
 
 def test_templates_by_name_show_calls_when_no_tool_is_on_offer_any_more():
     """The one for conversations without tools knows no calls; they are written as text, as the model wrote them."""
-    tokenizer = tokenizer_of("hermes")
-    chat = rendered(renderer_of(tokenizer), CONVERSATIONS["a debrief without tools"])
+    tokenizer = template_tokenizer("hermes")
+    chat = rendered(template_renderer("hermes"), CONVERSATIONS["a debrief without tools"])
     assert '<tool_call>\n{"name": "take_vector"' in texts(tokenizer, chat)[2]
     assert "Tools:" not in tokenizer.decode(chat.ids)
 
@@ -245,7 +237,7 @@ def test_templates_by_name_show_calls_when_no_tool_is_on_offer_any_more():
 )
 def test_what_a_template_refuses_is_said_in_another_form(name: str, messages: Sequence[ChatMessage]):
     """Odd conversations too come through whole, each message with its own tokens."""
-    tokenizer = tokenizer_of(name)
+    tokenizer = template_tokenizer(name)
     spans = texts(tokenizer, renderer_of(tokenizer).render(messages, TOOLS))
     for word in ("alpha", "beta", "gamma"):
         assert [i for i, span in enumerate(spans) if word in span] == [
@@ -256,9 +248,9 @@ def test_what_a_template_refuses_is_said_in_another_form(name: str, messages: Se
 def test_what_is_changed_is_said_once_when_the_model_is_loaded(caplog: pytest.LogCaptureFixture):
     """One line names all of it; a template that expresses everything has none."""
     with caplog.at_level(logging.WARNING, logger="self_steering"):
-        renderer = renderer_of(tokenizer_of("gemma"))
+        renderer = renderer_of(template_tokenizer("gemma"))
         rendered(renderer, CONVERSATIONS["two user messages"])
-        renderer_of(tokenizer_of("qwen"))
+        renderer_of(template_tokenizer("qwen"))
     (record,) = caplog.records
     assert "user messages in a row are one" in record.getMessage()
     assert "\n" not in record.getMessage()
@@ -282,9 +274,9 @@ def test_what_is_changed_is_said_once_when_the_model_is_loaded(caplog: pytest.Lo
 def test_what_ends_a_turn_is_found_in_the_template(name: str, known: tuple[str, ...], stops: set[str]):
     """Beside what the model's configuration names; what ends a thought within the turn does not stop the generation."""
     tokenizer = (
-        tokenizer_of(name)
+        template_tokenizer(name)
         if name in STRICT_FAMILIES
-        else byte_tokenizer(OWN[name], {*control_tokens(OWN[name]), *stops})
+        else byte_tokenizer(OWN_TEMPLATES[name], {*control_tokens(OWN_TEMPLATES[name]), *stops})
     )
     found = stop_ids(tokenizer, tokenizer.convert_tokens_to_ids(list(known)))
     assert set(tokenizer.convert_ids_to_tokens(sorted(found))) == stops
@@ -292,7 +284,7 @@ def test_what_ends_a_turn_is_found_in_the_template(name: str, known: tuple[str, 
 
 def test_an_end_of_turn_that_is_no_token_is_found_as_text():
     """Many fine-tuned models write ChatML without tokens for it: spans end there, and so does a generation."""
-    tokenizer = byte_tokenizer(OWN["qwen"], ())
+    tokenizer = byte_tokenizer(OWN_TEMPLATES["qwen"], ())
     renderer = renderer_of(tokenizer)
     spans = texts(tokenizer, rendered(renderer, CONVERSATIONS["several turns"]))
     assert spans[2] == "\n<|im_start|>assistant\nbeta.<|im_end|>"
@@ -350,7 +342,7 @@ def test_whatever_stands_around_thoughts_is_found_in_the_template(opening: str, 
 )
 def test_the_marks_of_each_family_are_found(name: str, marks: tuple[str, str] | None):
     """Channels as well as tags; and none where the template knows of no thoughts."""
-    found = renderer_of(tokenizer_of(name)).thought_marks
+    found = template_renderer(name).thought_marks
     assert [(one.open, one.close) for one in found] == ([] if marks is None else [marks])
 
 
@@ -360,7 +352,7 @@ def test_the_marks_of_each_family_are_found(name: str, marks: tuple[str, str] | 
 )
 def test_whether_a_prompt_opens_a_thought_is_known(name: str, thinking: bool, opened: bool):
     """The generation starts inside one only if the prompt has opened it and not closed it."""
-    tokenizer = tokenizer_of(name)
+    tokenizer = template_tokenizer(name)
     renderer = ChatRenderer(tokenizer, frozenset({int(tokenizer.eos_token_id)}), thinking or None)
     thought = renderer.render([ChatMessageUser(content="alpha </think>?")], []).open_thought
     assert (thought == ThoughtMarks("<think>", "</think>")) == opened
@@ -383,7 +375,7 @@ def test_a_date_in_the_template_stays_that_of_the_day_on_which_the_model_was_loa
     name: str, monkeypatch: pytest.MonkeyPatch
 ):
     """A run that goes on after midnight has the same prompts, and so the same seeds."""
-    tokenizer = tokenizer_of(name)
+    tokenizer = template_tokenizer(name)
     renderer = ChatRenderer(tokenizer, frozenset({int(tokenizer.eos_token_id)}))
     before = rendered(renderer, CONVERSATIONS["several turns"])
     assert str(renderer.date) in tokenizer.decode(before.ids)
@@ -393,10 +385,10 @@ def test_a_date_in_the_template_stays_that_of_the_day_on_which_the_model_was_loa
 
 def test_a_run_has_the_date_that_it_is_given():
     """Whenever it is repeated, the prompt is the same; a template without a date has none."""
-    tokenizer = tokenizer_of("ministral")
-    text = tokenizer.decode(rendered(renderer_of(tokenizer), CONVERSATIONS["a question"]).ids)
+    tokenizer = template_tokenizer("ministral")
+    text = tokenizer.decode(rendered(template_renderer("ministral"), CONVERSATIONS["a question"]).ids)
     assert "Today is 2026-02-03." in text
-    assert renderer_of(tokenizer_of("qwen")).date is None
+    assert template_renderer("qwen").date is None
 
 
 def test_the_date_is_a_model_argument_and_in_the_log(tmp_path_factory: pytest.TempPathFactory):
@@ -414,3 +406,12 @@ def test_the_date_is_a_model_argument_and_in_the_log(tmp_path_factory: pytest.Te
         assert (call.request["date"], output.metadata["self_steering"]["date"]) == ("2026-02-03", "2026-02-03")
     with pytest.raises(ValueError, match="date is 'today'; pass a day as YYYY-MM-DD"):
         get_model(f"nnsight/{model}", memoize=False, date="today")
+
+
+# ------------------------------------------------------------ the page
+
+
+def test_the_page_of_models_is_what_the_command_writes():
+    """`python -m tests.support.models_page`; the rows of real models are compared where trl is the one that they name."""
+    page = models_page.PAGE.read_text("utf-8")
+    assert models_page.written_again(page) == page

@@ -1,9 +1,11 @@
 """Chat templates in our own words that behave as those of well-known families do, and their tokenizers."""
 
+import datetime as dt
 import importlib.util
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
@@ -12,7 +14,10 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from self_steering.steering.chat import ChatRenderer
 from tests.support.models import bundled_tokenizer, tiny_model
+
+DAY = dt.date(2026, 2, 3)
 
 # ChatML. A tools block in the system turn, calls as tagged JSON, consecutive tool answers in one user turn. Thinking is kept
 # only after the last user message, and the generation prompt has an empty think block that the next rendering lacks.
@@ -472,6 +477,28 @@ def byte_tokenizer(
     return made
 
 
+OWN_TEMPLATES = {
+    name: family.template for name, family in {**FAMILIES, **STRICT_FAMILIES}.items() if family.template is not None
+}
+
+
+@lru_cache
+def template_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Return a quick tokenizer with a family's template, or with a published one; it is shared, and not to be changed."""
+    if name in OWN_TEMPLATES:
+        return byte_tokenizer(OWN_TEMPLATES[name], family_of(name).control, family_of(name).end)
+    template = published_templates()[name]
+    return byte_tokenizer(template, control_tokens(template))
+
+
+@lru_cache
+def template_renderer(name: str) -> ChatRenderer:
+    """Return a renderer of such a template that is told of no more than the tokenizer's end token."""
+    tokenizer = template_tokenizer(name)
+    return ChatRenderer(tokenizer, frozenset({int(tokenizer.eos_token_id)}), today=DAY)
+
+
+@lru_cache
 def published_templates() -> dict[str, str]:
     """Return the chat templates of real models that the package `trl` carries; none where it is not installed.
 
