@@ -33,8 +33,8 @@ _PANELS = (
     ("d_prime", "d′ against no injection", 0.0),
     ("auroc", "AUROC against no injection", 0.5),
     ("says_yes", "share of yes", None),
-    ("beyond_line", "shift of the log-odds of yes beyond the controls' line", 0.0),
-    ("net_shift", "shift of the log-odds of yes beyond the controls' mean", 0.0),
+    ("beyond_line", "log-odds of yes beyond the controls' line", 0.0),
+    ("net_shift", "log-odds of yes beyond the controls' mean", 0.0),
 )
 _ARM_NAMES = {"tampered": "tampered text"}
 _SHARES = frozenset({"auroc", "says_yes"})
