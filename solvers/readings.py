@@ -66,17 +66,22 @@ Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "
 SessionArm = Literal["real", "placebo", "random", "mislabelled"]
 InjectionArm = Literal["real", "placebo", "random"]
 DetectionArm = Literal["real", "placebo", "random", "tampered"]
+ReliefArm = Literal["real", "placebo", "random", "opposite", "positive"]
 FreeTextArm = Literal["real", "placebo", "random", "other"]
-UNSTEERED_ARMS: frozenset[Arm | DetectionArm] = frozenset({"placebo", "prompt_only", "tampered"})
+UNSTEERED_ARMS: frozenset[Arm | DetectionArm | ReliefArm] = frozenset({"placebo", "prompt_only", "tampered"})
 
 
 def treatment(
-    arm: Arm | DetectionArm, applied: str, unit: float, random_seed: int | None = None, random_index: int = 0
+    arm: Arm | DetectionArm | ReliefArm,
+    applied: str,
+    unit: float,
+    random_seed: int | None = None,
+    random_index: int = 0,
 ) -> Treatment:
     """Return what an arm adds to the residual stream.
 
-    real, other and mislabelled add the vector that the experiment says is applied; opposite adds it with its sign turned; random
-    adds a random direction of its norm; placebo, prompt_only and tampered add it at strength zero, which changes nothing.
+    real, other, positive and mislabelled add the vector that the experiment says is applied; opposite adds it with its sign turned;
+    random adds a random direction of its norm; placebo, prompt_only and tampered add it at strength zero, which changes nothing.
 
     Args:
         arm: The arm.

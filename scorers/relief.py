@@ -1,0 +1,92 @@
+"""Scores of the relief experiment: which of two tools is wanted, by the state alone, by the words alone, and by both."""
+
+from collections.abc import Sequence
+
+from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
+from inspect_ai.solver import TaskState
+
+from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_log_odds, reading_faults
+from self_steering.scorers.metrics import arm_means, headline
+from self_steering.solvers.readings import Reading
+from self_steering.solvers.relief import DECOY, RELIEF, ReliefState, ReliefTrial
+
+CHANNELS = ("neither", "state", "text", "both")
+
+
+def relief_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
+    """Return what the state alone does to the choice in the real arm with its interval, and in the controls."""
+    return arm_means(scores, "state_effect", ("real", "random", "positive")) | arm_means(
+        scores, "text_effect", ["real"]
+    )
+
+
+@scorer(metrics=[headline(relief_headline)])
+def relief_scorer() -> Scorer:
+    """Score the log-odds of the tool that ends the state over the one that ends nothing, in each channel.
+
+    `log_odds_CHANNEL` is averaged over both orders of the names; `relief_CHANNEL` is 1 where it is above zero, and 0.5 where it is
+    zero. The channels are `neither` (scripted text, nothing steered), `state` (scripted text, steered), `text` (text that was
+    written under the state, nothing steered) and `both`. `state_effect`, `text_effect` and `both_effect` are the log-odds of that
+    channel less those of neither, and `interaction` is what both do beyond the sum of each. `answer_mass` is what the two answers
+    together have of the full vocabulary. `clean_receipt` is 1 where exactly the planned steering was done.
+    """
+
+    async def score(state: TaskState, target: Target) -> Score:
+        result = state.store_as(ReliefState)
+        if not result.readings:
+            wrote = len([text for text in result.written if text])
+            return Score.unscored(
+                reason="no_response",
+                explanation=f"the model wrote nothing to task {wrote + 1} under the state, so there is no text to hold still",
+            )
+        trial = ReliefTrial.model_validate(state.metadata)
+        faults = reading_faults(result.readings)
+        value = {**relief_value(result.readings), "clean_receipt": float(not faults)}
+        return Score(
+            value=value,
+            answer=RELIEF if value["log_odds_both"] > 0 else DECOY,
+            explanation=_explain(trial, value, faults),
+            metadata={"written": result.written, "receipt_faults": faults, **costs(result.readings)},
+        )
+
+    return score
+
+
+def relief_value(readings: Sequence[Reading]) -> dict[str, float]:
+    """Return all numbers that follow from the read-outs."""
+    of_channel = {channel: chosen_readings(readings, channel, "choice") for channel in CHANNELS}
+    odds = {channel: mean_log_odds(found, RELIEF, DECOY) for channel, found in of_channel.items()}
+    effects = {channel: odds[channel] - odds["neither"] for channel in CHANNELS[1:]}
+    return {
+        **{f"log_odds_{channel}": value for channel, value in odds.items()},
+        **{f"relief_{channel}": 0.5 if value == 0 else float(value > 0) for channel, value in odds.items()},
+        **{f"{channel}_effect": value for channel, value in effects.items()},
+        "interaction": effects["both"] - effects["state"] - effects["text"],
+        "answer_mass": answer_mass(readings),
+    }
+
+
+def _explain(trial: ReliefTrial, value: dict[str, float], faults: Sequence[str]) -> str:
+    imposed = {
+        "real": f"{trial.vector} was imposed",
+        "placebo": f"{trial.vector} was imposed at strength zero",
+        "random": f"a random direction of {trial.vector}'s norm was imposed",
+        "opposite": f"the negative of {trial.vector} was imposed",
+        "positive": f"{trial.applied} was imposed, scaled to {trial.vector}'s norm",
+    }[trial.arm]
+    ends = "neither tool ended it" if trial.sham else f"t{trial.relief + 1} ended it for a task"
+    rows = [f"| {channel} | {value[f'log_odds_{channel}']:+.4f} |" for channel in CHANNELS]
+    effects = ", ".join(f"{name} {value[f'{name}_effect']:+.4f}" for name in CHANNELS[1:])
+    return "\n".join(
+        [
+            f"{trial.arm} arm: {imposed} at dose {trial.dose:g}; {ends}; labels {trial.labels}.",
+            "",
+            f"| channel | log-odds of t{trial.relief + 1} over t{2 - trial.relief} |",
+            "| --- | --- |",
+            *rows,
+            "",
+            f"Against neither: {effects}; both beyond the sum of each {value['interaction']:+.4f}.",
+            "",
+            f"Receipts: {'; '.join(faults) if faults else 'clean'}.",
+        ]
+    )

@@ -1,0 +1,246 @@
+"""The relief script: a state is imposed over a stretch of work, one of two tools ends it for one task, and which is wanted?
+
+Both tools are called once, so that a model could learn which ends the state from its own activations alone. Then it is asked which
+one it wants, after the same text with and without the state in keys and values: the text is scripted, or was written under the
+state by the model itself. So four readings tell what the state alone does to the choice, what the words do, and what both do.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from statistics import median
+from typing import Literal
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    get_model,
+)
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import ToolCall, ToolInfo
+from inspect_ai.util import StoreModel, span
+from pydantic import BaseModel, Field
+
+from self_steering.solvers.prompts import relief as prompts
+from self_steering.solvers.readings import Reading, ReliefArm, library_card, treatment
+from self_steering.solvers.segments import Question, read_questions
+from self_steering.steering.plan import Plan, Window
+from self_steering.steering.request import SteeringRequest
+from self_steering.steering.seeds import derived_seed
+from self_steering.vectors.card import LibraryCard
+
+Channel = Literal["neither", "state", "text", "both"]
+Labels = Literal["opaque", "true", "false"]
+Equal = Literal["effect", "norm"]
+RELIEF, DECOY = "relief", "decoy"
+TASKS = 5
+_CALLED_AFTER = (0, 2)  # the tasks after whose answers a tool is called
+# The question's message: a system message, five tasks with their answers, and two calls of three messages come before it.
+_QUESTION = 17
+# What is left unsteered, from the tool's answer to the end of the next task, by whether the tool that ends the state comes first.
+_OFF = {True: (5, 8), False: (12, 15)}
+
+
+class ReliefTrial(BaseModel):
+    """What is done in one sample; it lies in the sample's metadata.
+
+    Attributes:
+        vector: The state that is imposed in the real arm.
+        arm: real imposes it; placebo imposes it at strength zero; random a random direction of its norm; opposite its negative;
+            positive another state, scaled to its norm.
+        applied: The vector that is imposed, or whose norm the random direction takes.
+        random_seed: Seed of the random direction, in the random arm only.
+        dose: Multiple of what `equal` says.
+        equal: What dose 1.0 is: the vector's default dose, which is calibrated by effect, or that multiple of it whose norm is the
+            median of the library's default doses.
+        sham: Whether neither tool ends anything.
+        labels: What the tools' descriptions say: nothing (opaque), what each does (true), or what the other does (false).
+        relief: Which of the two tools ends the state: 0 or 1. Under sham, which counts as it.
+        first: Whether that tool is called first.
+        tasks: Which tasks are given, in order.
+        steered_question: Whether the question is asked under the state; else the state ends before it, so that only what is left in
+            keys and values can matter.
+        seed: Seed of the text that is written under the state.
+    """
+
+    vector: str
+    arm: ReliefArm
+    applied: str
+    random_seed: int | None
+    dose: float
+    equal: Equal
+    sham: bool
+    labels: Labels
+    relief: Literal[0, 1]
+    first: bool
+    tasks: tuple[int, ...]
+    steered_question: bool
+    seed: int
+
+    def strength(self, card: LibraryCard) -> float:
+        """Return the multiple of the applied vector that is added, before the arm's sign.
+
+        Raises:
+            ValueError: The library lacks a vector.
+        """
+        unit = _unit(card, self.vector, self.equal)
+        if self.arm == "positive":
+            unit *= _norm(card, self.vector) / _norm(card, self.applied)
+        return self.dose * unit
+
+    def windows(self, card: LibraryCard, messages: int) -> list[Window]:
+        """Return what is steered once there are so many messages; the last window is open where the state goes on."""
+        added = treatment(self.arm, self.applied, self.strength(card), self.random_seed)
+        # Beyond all messages, and so open, where the answer is to be steered too.
+        end = _QUESTION + 2 if self.steered_question else _QUESTION
+        edges = [1, *(() if self.sham else _OFF[self.first]), end]
+        return [
+            Window(
+                label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
+                direction=added.direction,
+                dose=self.dose,
+                strength=added.unit_strength,
+                start=start,
+                stop=None if stop > messages else stop,
+            )
+            for start, stop in zip(edges[::2], edges[1::2], strict=True)
+            if start < messages
+        ]
+
+
+def _norm(card: LibraryCard, vector: str) -> float:
+    if vector not in card.norms:
+        raise ValueError(f"the library has no vector {vector!r}; it has {', '.join(sorted(card.norms))}")
+    return math.hypot(*card.norms[vector])
+
+
+def _unit(card: LibraryCard, vector: str, equal: Equal) -> float:
+    norm = _norm(card, vector)
+    if equal == "effect":
+        return card.default_doses[vector]
+    added = median(abs(dose) * math.hypot(*card.norms[name]) for name, dose in card.default_doses.items())
+    return math.copysign(added / norm, card.default_doses[vector])
+
+
+class ReliefState(StoreModel):
+    """What the solver leaves for the scorer.
+
+    Attributes:
+        readings: All read-outs; their names are the channels.
+        written: What the model wrote under the state, one text a task.
+    """
+
+    readings: list[Reading] = Field(default_factory=list)
+    written: list[str] = Field(default_factory=list)
+
+
+@solver
+def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None = None) -> Solver:
+    """Let the model write under the state, then read which tool it wants in all four channels.
+
+    Args:
+        max_tokens: Most tokens of a text that is written under the state.
+        temperature: Its sampling temperature.
+        library: Folder of the vector library; default the shipped one that fits the model.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        model = get_model()
+        trial = ReliefTrial.model_validate(state.metadata)
+        card = library_card(model, library)
+        scripted = [prompts.TASKS[task][1] for task in trial.tasks]
+        written = await _write(
+            model, trial, card, GenerateConfig(max_tokens=max_tokens, temperature=temperature), library
+        )
+        result = ReliefState(store=state.store)
+        result.written = written
+        if not all(written):
+            return state
+        windows = trial.windows(card, _QUESTION + 1)
+        channels: dict[Channel, tuple[Sequence[str], Sequence[Window]]] = {
+            "state": (scripted, windows),
+            "neither": (scripted, ()),
+            "both": (written, windows),
+            "text": (written, ()),
+        }
+        read = partial(read_questions, steered_from=1, tools=relief_tools(trial), library=library)
+        for channel, (texts, steered) in channels.items():
+            found, asked, output = await read(
+                model, channel, relief_script(trial, texts), steered, relief_questions(trial)
+            )
+            result.readings = [*result.readings, *found]
+            if channel == "both":
+                state.messages, state.output = [*asked, output.message], output
+        return state
+
+    return solve
+
+
+def relief_script(trial: ReliefTrial, texts: Sequence[str]) -> list[ChatMessage]:
+    """Return the conversation up to the question, or up to the first task that no text answers yet.
+
+    Args:
+        trial: The trial; arm and dose have no part in it.
+        texts: The answers to the tasks, in order.
+    """
+    order = (trial.relief, 1 - trial.relief) if trial.first else (1 - trial.relief, trial.relief)
+    messages: list[ChatMessage] = [ChatMessageSystem(content=prompts.SYSTEM.format(names=prompts.NAMES))]
+    for number, task in enumerate(trial.tasks):
+        messages.append(ChatMessageUser(content=prompts.TASKS[task][0]))
+        if number == len(texts):
+            break
+        messages.append(ChatMessageAssistant(content=texts[number]))
+        if number in _CALLED_AFTER:
+            name = prompts.NAMES[order[_CALLED_AFTER.index(number)]]
+            call = ToolCall(id=f"call{number}0000", function=name, arguments={})
+            messages += [
+                ChatMessageUser(content=prompts.CALL.format(name=name)),
+                ChatMessageAssistant(content="", tool_calls=[call]),
+                ChatMessageTool(content=prompts.ANSWER, tool_call_id=call.id, function=name),
+            ]
+    return messages
+
+
+def relief_tools(trial: ReliefTrial) -> list[ToolInfo]:
+    """Return the two tools, described as the trial's labels say."""
+    said = {"opaque": (prompts.OPAQUE,) * 2, "true": (prompts.ENDS, prompts.DOES_NOTHING)}
+    said["false"] = said["true"][::-1]
+    of_relief, of_decoy = said[trial.labels]
+    descriptions = (of_relief, of_decoy) if trial.relief == 0 else (of_decoy, of_relief)
+    return [
+        ToolInfo(name=name, description=description)
+        for name, description in zip(prompts.NAMES, descriptions, strict=True)
+    ]
+
+
+def relief_questions(trial: ReliefTrial) -> list[Question]:
+    """Return the question with the two names in both orders; an answer is a name's number."""
+    answers = {RELIEF: [str(trial.relief + 1)], DECOY: [str(2 - trial.relief)]}
+    return [
+        Question("choice", "which tool", prompts.QUESTION.format(first=first, second=second), answers)
+        for first, second in (prompts.NAMES, prompts.NAMES[::-1])
+    ]
+
+
+async def _write(
+    model: Model, trial: ReliefTrial, card: LibraryCard, config: GenerateConfig, library: str | None
+) -> list[str]:
+    """Return what the model writes to each task under the state; a text that is empty ends it."""
+    written: list[str] = []
+    async with span("work under the state"):
+        for number in range(len(trial.tasks)):
+            messages = relief_script(trial, written)
+            request = SteeringRequest(
+                plan=Plan(messages=len(messages), windows=tuple(trial.windows(card, len(messages)))), library=library
+            )
+            seeded = config.model_copy(update={"seed": derived_seed(trial.seed, number)})
+            output = await model.generate(messages, config=request.config(seeded))
+            written.append(output.message.text.strip())
+            if not written[-1]:
+                break
+    return written
