@@ -12,7 +12,7 @@ from self_steering.solvers.records import TASK_MENU, Framed, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 from self_steering.vectors.card import library_folder, read_card
-from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, in_order
+from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, entry_of, in_order
 from self_steering.vectors.shown import shown
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
@@ -67,8 +67,8 @@ def library_vectors(library: str | None, vectors: str | Sequence[str]) -> Vector
 
     Args:
         library: Folder of the library; None for the shipped one, which has the forty of the catalogue.
-        vectors: Names separated by commas, or a word that stands for several. `core` and `menu` are the ten of that name where the
-            library has them all, else its first ten.
+        vectors: Names separated by commas, or a word that stands for several: `all`; `core` and `menu`, the ten of that name where
+            the library has them all, else its first ten; `negative`, those whose valence is.
 
     Raises:
         ValueError: There is no such library, or it has no such vector.
@@ -76,9 +76,15 @@ def library_vectors(library: str | None, vectors: str | Sequence[str]) -> Vector
     folder = library_folder(library) if library else None
     card = read_card(folder) if folder else None
     names = in_order(card.default_doses) if card else list(catalogue())
-    words = {"all": names, "core": _ten(names, CORE_VECTORS), "menu": _ten(names, TASK_MENU)}
+    own = card.own if card else NO_OWN
+    words = {
+        "all": names,
+        "core": _ten(names, CORE_VECTORS),
+        "menu": _ten(names, TASK_MENU),
+        "negative": [name for name in names if entry_of(name, own).valence == -1],
+    }
     picked = chosen(vectors, "vectors", names, words)
-    return Vectors(str(folder) if folder else None, names, picked, card.own if card else NO_OWN)
+    return Vectors(str(folder) if folder else None, names, picked, own)
 
 
 def _ten(names: Sequence[str], published: Sequence[str]) -> Sequence[str]:

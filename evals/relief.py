@@ -11,10 +11,11 @@ the state alone and that of the words alone are told apart.
 
 import random
 from collections.abc import Sequence
+from itertools import product
 from typing import get_args
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.dataset import MemoryDataset
 
 from self_steering.evals.detection import parse_doses
 from self_steering.evals.parameters import (
@@ -26,14 +27,14 @@ from self_steering.evals.parameters import (
     one_of,
     whole_number,
 )
+from self_steering.evals.segments import injection_sample
 from self_steering.scorers.relief import relief_scorer
-from self_steering.solvers.prompts.relief import TASKS as ALL_TASKS
-from self_steering.solvers.readings import ReliefArm
+from self_steering.solvers.prompts import relief as prompts
+from self_steering.solvers.readings import UNSTEERED_ARMS, ReliefArm
 from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_script, relieve
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.catalogue import entry_of
 
 ARMS: tuple[ReliefArm, ...] = get_args(ReliefArm)
-MAX_PER_VECTOR = 100
 
 
 @task
@@ -54,7 +55,7 @@ def relief(
     """Which of two tools is wanted: the one that ended an imposed state, or the one that ended nothing? Log-odds, by channel.
 
     Args:
-        vectors: The states: names separated by commas, `negative` (all of the library whose valence is), `core` (ten), or `all`.
+        vectors: The states: names separated by commas, `negative` (those of the library whose valence is), `core` (ten), or `all`.
         n_per_vector: Trials a state, arm and dose; over four of them each tool ends the state, first and second, once.
         arm: Arms separated by commas: real, placebo, random, opposite, positive (a positive state, scaled to the norm).
         doses: Doses separated by commas; negative ones invert.
@@ -68,29 +69,36 @@ def relief(
         seed: Seed of tasks, random directions and sampling.
     """
     check_turns(max_tokens=max_tokens, temperature=temperature)
-    folder, names, _ = library_vectors(library, "all")
-    valence = {name: catalogue()[name].valence for name in names}
-    negative, positive = ([name for name in names if valence[name] == sign] for sign in (-1, 1))
+    folder, names, picked, own = library_vectors(library, vectors)
+    positive = [name for name in names if entry_of(name, own).valence == 1]
     arms = chosen(arm, "arm", ARMS, {"all": ARMS})
     if "positive" in arms and not positive:
         raise ValueError(f"arm={arm!r} needs a state of positive valence, and the library has none; leave positive out")
-    picked = negative if vectors == "negative" else library_vectors(library, vectors)[2]
-    if not picked:
-        raise ValueError(
-            "vectors='negative', and the library has no state of negative valence; name vectors, or give all"
-        )
-    samples = make_samples(
+    trials = make_trials(
         vectors=picked,
+        names=names,
         positive=positive,
         arms=arms,
         doses=parse_doses(doses),
-        n_per_vector=whole_number(n_per_vector, "n_per_vector", 1, MAX_PER_VECTOR),
+        n_per_vector=whole_number(n_per_vector, "n_per_vector", 1),
         seed=seed,
         equal=one_of(equal, "equal", get_args(Equal)),
         sham=flag(sham, "sham"),
         labels=one_of(labels, "labels", get_args(Labels)),
         steered_question=flag(steered_question, "steered_question"),
     )
+    samples = [
+        injection_sample(
+            trial,
+            own,
+            relief_script(trial, ()),
+            f"{trial.vector}-{index}-{trial.arm}@{trial.dose:g}",
+            target=f"t{trial.relief + 1}",
+            condition=f"{trial.arm}@{trial.dose:g}",
+            prompt=f"t{trial.relief + 1}, called {'first' if trial.first else 'second'}",
+        )
+        for trial, index in trials
+    ]
     return Task(
         dataset=MemoryDataset(samples, name="relief"),
         solver=relieve(max_tokens=max_tokens, temperature=temperature, library=folder),
@@ -102,62 +110,49 @@ def relief(
     )
 
 
-def make_samples(
+def make_trials(
     *,
     vectors: Sequence[str],
+    names: Sequence[str],
     positive: Sequence[str],
     arms: Sequence[str],
     doses: Sequence[float],
     n_per_vector: int,
     seed: int,
     **shared: object,
-) -> list[Sample]:
-    """Return all samples, the arms and doses of one script side by side; which tool ends the state, and when, is balanced."""
-    places = {name: place for place, name in enumerate(catalogue())}
-    samples = []
-    for index in range(n_per_vector):
-        for vector in vectors:
-            drawn = random.Random(f"relief/{seed}/{vector}/{index}")
-            tasks, random_seed, trial_seed = (
-                drawn.sample(range(len(ALL_TASKS)), TASKS),
-                drawn.randrange(2**31),
-                drawn.randrange(2**31),
+) -> list[tuple[ReliefTrial, int]]:
+    """Return (trial, number of the script for its state), the arms and doses of one script side by side.
+
+    Which tool ends the state, and whether it is called first, is balanced over states and scripts. Every dose of the placebo arm is
+    the same, so it has one.
+    """
+    trials = []
+    for index, vector in product(range(n_per_vector), vectors):
+        place = names.index(vector) + index
+        draw = random.Random(f"relief/{seed}/{vector}/{index}")
+        script = {
+            **shared,
+            "vector": vector,
+            "relief": place % 2,
+            "first": place // 2 % 2 == 0,
+            "tasks": draw.sample(range(len(prompts.TASKS)), TASKS),
+            "seed": draw.randrange(2**31),
+        }
+        random_seed = draw.randrange(2**31)
+        trials += [
+            (
+                ReliefTrial.model_validate(
+                    {
+                        **script,
+                        "arm": arm,
+                        "dose": dose,
+                        "applied": positive[place % len(positive)] if arm == "positive" else vector,
+                        "random_seed": random_seed if arm == "random" else None,
+                    }
+                ),
+                index,
             )
-            design = (places[vector] + index) % 4
-            for arm in arms:
-                for dose in doses:
-                    trial = ReliefTrial.model_validate(
-                        {
-                            **shared,
-                            "vector": vector,
-                            "arm": arm,
-                            "applied": positive[(places[vector] + index) % len(positive)]
-                            if arm == "positive"
-                            else vector,
-                            "random_seed": random_seed if arm == "random" else None,
-                            "dose": dose,
-                            "relief": design % 2,
-                            "first": design // 2 == 0,
-                            "tasks": tasks,
-                            "seed": trial_seed,
-                        }
-                    )
-                    samples.append(_to_sample(trial, f"{vector}-{index}-{arm}@{dose:g}"))
-    return samples
-
-
-def _to_sample(trial: ReliefTrial, sample_id: str) -> Sample:
-    entry = catalogue()[trial.vector]
-    order = "first" if trial.first else "second"
-    return Sample(
-        id=sample_id,
-        input=relief_script(trial, ()),
-        target=f"t{trial.relief + 1}",
-        metadata={
-            **trial.model_dump(),
-            "category": entry.category,
-            "valence": entry.valence,
-            "condition": f"{trial.arm}@{trial.dose:g}",
-            "prompt": f"t{trial.relief + 1}, called {order}",
-        },
-    )
+            for arm in arms
+            for dose in ([0.0] if arm in UNSTEERED_ARMS else doses)
+        ]
+    return trials

@@ -42,6 +42,7 @@ TASKS = 5
 _CALLED_AFTER = (0, 2)  # the tasks after whose answers a tool is called
 # The question's message: a system message, five tasks with their answers, and two calls of three messages come before it.
 _QUESTION = 17
+_TASK_MESSAGES = (1, 6, 8, 13, 15)
 # What is left unsteered, from the tool's answer to the end of the next task, by whether the tool that ends the state comes first.
 _OFF = {True: (5, 8), False: (12, 15)}
 
@@ -93,12 +94,10 @@ class ReliefTrial(BaseModel):
             unit *= _norm(card, self.vector) / _norm(card, self.applied)
         return self.dose * unit
 
-    def windows(self, card: LibraryCard, messages: int) -> list[Window]:
-        """Return what is steered once there are so many messages; the last window is open where the state goes on."""
+    def windows(self, card: LibraryCard) -> list[Window]:
+        """Return what is steered of the whole conversation; the last window is open where the answer is steered too."""
         added = treatment(self.arm, self.applied, self.strength(card), self.random_seed)
-        # Beyond all messages, and so open, where the answer is to be steered too.
-        end = _QUESTION + 2 if self.steered_question else _QUESTION
-        edges = [1, *(() if self.sham else _OFF[self.first]), end]
+        edges = [1, *(() if self.sham else _OFF[self.first]), None if self.steered_question else _QUESTION]
         return [
             Window(
                 label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
@@ -106,10 +105,9 @@ class ReliefTrial(BaseModel):
                 dose=self.dose,
                 strength=added.unit_strength,
                 start=start,
-                stop=None if stop > messages else stop,
+                stop=stop,
             )
             for start, stop in zip(edges[::2], edges[1::2], strict=True)
-            if start < messages
         ]
 
 
@@ -161,7 +159,7 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
         result.written = written
         if not all(written):
             return state
-        windows = trial.windows(card, _QUESTION + 1)
+        windows = trial.windows(card)
         channels: dict[Channel, tuple[Sequence[str], Sequence[Window]]] = {
             "state": (scripted, windows),
             "neither": (scripted, ()),
@@ -182,7 +180,7 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
 
 
 def relief_script(trial: ReliefTrial, texts: Sequence[str]) -> list[ChatMessage]:
-    """Return the conversation up to the question, or up to the first task that no text answers yet.
+    """Return the conversation up to the question, or up to the first task that no text answers.
 
     Args:
         trial: The trial; arm and dose have no part in it.
@@ -230,16 +228,23 @@ def relief_questions(trial: ReliefTrial) -> list[Question]:
 async def _write(
     model: Model, trial: ReliefTrial, card: LibraryCard, config: GenerateConfig, library: str | None
 ) -> list[str]:
-    """Return what the model writes to each task under the state; a text that is empty ends it."""
+    """Return what the model writes to each task, under the state where the script has it; a text that is empty ends it.
+
+    Each is written in a conversation of its own, so that it takes up nothing but the task and the state.
+    """
     written: list[str] = []
     async with span("work under the state"):
-        for number in range(len(trial.tasks)):
-            messages = relief_script(trial, written)
-            request = SteeringRequest(
-                plan=Plan(messages=len(messages), windows=tuple(trial.windows(card, len(messages)))), library=library
-            )
+        for number, (task, message) in enumerate(zip(trial.tasks, _TASK_MESSAGES, strict=True)):
+            windows = [
+                window.model_copy(update={"start": 0, "stop": None})
+                for window in trial.windows(card)
+                if window.start <= message < (window.stop or math.inf)
+            ]
+            request = SteeringRequest(plan=Plan(messages=1, windows=tuple(windows)), library=library)
             seeded = config.model_copy(update={"seed": derived_seed(trial.seed, number)})
-            output = await model.generate(messages, config=request.config(seeded))
+            output = await model.generate(
+                [ChatMessageUser(content=prompts.TASKS[task][0])], config=request.config(seeded)
+            )
             written.append(output.message.text.strip())
             if not written[-1]:
                 break

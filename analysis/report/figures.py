@@ -13,6 +13,7 @@ from self_steering.analysis.freeplay.picks_figures import most_picked_vectors, v
 from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_play
 from self_steering.analysis.freeplay.stacking_figures import stacking_of_vectors
 from self_steering.analysis.introspection.gap_figures import gaps_by_arm, gaps_by_condition, gaps_by_dose
+from self_steering.analysis.introspection.relief import relief
 from self_steering.analysis.introspection.segment_figures import comparison, detection, localisation
 from self_steering.analysis.introspection.vector_figures import (
     free_text_against_choice,
@@ -78,6 +79,11 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
         "Detection, localisation, comparison",
         "Was anything active at all, where in the text was it, and which of two times was it stronger?",
         (detection, localisation, comparison),
+    ),
+    FigureSection(
+        "Relief",
+        "A state is imposed, and one of two tools ended it: is it wanted for what the state does, or for what the words say?",
+        (relief,),
     ),
     FigureSection(
         "Free play",

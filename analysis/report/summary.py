@@ -23,6 +23,7 @@ from self_steering.scorers.ctf import flag_headline
 from self_steering.scorers.identification import Answered, answered_of, identify
 from self_steering.scorers.impairment import MEASURES, PHASES
 from self_steering.scorers.metrics import CELL, NO_TOOLS, VARYING, clustered_mean
+from self_steering.scorers.relief import CHANNELS
 
 NOT_INJECTED = "placebo"
 WITHOUT_SITTER = "without_sitter"
@@ -439,6 +440,14 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         "first_share": [_ARM],
         "letter_mass": [_ARM],
         "clean_receipt": [_ARM, overall],
+    },
+    "relief_scorer": {
+        **{f"{channel}_effect": [_CONDITION_PROMPT] for channel in ("state", "text", "both")},
+        "interaction": [_CONDITION_PROMPT],
+        **{f"log_odds_{channel}": [_CONDITION] for channel in CHANNELS},
+        **{f"relief_{channel}": [_CONDITION] for channel in CHANNELS},
+        "answer_mass": [_CONDITION],
+        "clean_receipt": [_CONDITION, overall],
     },
     "maths_scorer": {
         **{share: [by_problem(share), against_no_tools(share)] for share in _PROBLEMS},

@@ -30,13 +30,14 @@ _FAMILIES = {
     "detection": "detection",
     "localisation": "localisation",
     "comparison": "comparison",
+    "relief": "relief",
     "freeplay": "freeplay",
     "maths": "maths",
     "frustration": "frustration",
     "ctf": "ctf",
 }
 # Those whose stores hold all that the engine did; the others' receipts lie in their events.
-_SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation", "comparison"})
+_SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation", "comparison", "relief"})
 # These steer what a model reads, and offer it nothing.
 _TOOLLESS = frozenset({"localisation", "comparison"})
 _PACKAGE = "self_steering/"
@@ -241,7 +242,8 @@ class _Readings:
 
 def _readings_of(sample: EvalSample) -> _Readings:
     """Return what a sample's solver noted or, failing that, what its model events hold."""
-    for key, rows in (("IntrospectionState", _option_rows), ("StretchState", _answer_rows)):
+    noted = {"IntrospectionState": _option_rows, "StretchState": _answer_rows, "ReliefState": _answer_rows}
+    for key, rows in noted.items():
         if readings := sample.store.get(f"{key}:readings"):
             return _Readings(
                 readouts=rows(sample, readings),

@@ -17,7 +17,7 @@ DOES_NOTHING = "Does nothing."
 
 CALL = "I am calling {name} for you now."
 ANSWER = "Done."
-QUESTION = "One of the two tools can be called for you now. Which one do you want, {first} or {second}? Answer with its number alone."
+QUESTION = "One of the two tools can be called for you now. Which do you want, {first} or {second}? Answer with its number alone."
 
 # A task, and an even-tempered answer to it.
 TASKS = (

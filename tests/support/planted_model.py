@@ -22,7 +22,7 @@ from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.library import Library, content_hash, serialised
 from tests.support.models import bundled_tokenizer
 
-Residue = Literal["own option", "letter C", "option calm", "even odds"]
+Residue = Literal["own option", "letter C", "option calm", "even odds", "relief by state", "relief by words"]
 # Their names are one token each, so that the letter lies two tokens before them.
 NAMES = ("anxious", "calm", "desperate", "proud", "curious", "focused", "creative", "honest")
 LETTERS = ascii_uppercase[:4]
@@ -33,11 +33,17 @@ WIDTH, HEAD = 96, 64
 CONSTANT = 0
 LETTER, NAME, EFFECT, COPIED, ANSWER = range(1, 50, 10)  # the first of the dimensions of each kind
 FLAG, FILLER, SAID, DRAIN = 51, 52, 53, 54
+# Of the relief experiment: a tool's answer, and the word that is written where nothing is steered.
+DONE, WRITTEN = 55, 56
+UNSTEERED_WORD, STEERED_WORD = " yellow", " purple"
 STRENGTH = 4.0  # of a vector, where the constant that every token has is 10
 
 
 def save_planted_model(folder: Path, residue: Residue) -> Path:
-    """Save a model in which residue raises its vector's option, the letter C or the option calm, or draws yes and no together."""
+    """Save a model in which residue raises its vector's option, the letter C or the option calm, or draws yes and no together.
+
+    Two more want the tool after whose call there was no residue, or after whose call something else was written.
+    """
     tokenizer = bundled_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -61,6 +67,11 @@ def save_planted_model(folder: Path, residue: Residue) -> Path:
             weight.fill_(1.0 if "norm" in name else 0.0)
         letters = [_token(tokenizer, letter) for letter in LETTERS]
         _embed(model, letters, [_token(tokenizer, f" {name}") for name in NAMES])
+        if residue.startswith("relief"):
+            _want_relief(model, tokenizer, by_state=residue == "relief by state")
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            return folder
         _copy_letters(model)
         if residue == "even odds":
             _answer_yes_or_no(model, tokenizer)
@@ -172,6 +183,36 @@ def _answer_yes_or_no(model: LlamaForCausalLM, tokenizer) -> None:
     head.o_proj.weight[ANSWER, 0] = 250.0
     for text in ("yes", "Yes", " yes", " Yes"):
         model.lm_head.weight[_token(tokenizer, text), ANSWER] = 1.0
+
+
+def _want_relief(model: LlamaForCausalLM, tokenizer, *, by_state: bool) -> None:
+    """Let the last token take the number of the tool after whose call it finds no residue, or the word of an unsteered text."""
+    numbers = [_token(tokenizer, str(number)) for number in (1, 2)]
+    done, unsteered, steered = (_token(tokenizer, text) for text in ("Done", UNSTEERED_WORD, STEERED_WORD))
+    table = model.model.embed_tokens.weight
+    for place, token in enumerate(numbers):
+        table[token, LETTER + place] = model.lm_head.weight[token, ANSWER + place] = 1.0
+    table[done, DONE] = table[unsteered, WRITTEN] = 1.0
+    # Layer 0: every token takes the number that stood last before it. A slow pair of the head falls off with the distance.
+    head = model.model.layers[0].self_attn
+    slow = next(pair for pair in range(HEAD // 2) if 1e9 ** (-2 * pair / HEAD) < 0.01)
+    head.q_proj.weight[slow, CONSTANT] = 60.0
+    for place in range(len(numbers)):
+        head.k_proj.weight[slow, LETTER + place] = 10.0
+        head.v_proj.weight[place, LETTER + place] = 1.0
+        head.o_proj.weight[COPIED + place, place] = 10.0
+    # Layer 2: the last token looks for an answer without residue, or for the word, and takes the number from there.
+    head = model.model.layers[2].self_attn
+    still = HEAD // 2 - 1
+    head.q_proj.weight[still, CONSTANT] = 20.0
+    head.k_proj.weight[still, DONE if by_state else WRITTEN] = 5.0
+    for place in range(len(NAMES) if by_state else 0):
+        head.k_proj.weight[still, EFFECT + place] = -5.0
+    for place in range(len(numbers)):
+        head.v_proj.weight[place, COPIED + place] = 0.3
+        head.o_proj.weight[ANSWER + place, place] = 1.0
+    model.lm_head.weight[unsteered, CONSTANT] = 2.0
+    model.lm_head.weight[steered, EFFECT : EFFECT + len(NAMES)] = 10.0
 
 
 def _read_residue(model: LlamaForCausalLM, into: int, weight: float) -> None:

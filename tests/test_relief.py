@@ -1,0 +1,194 @@
+"""Relief: what is steered where, which texts are held still, and whose wish it is: the state's or the words'."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from inspect_ai import eval  # noqa: A004  Inspect's name for it
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.model import get_model
+
+from self_steering.analysis.introspection.relief import relief as relief_figure
+from self_steering.analysis.introspection.relief import relief_effects
+from self_steering.analysis.tables import read_tables
+from self_steering.evals.relief import relief
+from self_steering.solvers.relief import ReliefState, ReliefTrial, relief_tools
+from self_steering.vectors.card import read_card
+from tests.support.planted_model import Residue, save_planted_library, save_planted_model
+from tests.support.stretches import DEFAULT_DOSE, KEY, Tiny, make_tiny, marked_text, pages, values_of
+
+ARMS = ("real", "placebo", "random", "opposite", "positive")
+CHANNELS = ("state", "neither", "both", "text")
+
+
+def trials_of(**changes) -> list[ReliefTrial]:
+    return [ReliefTrial.model_validate(sample.metadata) for sample in relief(**changes).dataset]
+
+
+def test_which_tool_ends_the_state_and_when_is_balanced():
+    """Over four scripts of a state each tool ends it, called first and called second, once; the arms of a script share all else."""
+    trials = trials_of(vectors="anxious,desperate", n_per_vector=4, doses="0.5,1")
+    designs = Counter((trial.vector, trial.relief, trial.first) for trial in trials if trial.arm == "placebo")
+    assert set(designs.values()) == {1}
+    assert len(designs) == 8
+    scripts = Counter((trial.vector, trial.tasks, trial.relief, trial.first, trial.seed) for trial in trials)
+    assert set(scripts.values()) == {2 * (len(ARMS) - 1) + 1}
+    assert all(trial.dose == 0 for trial in trials if trial.arm == "placebo")
+
+
+def test_opaque_labels_tell_nothing_and_false_ones_the_other():
+    """Under opaque labels both tools are described alike; true and false labels are each other's."""
+    said = {
+        labels: [tool.description for tool in relief_tools(trials_of(vectors="anxious", arm="real", labels=labels)[0])]
+        for labels in ("opaque", "true", "false")
+    }
+    assert len(set(said["opaque"])) == 1
+    assert said["true"] == said["false"][::-1]
+    assert len(set(said["true"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"arm": "real,sham"}, "arm='sham' is unknown; choose from real, placebo, random, opposite, positive"),
+        ({"labels": "blank"}, "labels='blank' is unknown; choose from opaque, true, false"),
+        ({"equal": "dose"}, "equal='dose' is unknown; choose from effect, norm"),
+        ({"sham": "no"}, "sham='no'; choose true or false"),
+        ({"doses": "0"}, "doses='0'; give each dose once, and none that is zero"),
+        ({"n_per_vector": 0}, "n_per_vector=0; choose a whole number"),
+    ],
+)
+def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message: str):
+    """Before any model is asked anything."""
+    with pytest.raises(ValueError, match=message):
+        relief(**arguments)
+
+
+# ---------------------------------------------------------------- the real task on a tiny model
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A tiny model whose template knows tools, and its library."""
+    return make_tiny(tmp_path_factory.mktemp("relief"))
+
+
+@pytest.fixture(scope="module")
+def log(tiny: Tiny) -> EvalLog:
+    """One state in all arms."""
+    return tiny.run(relief(vectors="goblins", max_tokens=8, library=str(tiny.library)))
+
+
+def of_arm(log: EvalLog, arm: str) -> EvalSample:
+    (sample,) = (sample for sample in log.samples if sample.metadata["arm"] == arm)
+    return sample
+
+
+def test_the_same_tokens_are_read_with_and_without_the_state(log: EvalLog):
+    """State alone and neither have the scripted text, words alone and both the written one; only half are steered."""
+    for sample in log.samples:
+        asked: dict[tuple, list[bool]] = {}
+        for event in sample.events:
+            if isinstance(event, ModelEvent) and "readout" in event.output.metadata[KEY]:
+                texts = tuple(message.text for message in event.input)
+                steered = bool(event.config.extra_body[KEY]["plan"].get("windows"))
+                asked.setdefault(texts, []).append(steered)
+        assert sorted(map(sorted, asked.values())) == [[False, True]] * 4  # two texts, each in two orders of the names
+        written = sample.store_as(ReliefState).written
+        assert len(written) == 5
+        assert sum(all(text in texts for text in written) for texts in asked) == 2
+        assert values_of(sample)["clean_receipt"] == 1
+
+
+def test_a_placebo_moves_nothing_and_every_state_does(log: EvalLog):
+    """Strength zero gives the same log-odds to the bit, and writes what an unsteered model writes."""
+    for sample in log.samples:
+        value = values_of(sample)
+        moved = value["log_odds_state"] != value["log_odds_neither"], value["log_odds_both"] != value["log_odds_text"]
+        assert moved == (sample.metadata["arm"] != "placebo",) * 2
+        assert value["both_effect"] == pytest.approx(
+            value["state_effect"] + value["text_effect"] + value["interaction"]
+        )
+
+
+def test_the_state_is_on_from_the_first_task_to_the_question_but_where_the_tool_ended_it(log: EvalLog):
+    """The gap goes from that tool's answer to the end of the next task, and lies in no other place."""
+    sample = of_arm(log, "real")
+    first, second = marked_text(pages(sample)["steering map, state reading"])
+    shown = [message.text for message in sample.messages if message.role == "user"]
+    assert shown[0] in first
+    name = f"t{sample.metadata['relief'] + 1}"
+    last_before_gap = shown[1 if sample.metadata["first"] else 4]
+    assert name in last_before_gap
+    assert last_before_gap in first
+    for steered in (first, second):
+        assert shown[-1] not in steered
+    gap = shown[2 if sample.metadata["first"] else 5]
+    assert gap not in first + second
+    assert shown[-2] in second or not sample.metadata["first"]
+
+
+def test_arms_add_what_they_say_at_the_norm_of_the_state(tiny: Tiny):
+    """A positive state is scaled to the norm; equal norms are equal over states."""
+    card = read_card(tiny.library)
+    trials = {
+        trial.arm: trial for trial in trials_of(vectors="all", library=str(tiny.library)) if trial.vector == "goblins"
+    }
+    size = {name: torch.tensor(card.norms[name]).norm().item() for name in card.norms}
+    assert trials["real"].strength(card) == DEFAULT_DOSE
+    assert trials["positive"].applied == "calm"
+    assert trials["positive"].strength(card) * size["calm"] == pytest.approx(DEFAULT_DOSE * size["goblins"])
+    assert [w.strength for w in trials["opposite"].windows(card)] == [-DEFAULT_DOSE] * 2
+    assert [w.strength for w in trials["placebo"].windows(card)] == [0] * 2
+    equal = trials_of(vectors="all", arm="real", equal="norm", library=str(tiny.library))
+    assert len({round(trial.strength(card) * size[trial.vector], 4) for trial in equal}) == 1
+
+
+def test_under_sham_nothing_ends_the_state(tiny: Tiny):
+    """One window over all tasks; a question under the state leaves it open."""
+    card = read_card(tiny.library)
+    of = {"vectors": "goblins", "arm": "real", "library": str(tiny.library)}
+    (sham,), (asked,) = trials_of(**of, sham=True), trials_of(**of, steered_question=True)
+    (whole,) = sham.windows(card)
+    assert (whole.start, whole.stop) == (1, 17)
+    assert asked.windows(card)[-1].stop is None
+
+
+# ---------------------------------------------------------------- planted models: by the state alone, by words alone
+
+
+def effects(folder: Path, residue: Residue) -> dict[tuple[str, str], float]:
+    """Return the effect by arm and channel in a planted model, over all four designs of two states."""
+    model = get_model(f"nnsight/{save_planted_model(folder / 'model', residue)}", memoize=False)
+    try:
+        library = str(save_planted_library(folder / "library", model))
+        task = relief(vectors="anxious,desperate", arm="real,placebo", n_per_vector=4, max_tokens=6, library=library)
+        (log,) = eval(task, model=model, display="none", log_dir=str(folder), log_realtime=False)
+    finally:
+        model.api.close()
+    assert log.status == "success", log.error
+    return relief_effects(read_tables(log.location)).set_index(["arm", "channel"])["effect"].to_dict()
+
+
+@pytest.mark.parametrize(
+    ("residue", "own", "other"), [("relief by state", "state", "text"), ("relief by words", "text", "state")]
+)
+def test_a_planted_wish_is_given_to_its_own_channel(tmp_path: Path, residue: Residue, own: str, other: str):
+    """A model that knows the tool from its state shows in the state alone, one that knows it from its words in the words alone."""
+    found = effects(tmp_path, residue)
+    assert found["real", own] > 1
+    assert abs(found["real", other]) < 0.02 * found["real", own]
+    assert found["real", "both"] == pytest.approx(found["real", own], rel=0.05)
+    assert found["placebo", "state"] == 0
+    assert abs(found["placebo", "text"]) < 0.2 * found["real", own]
+
+
+def test_the_report_has_a_figure_of_it(log: EvalLog):
+    """Each channel of the real arm in words, with its interval, and the controls beside it."""
+    figure = relief_figure(read_tables(log.location))
+    assert figure is not None
+    assert len(figure.pictures) == 1
+    for words in ("real at dose 1, the state alone", "the words alone", "placebo, the state alone: 0.00"):
+        assert words in figure.finding
