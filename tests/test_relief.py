@@ -190,5 +190,7 @@ def test_the_report_has_a_figure_of_it(log: EvalLog):
     figure = relief_figure(read_tables(log.location))
     assert figure is not None
     assert len(figure.pictures) == 1
-    for words in ("real at dose 1, the state alone", "the words alone", "placebo, the state alone: 0.00"):
+    for words in ("real at dose 1, the state alone", "real at dose 1, the words alone", "no interval"):
         assert words in figure.finding
+    rows = figure.table.set_index(["arm", "channel"])["effect"]
+    assert rows["real", "state"] == values_of(of_arm(log, "real"))["state_effect"]

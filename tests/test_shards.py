@@ -123,7 +123,8 @@ def test_arms_of_one_question_stay_together(study: list[Planned]):
         of_task.setdefault(task, set()).add(frozenset(found))
     assert of_task["freeplay"] == of_task["frustration"] == {frozenset({"real", "placebo"})}
     assert of_task["maths"] == {frozenset({"real", "placebo"}), frozenset({"none"})}
-    assert of_task["detection"] == of_task["localisation"] == {frozenset({"real", "placebo", "random"})}
+    assert of_task["localisation"] == {frozenset({"real", "placebo", "random"})}
+    assert of_task["detection"] == {frozenset({"real", "placebo", "random", "tampered"})}
     assert {len(found) for found in of_task["introspection"]} == {7}
 
 
