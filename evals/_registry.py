@@ -14,6 +14,7 @@ from self_steering.evals.frustration import frustration as frustration
 from self_steering.evals.introspection import introspection as introspection
 from self_steering.evals.localisation import localisation as localisation
 from self_steering.evals.maths import maths as maths
+from self_steering.evals.preference import preference as preference
 from self_steering.evals.relief import relief as relief
 from self_steering.scorers.comparison import comparison_scorer as comparison_scorer
 from self_steering.scorers.ctf import flag_scorer as flag_scorer
@@ -26,6 +27,7 @@ from self_steering.scorers.impairment import impairment_scorer as impairment_sco
 from self_steering.scorers.introspection import introspection_scorer as introspection_scorer
 from self_steering.scorers.localisation import localisation_scorer as localisation_scorer
 from self_steering.scorers.maths import maths_scorer as maths_scorer
+from self_steering.scorers.preference import preference_scorer as preference_scorer
 from self_steering.scorers.relief import relief_scorer as relief_scorer
 from self_steering.scorers.self_steer import exposure_scorer as exposure_scorer
 from self_steering.scorers.self_steer import self_account_scorer as self_account_scorer
@@ -39,6 +41,7 @@ from self_steering.solvers.frustration import frustrate as frustrate
 from self_steering.solvers.introspection import introspect as introspect
 from self_steering.solvers.localisation import localise as localise
 from self_steering.solvers.maths import solve_problems as solve_problems
+from self_steering.solvers.preference import prefer as prefer
 from self_steering.solvers.relief import relieve as relieve
 from self_steering.solvers.self_steer import self_steer as self_steer
 

@@ -8,6 +8,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessage
 
 from self_steering.evals.parameters import chosen
+from self_steering.solvers.preference import PreferenceTrial
 from self_steering.solvers.readings import DetectionArm, InjectionArm
 from self_steering.solvers.relief import ReliefTrial
 from self_steering.solvers.segments import Injection
@@ -35,7 +36,12 @@ def injections(vector: str, arms: Iterable[DetectionArm], seed: str) -> Iterator
 
 
 def injection_sample(
-    trial: Injection | ReliefTrial, own: Own, script: list[ChatMessage], sample_id: str, target: str, **metadata: str
+    trial: Injection | PreferenceTrial | ReliefTrial,
+    own: Own,
+    script: list[ChatMessage],
+    sample_id: str,
+    target: str,
+    **metadata: str,
 ) -> Sample:
     """Return a trial as a sample: its conversation up to the question, and its metadata."""
     entry = entry_of(trial.vector, own)

@@ -22,6 +22,7 @@ from self_steering.evals.frustration import frustration
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
+from self_steering.evals.preference import preference
 from self_steering.evals.relief import relief
 
 PRESETS_FILE = Path(__file__).parent / "data" / "sweeps.toml"
@@ -31,6 +32,7 @@ TASKS: Mapping[str, Callable[..., Task]] = {
     "introspection_free_text": introspection_free_text,
     "detection": detection,
     "localisation": localisation,
+    "preference": preference,
     "relief": relief,
     "comparison": comparison,
     "maths": maths,

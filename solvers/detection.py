@@ -99,18 +99,22 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
 def detection_script(trial: DetectionTrial) -> list[ChatMessage]:
     """Return the conversation up to the questions; dose and arm have no part in it."""
     words = FRAMINGS[trial.framing]
-    fill = {"label": trial.label, "a_noun": f"{words.article} {words.noun}", "nouns": words.plural}
-    take = ToolCall(id="take", function=words.take_tool, arguments={"name": trial.label})
-    clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
-    sentence = prompts.READ_SENTENCE.format(sentence=trial.sentence, placeholder=prompts.PLACEHOLDER)
+    system = prompts.SYSTEM.format(a_noun=f"{words.article} {words.noun}", nouns=words.plural)
+    return [ChatMessageSystem(content=system), *labelled_stretch(trial.label, trial.sentence, trial.framing)]
+
+
+def labelled_stretch(label: str, sentence: str, framing: FramingName) -> list[ChatMessage]:
+    """Return eight messages: a label is taken, a sentence is read, and all is cleared."""
+    take = ToolCall(id=f"take{label:0>5}", function=FRAMINGS[framing].take_tool, arguments={"name": label})
+    clear = ToolCall(id=f"clear{label:0>4}", function=CLEAR_TOOL, arguments={})
+    reading = prompts.READ_SENTENCE.format(sentence=sentence, placeholder=prompts.PLACEHOLDER)
     return [
-        ChatMessageSystem(content=prompts.SYSTEM.format(**fill)),
-        ChatMessageUser(content=prompts.ANNOUNCE.format(**fill)),
+        ChatMessageUser(content=prompts.ANNOUNCE.format(label=label)),
         ChatMessageAssistant(content="", tool_calls=[take]),
         ChatMessageTool(content=prompts.TOOL_ANSWER, tool_call_id=take.id, function=take.function),
-        ChatMessageUser(content=sentence),
+        ChatMessageUser(content=reading),
         ChatMessageAssistant(content=prompts.PLACEHOLDER),
-        ChatMessageUser(content=prompts.ANNOUNCE_CLEAR.format(**fill)),
+        ChatMessageUser(content=prompts.ANNOUNCE_CLEAR.format(label=label)),
         ChatMessageAssistant(content="", tool_calls=[clear]),
         ChatMessageTool(content=prompts.TOOL_ANSWER, tool_call_id=clear.id, function=clear.function),
     ]

@@ -67,6 +67,7 @@ SessionArm = Literal["real", "placebo", "random", "mislabelled"]
 InjectionArm = Literal["real", "placebo", "random"]
 DetectionArm = Literal["real", "placebo", "random", "tampered"]
 ReliefArm = Literal["real", "placebo", "random", "opposite", "positive"]
+PreferenceArm = Literal["real", "placebo", "random", "opposite"]
 FreeTextArm = Literal["real", "placebo", "random", "other"]
 UNSTEERED_ARMS: frozenset[Arm | DetectionArm | ReliefArm] = frozenset({"placebo", "prompt_only", "tampered"})
 

@@ -25,6 +25,7 @@ from self_steering.evals.frustration import frustration
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
+from self_steering.evals.preference import preference
 from self_steering.evals.relief import relief
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.catalogue import VectorEntry
@@ -114,6 +115,9 @@ TASKS: dict[str, Callable[[str], Task]] = {
     ),
     "introspection": lambda library: introspection(
         vectors="all", arm="real", options=4, rotations=1, random_directions=2, library=library
+    ),
+    "preference": lambda library: preference(
+        vectors=FEW, opponents=1, arm="real", asked="choice,price,ratings", library=library
     ),
     "relief": lambda library: relief(vectors=FEW, arm="real", max_tokens=6, library=library),
     "localisation": lambda library: localisation(vectors=FEW, arm="real", sentences=4, library=library),

@@ -49,6 +49,7 @@ PAGES = {
     "analysis/freeplay/stacking.py": "numbers of a topic",
     "analysis/freeplay/stacking_figures.py": "figures of a topic",
     "analysis/introspection/introspection_table.py": "what `table` prints of introspection",
+    "analysis/introspection/preference.py": "numbers and figures of a topic",
     "analysis/introspection/relief.py": "numbers and figure of a topic",
     "analysis/introspection/segment_figures.py": "figures of a topic",
     "analysis/introspection/segment_scores.py": "numbers of a topic",

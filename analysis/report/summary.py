@@ -441,6 +441,11 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         "letter_mass": [_ARM],
         "clean_receipt": [_ARM, overall],
     },
+    "preference_scorer": {
+        **{name: [_ARM] for name in ("label_bias", "worth_log_odds", "points_effect", "points_effect_uncached")},
+        **{name: [_ARM] for name in ("liking_level", "liking_level_uncached", "echo", "answer_mass", "digit_mass")},
+        "clean_receipt": [_ARM, overall],
+    },
     "relief_scorer": {
         **{f"{channel}_effect": [_CONDITION_PROMPT] for channel in ("state", "text", "both")},
         "interaction": [_CONDITION_PROMPT],

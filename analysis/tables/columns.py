@@ -71,7 +71,8 @@ _LOG = {
     "log": "path of the log file below the folder that was read",
     "source": "who wrote it: self_steering (this suite), study (the published study), other",
     "task": "name of the task as it was run, without its package",
-    "family": "freeplay, maths, frustration, ctf, free_text, introspection, detection, localisation, comparison, relief, other",
+    "family": "freeplay, maths, frustration, ctf, free_text, introspection, detection, localisation, comparison, preference, "
+    "relief, other",
     "model": "the model's name without its provider",
     "arm": "real, placebo, random, other, opposite, mislabelled, prompt_only; none where no steering was offered",
     "framing": "drugs, aids, vectors; none where no steering was offered",

@@ -19,6 +19,7 @@ from inspect_ai.tool import ToolCall
 from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
 from self_steering.scorers.answers import shares
 from self_steering.solvers.maths import MathsState
+from self_steering.solvers.preference import FIRST, OTHER_FIRST, SECOND, STATE_FIRST
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
 from self_steering.steering.calls import SteeringCall, number, take_calls, written
 from self_steering.steering.request import METADATA_KEY
@@ -30,6 +31,7 @@ _FAMILIES = {
     "detection": "detection",
     "localisation": "localisation",
     "comparison": "comparison",
+    "preference": "preference",
     "relief": "relief",
     "freeplay": "freeplay",
     "maths": "maths",
@@ -37,13 +39,14 @@ _FAMILIES = {
     "ctf": "ctf",
 }
 # Those whose stores hold all that the engine did; the others' receipts lie in their events.
-_SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation", "comparison", "relief"})
+_SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation", "comparison", "preference", "relief"})
 # These steer what a model reads, and offer it nothing.
 _TOOLLESS = frozenset({"localisation", "comparison"})
 _PACKAGE = "self_steering/"
 _RANDOM = "random direction"
 _DETECTION, _ALWAYS = "detection", {"always no": "no", "always yes": "yes"}
 _COMPARED = {"first harder": "first", "second harder": "second"}
+_ASSIGNED = {STATE_FIRST: 1, OTHER_FIRST: -1}
 _UNCACHED = "uncached"
 _MEASURED = (
     *("strength", "start", "stop", "planned", "steered", "reused"),
@@ -295,20 +298,30 @@ def _answer_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> l
         key = (reading["name"], reading["kind"], reading["item"])
         rotation = asked[key]
         asked[key] += 1
-        answers = list(reading["logprobs"])
+        logprobs = _by_state(trial, reading)
+        answers = list(logprobs)
         strengths = [number(strength) for strength in reading["strengths"]]
         about = {
             "reading": reading["name"],
             "number": place,
             "rotation": float(rotation),
             "direction": math.nan,
-            "question": f"{reading['kind']}: {reading['item']}" if "label" in trial else "",
+            "question": f"{reading['kind']}: {reading['item']}" if {"label", "labels"} & set(trial) else "",
             "dose": number(trial.get("dose", trial.get("stronger"))),
             # Where two are steered, that of the harder one.
             "strength": max(strengths, key=abs, default=0.0),
         }
-        rows += _options(about, reading["logprobs"], answers[rotation:] + answers[:rotation], _right(trial, reading))
+        rows += _options(about, logprobs, answers[rotation:] + answers[:rotation], _right(trial, reading))
     return rows
+
+
+def _by_state(trial: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, float]:
+    """Return a reading's answers; where they are two labels, by the state that was behind each, or `nothing`."""
+    logprobs: dict[str, float] = dict(reading["logprobs"])
+    if reading["name"] not in _ASSIGNED or logprobs.keys() != {FIRST, SECOND}:
+        return logprobs
+    states = (trial["vector"], trial["other"] or "nothing")[:: _ASSIGNED[reading["name"]]]
+    return dict(zip(states, (logprobs[FIRST], logprobs[SECOND]), strict=True))
 
 
 def _right(trial: Mapping[str, Any], reading: Mapping[str, Any]) -> str | None:
