@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from inspect_ai.log import EvalLog
 
-from self_steering.analysis.introspection.preference import agreement, choices, strengths, transitivity
+from self_steering.analysis.introspection.preference import agreement, choices, strengths, transitivity, worths
 from self_steering.analysis.introspection.preference import preference as figure
 from self_steering.analysis.tables import Tables, read_tables
 from self_steering.evals.preference import make_pairs, preference
@@ -219,6 +219,28 @@ def test_strengths_lie_inside_their_intervals():
         found = strengths(simulated(truth, sureness=8, seed=seed)).set_index("vector")
         inside += [found["low"][name] <= value <= found["high"][name] for name, value in truth.items()]
     assert 0.9 <= np.mean(inside) <= 0.99
+
+
+def test_what_a_state_is_worth_comes_with_an_interval_where_points_count():
+    """Over the scripts of a state against nothing; where points have no effect there is no worth."""
+    rng = np.random.default_rng(0)
+    about = {"family": "preference", "source": "self_steering", "model": "m", "framing": "vectors", "arm": "real"}
+    rolled, scored, read = [], [], []
+    for vector, effect, script in ((v, e, s) for v, e in (("calm", -0.2), ("lsd", 0.0)) for s in range(30)):
+        name = f"{vector}-{script}"
+        rollout = about | {"rollout": name, "sample": name, "vector": vector, "valence": 0.0}
+        rolled.append(rollout)
+        read += [rollout | {"reading": STATE_FIRST, "question": "price: +4", "option": o} for o in (vector, "nothing")]
+        at_equal = -5 * effect + 0.3 * rng.normal()
+        values = {"worth_log_odds": at_equal, "points_effect": effect, "points_effect_uncached": -0.1}
+        scored += [
+            rollout | {"scorer": "preference_scorer", "score": score, "value": value, "reason": ""}
+            for score, value in values.items()
+        ]
+    found = worths(tables_of(rollouts=rolled, scores=scored, readouts=read)).set_index("vector")
+    assert found["low"]["calm"] < 5 < found["high"]["calm"]
+    assert found["high"]["calm"] - found["low"]["calm"] < 1.5
+    assert math.isnan(found["worth"]["lsd"])
 
 
 def test_circular_choices_are_told_from_transitive_ones():

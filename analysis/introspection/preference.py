@@ -21,7 +21,7 @@ from self_steering.analysis.introspection.scatter import labelled_scatter
 from self_steering.analysis.introspection.segment_scores import MODEL, score_table
 from self_steering.analysis.statistics.estimates import Floats, StatisticsError, in_words, p_in_words
 from self_steering.analysis.statistics.groups import Row, groups
-from self_steering.analysis.statistics.resampling import correlation, percentiles
+from self_steering.analysis.statistics.resampling import bootstrap, correlation, percentiles
 from self_steering.analysis.tables import Tables
 
 NOTHING = "nothing"
@@ -196,8 +196,8 @@ def preference(tables: Tables) -> ReportFigure | None:
     )
 
 
-def _line(row: Row) -> Line:
-    low, high = (None if pd.isna(row[end]) else row[end] for end in ("low", "high"))
+def _line(row: Row, scale: float = 1) -> Line:
+    low, high = (None if pd.isna(row[end]) else row[end] / scale for end in ("low", "high"))
     look = VALENCE_LOOKS.get(row["valence"], Look("#646b73", "", "o"))
     return Line(row["vector"], row["strength"], low, high, f"n {row['n']}", look)
 
@@ -213,6 +213,70 @@ def _sentences(name: str, part: pd.DataFrame, agreed: pd.DataFrame) -> str:
     for row in agreed.to_dict("records"):
         said += f"; {row['circular']} of {row['triads']} trios are circular (coins: {row['expected']:.1f}; {p_in_words(row['p'])})"
     return f"{said}."
+
+
+def worths(tables: Tables) -> pd.DataFrame:
+    """Return how many points each state is worth against nothing, one row a model, framing, arm and state.
+
+    Returns:
+        The columns of `MODEL`, `arm`, `vector`, `valence`; `worth`, the points with nothing at which the model is indifferent, with
+        `low` and `high` (95 %, bootstrap over scripts), NaN where points do not count in its favour; `points_effect` and
+        `points_effect_uncached`, what a point for nothing takes off the log-odds of the state, with it and with neither given; `n`
+        scripts. Empty without prices, or where states were set against each other alone.
+    """
+    trials = score_table(tables, "preference")
+    readouts = tables.readouts[(tables.readouts["family"] == "preference") & (tables.readouts["option"] == NOTHING)]
+    if "points_effect" not in trials or readouts.empty:
+        return pd.DataFrame()
+    priced = trials[trials["rollout"].isin(readouts["rollout"]) & trials["points_effect"].notna()]
+    rows: list[Row] = []
+    for key, part in groups(priced, [*MODEL, "arm", "vector"]):
+        row = {
+            **key,
+            "valence": part["valence"].iloc[0],
+            "n": len(part),
+            "worth": math.nan,
+            "low": math.nan,
+            "high": math.nan,
+        }
+        row |= {name: float(part[name].mean()) for name in ("points_effect", "points_effect_uncached")}
+        if row["points_effect"] < 0:
+            found = bootstrap(part[["rollout", "worth_log_odds", "points_effect"]], _worth, "rollout")
+            row |= {"worth": found.value, "low": found.low, "high": found.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _worth(drawn: pd.DataFrame) -> float:
+    effect = float(drawn["points_effect"].sum())
+    return float(drawn["worth_log_odds"].sum()) / -effect if effect < 0 else math.nan
+
+
+def price(tables: Tables) -> ReportFigure | None:
+    """Return what each state is worth in points, a picture a model and arm; None where no prices were asked against nothing."""
+    table = worths(tables)
+    if table.empty:
+        return None
+    pictures, sentences = [], []
+    for key, part in groups(table, [*MODEL, "arm"]):
+        name = f"{condition_names(part.iloc[:1])[0]}, {key['arm']}"
+        known = part[part["worth"].notna()].sort_values("worth", ascending=False)
+        said = f"{name}: points count in {len(known)} of {len(part)} states; with nothing given a point takes "
+        said += f"{number(-part['points_effect_uncached'].mean(), 3, signed=True)} off the log-odds of the other label"
+        sentences.append(f"{said}.")
+        if len(known):
+            lines = [_line({**row, "strength": row["worth"] / 100}, scale=100) for row in known.to_dict("records")]
+            pictures.append(Picture(points(lines, title=name, across="worth in points"), sentences[-1]))
+    return ReportFigure(
+        key="price",
+        title="Price: how many points is a state worth?",
+        pictures=tuple(pictures),
+        finding=spelled_out(sentences),
+        reading="The points with nothing at which the model is indifferent between the state and nothing, from the line of the "
+        "log-odds over points. Lines: 95 % bootstrap intervals over scripts. Where points have no effect, or the wrong one, there "
+        "is no worth; their effect with nothing given shows whether the model reads rewards at all.",
+        table=table,
+    )
 
 
 def stated_and_revealed(tables: Tables) -> ReportFigure | None:

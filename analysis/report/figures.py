@@ -13,7 +13,7 @@ from self_steering.analysis.freeplay.picks_figures import most_picked_vectors, v
 from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_play
 from self_steering.analysis.freeplay.stacking_figures import stacking_of_vectors
 from self_steering.analysis.introspection.gap_figures import gaps_by_arm, gaps_by_condition, gaps_by_dose
-from self_steering.analysis.introspection.preference import preference, stated_and_revealed
+from self_steering.analysis.introspection.preference import preference, price, stated_and_revealed
 from self_steering.analysis.introspection.relief import relief
 from self_steering.analysis.introspection.segment_figures import comparison, detection, localisation
 from self_steering.analysis.introspection.vector_figures import (
@@ -89,7 +89,7 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
     FigureSection(
         "Preference",
         "Two states are given under labels that say nothing: which one is chosen again, and is it the one that is picked by name?",
-        (preference, stated_and_revealed),
+        (preference, price, stated_and_revealed),
     ),
     FigureSection(
         "Free play",
