@@ -27,15 +27,13 @@ from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
 from self_steering.evals.preference import preference
 from self_steering.evals.relief import relief
-from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.catalogue import VectorEntry
-from self_steering.vectors.library import Library, content_hash, serialised
 from tests.support.models import tiny_model
+from tests.support.small_library import save_library
 from tests.test_ctf import docker
 from tests.test_ctf import stand_in as _register_ctf  # noqa: F401  in place of inspect_evals' task, which may not be installed
 
 REAL = Path(__file__).parents[2] / "shared" / "tokenizers" / "qwen3"
-LAYERS = [2, 3]
 NAMES = (
     "calm",
     "honest",
@@ -52,7 +50,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     folder = tmp_path_factory.mktemp("qwen3")
     tokenizer = AutoTokenizer.from_pretrained(REAL)
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": None}
-    made = tiny_model("qwen3", len(tokenizer), num_hidden_layers=4, max_position_embeddings=8192, **ends)
+    made = tiny_model("qwen3", len(tokenizer), num_hidden_layers=5, max_position_embeddings=8192, **ends)
     made.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     model = get_model(f"nnsight/{folder}", memoize=False, dtype="bfloat16")
@@ -63,28 +61,9 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 @pytest.fixture(scope="module")
 def library(qwen: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library of random vectors for it, not all of them the catalogue's."""
-    generator = torch.Generator().manual_seed(3)
-    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in NAMES}
-    card = LibraryCard(
-        model="qwen",
-        revision=None,
-        fingerprint=qwen.api.loaded.fingerprint,
-        hidden=64,
-        layers=LAYERS,
-        construction="difference",
-        scaled_to=None,
-        skipped_tokens=0,
-        corpus="",
-        norms={name: vector.norm(dim=-1).tolist() for name, vector in vectors.items()},
-        residual_norms=[10.0] * len(LAYERS),
-        default_doses=dict.fromkeys(vectors, 1.0),
-        faults={},
-        entries={"refusal": VectorEntry(effect="declining whatever is asked", category="safety", valence=-1)},
-        sha256={VECTORS_FILE: content_hash(serialised(vectors))},
-    )
+    entries = {"refusal": VectorEntry(effect="declining whatever is asked", category="safety", valence=-1)}
     folder = tmp_path_factory.mktemp("library") / "made"
-    Library(card, vectors).save(folder)
-    return str(folder)
+    return save_library(folder, qwen.api.loaded.fingerprint, NAMES, entries=entries)
 
 
 @task

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,10 +42,10 @@ def small_stories(folder: Path, states: Sequence[str] = STATES, settings: Sequen
 LAYERS = [1, 2, 4]
 
 
-def save_library(folder: Path, fingerprint: str) -> str:
-    """Save a library of random vectors for a tiny model."""
+def save_library(folder: Path, fingerprint: str, names: Sequence[str] = ("calm", "proud"), **more: Any) -> str:
+    """Save a library of random vectors for a tiny model; `more` stands on its card."""
     generator = torch.Generator().manual_seed(3)
-    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in ("calm", "proud")}
+    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in names}
     card = LibraryCard(
         model="tiny",
         revision=None,
@@ -60,6 +61,7 @@ def save_library(folder: Path, fingerprint: str) -> str:
         default_doses=dict.fromkeys(vectors, 1.0),
         faults={},
         sha256={VECTORS_FILE: content_hash(serialised(vectors))},
+        **more,
     )
     Library(card, vectors).save(folder)
     return str(folder)
