@@ -28,18 +28,20 @@ from inspect_ai.tool import ToolInfo
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.call_formats import CallFormat, fallback_format
-from self_steering.steering.habits import Habits, ThoughtMarks, find_habits, find_thought_marks, find_turn_ends
-from self_steering.steering.remedies import (
-    CALLS_IN_TEXT,
+from self_steering.steering.habits import (
     CAUTIOUS,
-    PARALLEL_IN_TEXT,
     TEXT_REMEDIES,
+    Habits,
     Remedy,
+    calls_in_text,
     changed,
+    find_habits,
+    find_turn_ends,
+    parallel_in_text,
     said_of,
 )
 from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
-from self_steering.steering.thinking import Wanted, find_thinking
+from self_steering.steering.thinking import ThoughtMarks, Wanted, find_thinking, find_thought_marks
 from self_steering.steering.tool_calls import PROBE_CALLS, PROBE_TOOL, read_back, tool_schema, tools_prompt
 
 logger = logging.getLogger(__name__)
@@ -133,11 +135,11 @@ class ChatRenderer:
             return fallback_format(), "its chat template knows no tools"
         form, written = self._read_back(1)
         if form is None:
-            bare = self._habits.bare | {CALLS_IN_TEXT}
+            bare = self._habits.bare | {calls_in_text}
             self._habits = Habits(tools=False, offered=bare, bare=bare)
             return fallback_format(), f"a call that its chat template writes is not read back: {written!r}"
         if self._read_back(2)[0] is None:
-            self._habits = replace(self._habits, offered=self._habits.offered | {PARALLEL_IN_TEXT})
+            self._habits = replace(self._habits, offered=self._habits.offered | {parallel_in_text})
         return form, None
 
     def _read_back(self, number: int) -> tuple[CallFormat | None, str]:

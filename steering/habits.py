@@ -1,80 +1,298 @@
-"""What a chat template can express, found by trying it once at load.
+"""What a chat template can express, found by trying it once at load, and what it gets in place of the rest.
 
 Templates refuse, drop or move what is ordinary in a study: two user messages in a row, a system text, an empty turn, a call beside
 text. Each such habit is found by rendering a small conversation and looking for its words. Where they are not there, the messages
 that the template gets are changed by the first remedy that brings them back, and from then on always by the same.
 """
 
-import re
+import hashlib
+import json
+import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count, pairwise
 
-from inspect_ai.tool import ToolInfo, ToolParam, ToolParams
+from inspect_ai.tool import ToolCall
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.remedies import (
-    ARGUMENTS_IN_TEXT,
-    CALLS_IN_TEXT,
-    CONTENT_IN_PARTS,
-    ELLIPSIS_FOR_EMPTY,
-    JOINED_TURNS,
-    JOINED_USERS,
-    LATER_SYSTEM_BY_USER,
-    NAMED_IDS,
-    NINE_LETTER_IDS,
-    ONE_CALL_EACH,
-    PARALLEL_IN_TEXT,
-    SPACE_FOR_EMPTY,
-    SYSTEM_IN_FRONT,
-    TEXT_BEFORE_CALL,
-    TEXT_IN_THOUGHT,
-    TURN_AFTER_ANSWER,
-    USER_FIRST,
-    USER_IN_ANSWER,
-    Remedy,
-    changed,
+from self_steering.steering.template import (
+    PROBE_NAME,
+    ChatTemplate,
+    Message,
+    answered,
+    between,
+    called,
+    in_order,
+    said,
 )
-from self_steering.steering.template import TAG, ChatTemplate, Message, shared
-from self_steering.steering.tool_calls import tool_schema
+from self_steering.steering.thinking import ThoughtMarks, find_thought_marks
+from self_steering.steering.tool_calls import PROBE_TOOL, call_json, call_text, tool_schema
 
-PROBE_TOOL = ToolInfo(
-    name="probe_tool",
-    description="Tried once at load.",
-    parameters=ToolParams(properties={"note": ToolParam(type="string", description="A note.")}, required=["note"]),
-)
-_NAME = PROBE_TOOL.name
+Change = Callable[[list[Message]], list[Message]]
 
 
-def _said(role: str, word: str, **more: Any) -> Message:
-    return {"role": role, "content": word, **more}
+@dataclass(frozen=True, eq=False)
+class Remedy:
+    """A change of what a template gets in place of what it cannot express.
+
+    Attributes:
+        said: What is said of it in the log.
+        change: From the messages to those that the template gets.
+    """
+
+    said: str
+    change: Change
 
 
-def _called(word: str, *notes: str, **more: Any) -> Message:
-    calls = [
-        {
-            "type": "function",
-            "id": _probe_id(note),
-            "function": {"name": _NAME, "arguments": {"note": note} if note else {}},
-        }
-        for note in notes
+_ORDER: list[Remedy] = []
+"""All, in the order in which they are made: that in which they stand below."""
+
+
+def _remedy(change: Change) -> Remedy:
+    """Make a remedy of a function whose docstring says what it does."""
+    text = (change.__doc__ or "").rstrip(".")
+    _ORDER.append(Remedy(text[0].lower() + text[1:], change))
+    return _ORDER[-1]
+
+
+def _written_out(message: Message, write: Callable[[ToolCall], str]) -> Message:
+    """Return a message whose calls stand in its text."""
+    calls = [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]]
+    texts = [write(ToolCall(id=i, function=function, arguments=arguments)) for i, function, arguments in calls]
+    result = {key: value for key, value in message.items() if key != "tool_calls"}
+    return {**result, "content": "\n".join(filter(None, [message["content"], *texts]))}
+
+
+@_remedy
+def calls_in_text(messages: list[Message]) -> list[Message]:
+    """Calls and answers are written as text."""
+    result = [_written_out(message, call_text) if "tool_calls" in message else message for message in messages]
+    return [
+        {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
+        if message["role"] == "tool"
+        else message
+        for message in result
     ]
-    return _said("assistant", word, tool_calls=calls, **more)
 
 
-def _answered(word: str, note: str) -> Message:
-    return _said("tool", word, name=_NAME, tool_call_id=_probe_id(note))
+@_remedy
+def parallel_in_text(messages: list[Message]) -> list[Message]:
+    """Parallel calls are written as text."""
+    return [_written_out(m, call_json) if len(m.get("tool_calls", ())) > 1 else m for m in messages]
 
 
-def _probe_id(note: str) -> str:
-    # Without the note's own text, which is looked for.
-    return f"probe_{note[::-1]}"
+@_remedy
+def one_call_each(messages: list[Message]) -> list[Message]:
+    """Each of parallel calls is a message."""
+    result: list[Message] = []
+    for message in messages:
+        first, *others = message.get("tool_calls") or [None]
+        result.append({**message, "tool_calls": [first]} if others else message)
+        result += [{"role": "assistant", "content": "", "tool_calls": [call]} for call in others]
+    return result
 
 
-def in_order(text: str, *words: str) -> bool:
-    """Tell whether a text has each of the words once at least, first seen in this order."""
-    places = [text.find(word) for word in words]
-    return -1 not in places and places == sorted(places)
+def _with_ids(messages: list[Message], new_id: Callable[[str, str], str]) -> list[Message]:
+    """Return the messages with other ids of calls, given the old one and the function's name."""
+    result: list[Message] = []
+    waiting: list[
+        tuple[str, str]
+    ] = []  # old and new ids of calls without an answer; they may recur, even within a message
+    for message in messages:
+        if "tool_calls" in message:
+            waiting = [(call["id"], new_id(call["id"], call["function"]["name"])) for call in message["tool_calls"]]
+            calls = [{**call, "id": new} for call, (_, new) in zip(message["tool_calls"], waiting, strict=True)]
+            result.append({**message, "tool_calls": calls})
+        elif message["role"] == "tool":
+            old = message["tool_call_id"]
+            found = next((ids for ids in waiting if ids[0] == old), None)
+            if found is not None:
+                waiting.remove(found)
+            result.append({**message, "tool_call_id": new_id(old, message["name"]) if found is None else found[1]})
+        else:
+            result.append(message)
+    return result
+
+
+@_remedy
+def nine_letter_ids(messages: list[Message]) -> list[Message]:
+    """Ids of calls are nine letters and digits."""
+    letters = string.ascii_letters + string.digits
+
+    def nine(old: str, _name: str) -> str:
+        if len(old) == 9 and set(old) <= set(letters):
+            return old
+        digest = int.from_bytes(hashlib.sha256(old.encode()).digest())
+        return "".join(letters[digest // len(letters) ** place % len(letters)] for place in range(9))
+
+    return _with_ids(messages, nine)
+
+
+@_remedy
+def named_ids(messages: list[Message]) -> list[Message]:
+    """Ids of calls are the function's name and a number."""
+    numbers = count()
+    return _with_ids(messages, lambda _old, name: f"functions.{name}:{next(numbers)}")
+
+
+@_remedy
+def arguments_in_text(messages: list[Message]) -> list[Message]:
+    """Arguments are handed over as JSON text."""
+
+    def in_text(call: Message) -> Message:
+        arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        return {**call, "function": {**call["function"], "arguments": arguments}}
+
+    return [{**m, "tool_calls": [in_text(c) for c in m["tool_calls"]]} if "tool_calls" in m else m for m in messages]
+
+
+@_remedy
+def text_before_call(messages: list[Message]) -> list[Message]:
+    """Text before a call is a message of its own."""
+    result: list[Message] = []
+    for message in messages:
+        if "tool_calls" in message and message["content"]:
+            result.append({key: value for key, value in message.items() if key != "tool_calls"})
+            result.append({"role": "assistant", "content": "", "tool_calls": message["tool_calls"]})
+        else:
+            result.append(message)
+    return result
+
+
+@_remedy
+def text_in_thought(messages: list[Message]) -> list[Message]:
+    """Text before a call joins the thought before it."""
+
+    def joined(message: Message) -> Message:
+        thought = message.get("reasoning_content")
+        if not (thought and message["content"] and "tool_calls" in message):
+            return message
+        return {**message, "content": "", "reasoning_content": f"{thought}\n{message['content']}"}
+
+    return [joined(message) for message in messages]
+
+
+@_remedy
+def later_system_by_user(messages: list[Message]) -> list[Message]:
+    """A later system message is sent by the user."""
+    return [messages[0], *({**m, "role": "user"} if m["role"] == "system" else m for m in messages[1:])]
+
+
+@_remedy
+def system_in_front(messages: list[Message]) -> list[Message]:
+    """The system text stands in front of the first user message."""
+    first, *rest = messages
+    if first["role"] != "system":
+        return messages
+    if rest and rest[0]["role"] == "user":
+        return [{**rest[0], "content": f"{first['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
+    return [{"role": "user", "content": first["content"]}, *rest]
+
+
+def _joined(messages: list[Message], role: str) -> list[Message]:
+    """Return the messages with those of a role that follow each other made one."""
+    result: list[Message] = []
+    for message in messages:
+        before = result[-1] if result else None
+        if before is None or not before["role"] == message["role"] == role or "tool_calls" in before:
+            result.append(message)
+            continue
+        texts = {
+            key: "\n".join(filter(None, [before.get(key), message.get(key)]))
+            for key in ("content", "reasoning_content")
+        }
+        result[-1] = {**message, **{key: text for key, text in texts.items() if text or key == "content"}}
+    return result
+
+
+@_remedy
+def joined_users(messages: list[Message]) -> list[Message]:
+    """User messages in a row are one."""
+    return _joined(messages, "user")
+
+
+@_remedy
+def joined_turns(messages: list[Message]) -> list[Message]:
+    """Assistant messages in a row are one."""
+    return _joined(messages, "assistant")
+
+
+@_remedy
+def user_first(messages: list[Message]) -> list[Message]:
+    """An empty user message stands before a first assistant message."""
+    lead = int(messages[0]["role"] == "system")
+    empty = [{"role": "user", "content": ""}] if [m["role"] for m in messages[lead:]][:1] != ["user"] else []
+    return [*messages[:lead], *empty, *messages[lead:]]
+
+
+@_remedy
+def turn_after_answer(messages: list[Message]) -> list[Message]:
+    """An empty assistant message stands between a tool's answer and a user message."""
+    result = messages[:1]
+    for before, message in pairwise(messages):
+        if (before["role"], message["role"]) == ("tool", "user"):
+            result.append({"role": "assistant", "content": ""})
+        result.append(message)
+    return result
+
+
+@_remedy
+def user_in_answer(messages: list[Message]) -> list[Message]:
+    """A user message after a tool's answer is added to it."""
+    result: list[Message] = []
+    for message in messages:
+        if result and (result[-1]["role"], message["role"]) == ("tool", "user"):
+            result[-1] = {**result[-1], "content": f"{result[-1]['content']}\n{message['content']}"}
+        else:
+            result.append(message)
+    return result
+
+
+def _filled(messages: list[Message], text: str) -> list[Message]:
+    return [m if m["content"] or "tool_calls" in m else {**m, "content": text} for m in messages]
+
+
+@_remedy
+def space_for_empty(messages: list[Message]) -> list[Message]:
+    """Empty messages are a space."""
+    return _filled(messages, " ")
+
+
+@_remedy
+def ellipsis_for_empty(messages: list[Message]) -> list[Message]:
+    """Empty messages are an ellipsis."""
+    return _filled(messages, "…")
+
+
+@_remedy
+def content_in_parts(messages: list[Message]) -> list[Message]:
+    """Content is handed over as a list of parts."""
+    return [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+
+
+TEXT_REMEDIES = frozenset({calls_in_text, parallel_in_text})
+"""Those that write calls as text; they keep number and order of the messages."""
+
+CAUTIOUS = frozenset(
+    {calls_in_text, later_system_by_user, system_in_front, joined_users, joined_turns, user_first, text_in_thought}
+)
+"""What leaves nothing but users and assistants that take turns: for a conversation that a template refuses all the same."""
+
+
+def changed(messages: Sequence[Message], remedies: Iterable[Remedy]) -> list[Message]:
+    """Return what a template gets in place of messages."""
+    result = [*messages]
+    for remedy in sorted(remedies, key=_ORDER.index):
+        result = remedy.change(result)
+    return result
+
+
+def said_of(remedies: Iterable[Remedy]) -> str:
+    """Return what is said of remedies in the log."""
+    return "; ".join(remedy.said for remedy in sorted(remedies, key=_ORDER.index))
+
+
+# ------------------------------------------------------------ what a template can express
 
 
 @dataclass(frozen=True)
@@ -99,85 +317,85 @@ def _probes(*, offered: bool) -> Iterator[_Probe]:
     a, b, c, d, e = ("worda", "wordb", "wordc", "wordd", "worde")
 
     def user(word: str) -> Message:
-        return _said("user", word)
+        return said("user", word)
 
     def turn(word: str) -> Message:
-        return _said("assistant", word)
+        return said("assistant", word)
 
-    system = _said("system", "wordsys")
+    system = said("system", "wordsys")
 
     def words(messages: Sequence[Message], *remedies: Iterable[Remedy], unlike: Sequence[Message] = ()) -> _Probe:
         shown = [m["content"] for m in messages if m["content"]]
         return _Probe(messages, lambda text: in_order(text, *shown), [frozenset(r) for r in remedies], unlike)
 
-    yield words([user(a), turn(b), user(c)], {CONTENT_IN_PARTS})
+    yield words([user(a), turn(b), user(c)], {content_in_parts})
     # Wherever it stands: some templates move it into the last user message.
     yield _Probe(
         [system, user(a), turn(b), user(c)],
         lambda text: in_order(text, a, b, c) and "wordsys" in text,
-        [frozenset({SYSTEM_IN_FRONT})],
+        [frozenset({system_in_front})],
     )
     for empty in ([user(a), turn(""), user(b)], [user(a), turn(b), user(""), turn(c)]):
-        yield words(empty, {SPACE_FOR_EMPTY}, {ELLIPSIS_FOR_EMPTY})
-    yield words([user(a), user(b), turn(c), user(d), user(e)], {JOINED_USERS})
-    yield words([user(a), turn(b), turn(c), user(d)], {JOINED_TURNS})
+        yield words(empty, {space_for_empty}, {ellipsis_for_empty})
+    yield words([user(a), user(b), turn(c), user(d), user(e)], {joined_users})
+    yield words([user(a), turn(b), turn(c), user(d)], {joined_turns})
     # Llama's templates take the first message for a user's, whoever wrote it.
-    yield words([turn(a), user(b), turn(c), user(d)], {USER_FIRST}, unlike=[user(a), user(b), turn(c), user(d)])
-    yield words([system, turn(a), user(b)], {USER_FIRST}, unlike=[system, user(a), user(b)])
+    yield words([turn(a), user(b), turn(c), user(d)], {user_first}, unlike=[user(a), user(b), turn(c), user(d)])
+    yield words([system, turn(a), user(b)], {user_first}, unlike=[system, user(a), user(b)])
     yield words(
-        [user(a), turn(b), _said("system", c), user(d)], {LATER_SYSTEM_BY_USER}, {LATER_SYSTEM_BY_USER, JOINED_USERS}
+        [user(a), turn(b), said("system", c), user(d)], {later_system_by_user}, {later_system_by_user, joined_users}
     )
     yield words(
-        [system, user(a), _said("system", b), turn(c), user(d)],
-        {LATER_SYSTEM_BY_USER},
-        {LATER_SYSTEM_BY_USER, JOINED_USERS},
+        [system, user(a), said("system", b), turn(c), user(d)],
+        {later_system_by_user},
+        {later_system_by_user, joined_users},
     )
 
-    ids = [frozenset[Remedy](), frozenset({NINE_LETTER_IDS}), frozenset({NAMED_IDS})]
-    forms = [names | text for text in (frozenset[Remedy](), frozenset({ARGUMENTS_IN_TEXT})) for names in ids]
-    in_text = frozenset({CALLS_IN_TEXT})
+    ids = [frozenset[Remedy](), frozenset({nine_letter_ids}), frozenset({named_ids})]
+    forms = [names | text for text in (frozenset[Remedy](), frozenset({arguments_in_text})) for names in ids]
+    in_text = frozenset({calls_in_text})
     yield _Probe(
-        [user(a), _called("", b), _answered(c, b), turn(d), user(e)],
-        lambda text: in_order(text, a, b, c, d, e) and _NAME in text[text.find(a) : text.find(c)],
-        [*forms[1:], in_text, in_text | {JOINED_USERS}],
+        [user(a), called("", b), answered(c, b), turn(d), user(e)],
+        lambda text: in_order(text, a, b, c, d, e) and PROBE_NAME in text[text.find(a) : text.find(c)],
+        [*forms[1:], in_text, in_text | {joined_users}],
     )
     if offered:
         # Mistral's templates print it in a last message of the user's only, and with tools the last is often an answer.
         yield _Probe(
-            [system, user(a), _called("", b), _answered(c, b)],
+            [system, user(a), called("", b), answered(c, b)],
             lambda text: "wordsys" in text,
-            [frozenset({SYSTEM_IN_FRONT})],
+            [frozenset({system_in_front})],
         )
     yield _Probe(
-        [user(a), _called("", ""), _answered(c, ""), turn(d)],
-        lambda text: in_order(text, a, c, d) and _NAME in text[text.find(a) : text.find(c)],
+        [user(a), called("", ""), answered(c, ""), turn(d)],
+        lambda text: in_order(text, a, c, d) and PROBE_NAME in text[text.find(a) : text.find(c)],
         [in_text],
     )
     # The text may be dropped, as Llama's templates do, but not stand behind the answer.
     yield _Probe(
-        [user(a), _called(b, c), _answered(d, c), turn(e)],
+        [user(a), called(b, c), answered(d, c), turn(e)],
         lambda text: in_order(text, a, c, d, e) and text.find(b) < text.find(c),
-        [frozenset({TEXT_BEFORE_CALL})],
+        [frozenset({text_before_call})],
     )
     yield _Probe(
-        [user(a), _called(b, c, reasoning_content="wordthought"), _answered(d, c)],
+        [user(a), called(b, c, reasoning_content="wordthought"), answered(d, c)],
         lambda text: in_order(text, a, c, d),
-        [frozenset({TEXT_IN_THOUGHT})],
+        [frozenset({text_in_thought})],
     )
     yield _Probe(
-        [user(a), _called("", b, c), _answered(d, b), _answered(e, c), turn("wordf")],
+        [user(a), called("", b, c), answered(d, b), answered(e, c), turn("wordf")],
         lambda text: in_order(text, a, b, c, d, e, "wordf"),
-        [frozenset({PARALLEL_IN_TEXT}), frozenset({ONE_CALL_EACH}), in_text],
+        [frozenset({parallel_in_text}), frozenset({one_call_each}), in_text],
     )
     yield _Probe(
-        [user(a), _called("", b), _answered(c, b), user(d)],
+        [user(a), called("", b), answered(c, b), user(d)],
         lambda text: in_order(text, a, b, c, d),
-        [frozenset({TURN_AFTER_ANSWER}), frozenset({USER_IN_ANSWER}), in_text],
+        [frozenset({turn_after_answer}), frozenset({user_in_answer}), in_text],
     )
     yield _Probe(
-        [user(a), _called("", b), _answered("", b), turn(d)],
+        [user(a), called("", b), answered("", b), turn(d)],
         lambda text: in_order(text, a, b, d),
-        [frozenset({SPACE_FOR_EMPTY}), frozenset({ELLIPSIS_FOR_EMPTY})],
+        [frozenset({space_for_empty}), frozenset({ellipsis_for_empty})],
     )
 
 
@@ -200,9 +418,9 @@ def find_habits(template: ChatTemplate) -> Habits:
     """Return how conversations are handed to a template."""
     schemas = [tool_schema(PROBE_TOOL)]
     offered, bare = _remedies(template, schemas), _remedies(template, [])
-    lone = template.attempt(changed([_said("user", "worda")], offered), schemas)
-    if CALLS_IN_TEXT in offered or _NAME not in lone:
-        bare |= {CALLS_IN_TEXT}
+    lone = template.attempt(changed([said("user", "worda")], offered), schemas)
+    if calls_in_text in offered or PROBE_NAME not in lone:
+        bare |= {calls_in_text}
         return Habits(tools=False, offered=bare, bare=bare)
     return Habits(tools=True, offered=offered, bare=bare)
 
@@ -221,30 +439,7 @@ def _remedies(template: ChatTemplate, schemas: Sequence[Message]) -> frozenset[R
     return found
 
 
-# ------------------------------------------------------------ what ends a turn, what stands around a thought
-
-_THOUGHT_TAG = re.compile(
-    r"[<\[◁](?=[^<>\[\]◁▷\s]*(?:think|thought|reason))[^<>\[\]◁▷\s'\"{}()+]{1,40}[>\]▷]", re.IGNORECASE
-)
-_OPENINGS = (
-    (r"(?<=^[<\[◁])/", ""),
-    (r"END(?=_)|(?<=_)END", "START"),
-    (r"end(?=_)|(?<=_)end", "start"),
-    (r"end(?=_)|(?<=_)end", "begin"),
-)
-
-
-@dataclass(frozen=True)
-class ThoughtMarks:
-    """What stands around a thought.
-
-    Attributes:
-        open: What opens it, such as `<think>` or `<|channel|>analysis<|message|>`.
-        close: What ends it, such as `</think>` or `<|end|>`.
-    """
-
-    open: str
-    close: str
+# ------------------------------------------------------------ what ends a turn
 
 
 @dataclass(frozen=True)
@@ -260,60 +455,6 @@ class TurnEnds:
     turns: frozenset[str]
     others: frozenset[str]
     stops: frozenset[str]
-
-
-def find_thought_marks(template: ChatTemplate) -> tuple[ThoughtMarks, ...]:
-    """Return the marks of thoughts: those that the template writes around one, and those that it or the tokenizer names."""
-    user, thought = _said("user", "worda"), {"reasoning_content": "wordb"}
-    # Some templates show thoughts of calls only.
-    texts = (
-        template.attempt([user, _said("assistant", "wordc", **thought)], open_turn=False),
-        template.attempt([user, _called("", "wordc", **thought), _answered("wordd", "wordc")]),
-    )
-    plain = _between(template.attempt([user, _said("assistant", "wordc"), user]), "worda", "wordc")
-    opened = template.attempt([user]).partition("worda")[2]
-    shown = [text for text in texts if in_order(text, "worda", "wordb", "wordc")]
-    found = [
-        _marks_around(_between(text, "worda", "wordb"), _between(text, "wordb", "wordc"), plain, opened)
-        for text in shown
-    ]
-    names = " ".join(
-        [*template.sources.values(), *(t.content for t in template.tokenizer.added_tokens_decoder.values())]
-    )
-    named = _named_marks(set(_THOUGHT_TAG.findall(names)))
-    return tuple(dict.fromkeys(marks for marks in (*found[:1], *named) if marks is not None))
-
-
-def _marks_around(before: str, after: str, *others: str) -> ThoughtMarks | None:
-    """Return the marks of a thought.
-
-    Args:
-        before: What stands between the user's text and the thought.
-        after: What stands between the thought and what follows it.
-        others: What stands behind a user's text without a thought.
-    """
-    cut = min(shared(before, other) for other in others)
-    cut = next((tag.start() for tag in TAG.finditer(before) if tag.start() < cut < tag.end()), cut)
-    opening, closing = before[cut:].strip() or (TAG.findall(before) or [""])[-1], TAG.search(after)
-    return ThoughtMarks(opening, closing[0]) if opening and closing else None
-
-
-def _named_marks(tags: set[str]) -> Iterator[ThoughtMarks]:
-    """Return the pairs of tags of which one, at least, is named."""
-    paired = set()
-    for tag in sorted(tags):
-        openings = [re.sub(old, new, tag) for old, new in _OPENINGS if re.search(old, tag)]
-        if openings:
-            opening = next((o for o in openings if o in tags), openings[0])
-            paired |= {tag, opening}
-            yield ThoughtMarks(opening, tag)
-    for tag in sorted(tags - paired):
-        if "|" not in tag:
-            yield ThoughtMarks(tag, f"{tag[0]}/{tag[1:]}")
-
-
-def _between(text: str, first: str, second: str) -> str:
-    return text.partition(first)[2].partition(second)[0]
 
 
 def find_turn_ends(
@@ -332,23 +473,23 @@ def find_turn_ends(
         remedies = habits.offered if schemas else habits.bare
         return template.attempt(changed(messages, remedies), schemas, open_turn=False)
 
-    user, turn = _said("user", "worda"), _said("assistant", "wordb")
+    user, turn = said("user", "worda"), said("assistant", "wordb")
     last = template.controls(text(user, turn).partition("wordb")[2])
-    earlier = template.controls(_between(text(user, turn, _said("user", "wordc")), "wordb", "wordc"))
+    earlier = template.controls(between(text(user, turn, said("user", "wordc")), "wordb", "wordc"))
     found = set(known)
     # The last of what follows a last turn; and the first of what follows an earlier one, unless it has one of these.
     found.update(last[-1:] or earlier[:1])
     if not found & set(earlier):
         found.update(earlier[:1])
     if habits.tools:
-        call, schemas = _called("", "wordb"), [tool_schema(PROBE_TOOL)]
+        call, schemas = called("", "wordb"), [tool_schema(PROBE_TOOL)]
         asked = template.controls(text(user, call, schemas=schemas).rpartition("wordb")[2])
-        answered = text(user, call, _answered("wordc", "wordb"), schemas=schemas).rpartition("wordc")[0]
-        before = template.controls(answered.rpartition("wordb")[2])
+        later = text(user, call, answered("wordc", "wordb"), schemas=schemas).rpartition("wordc")[0]
+        before = template.controls(later.rpartition("wordb")[2])
         if not found & {*asked, *before}:
             special = template.special
             found.update([t for t in asked if t in special][-1:] or [t for t in before if t in special][:1])
-    others = found & set(template.controls(_between(text(user, turn), "worda", "wordb")))
+    others = found & set(template.controls(between(text(user, turn), "worda", "wordb")))
     stops = found - {mark.close for mark in thoughts}
     return TurnEnds(frozenset(found), frozenset(others), frozenset(stops))
 

@@ -25,7 +25,7 @@ from self_steering.steering.chat import RenderedChat
 from self_steering.steering.engine.requests import Generation, TokenWindow
 from self_steering.steering.engine.sampling import TokenLogprob
 from self_steering.steering.request import METADATA_KEY
-from self_steering.steering.thoughts import Marks, take_apart
+from self_steering.steering.thinking import ThoughtMarks, take_apart
 from self_steering.steering.token_bytes import token_bytes
 from self_steering.steering.tool_calls import parse_calls
 
@@ -38,8 +38,8 @@ def model_output(
     origin: str,
     metadata: dict[str, Any],
     call_format: CallFormat | None = None,
-    marks: Sequence[Marks] = (),
-    opened: Marks | None = None,
+    marks: Sequence[ThoughtMarks] = (),
+    opened: ThoughtMarks | None = None,
 ) -> ModelOutput:
     """Return the output of one generation.
 

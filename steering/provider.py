@@ -35,7 +35,7 @@ from self_steering.steering.plan import Direction, Window
 from self_steering.steering.request import Receipt, SteeringRequest, read_request
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.template import ChatError
-from self_steering.steering.thoughts import answer_tokens, thought_tokens
+from self_steering.steering.thinking import answer_tokens, thought_tokens
 from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
 from self_steering.vectors.directions import DirectionTensor, resolve_direction

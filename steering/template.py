@@ -1,4 +1,4 @@
-"""A tokenizer's chat template, as it is."""
+"""A tokenizer's chat template, as it is, and the small conversations by which it is tried."""
 
 import copy
 import json
@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, Any]
+PROBE_NAME = "probe_tool"
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _DATE_CALL = re.compile(r"""\bstrftime_now\(\s*(["'])(?P<format>[^"']*)\1\s*\)""")
@@ -126,3 +127,45 @@ def shared(first: str, second: str) -> int:
     return next(
         (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
     )
+
+
+# ------------------------------------------------------------ small conversations by which a template is tried
+
+
+def said(role: str, word: str, **more: Any) -> Message:
+    """Return a message."""
+    return {"role": role, "content": word, **more}
+
+
+def called(word: str, *notes: str, **more: Any) -> Message:
+    """Return an assistant message with a call for each note, of a tool without a parameter where that is empty."""
+    calls = [
+        {
+            "type": "function",
+            "id": _probe_id(note),
+            "function": {"name": PROBE_NAME, "arguments": {"name": note} if note else {}},
+        }
+        for note in notes
+    ]
+    return said("assistant", word, tool_calls=calls, **more)
+
+
+def answered(word: str, note: str) -> Message:
+    """Return a tool's answer to the call with that note."""
+    return said("tool", word, name=PROBE_NAME, tool_call_id=_probe_id(note))
+
+
+def _probe_id(note: str) -> str:
+    # Without the note's own text, which is looked for.
+    return f"probe_{note[::-1]}"
+
+
+def in_order(text: str, *words: str) -> bool:
+    """Tell whether a text has each of the words once at least, first seen in this order."""
+    places = [text.find(word) for word in words]
+    return -1 not in places and places == sorted(places)
+
+
+def between(text: str, first: str, second: str) -> str:
+    """Return what stands between two words of a text."""
+    return text.partition(first)[2].partition(second)[0]

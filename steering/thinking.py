@@ -1,11 +1,28 @@
-"""The switch by which a chat template turns thoughts on and off, under whatever name it has one."""
+"""Thoughts: the switch by which a chat template turns them on and off, what stands around them, and what of a text is one."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
-from self_steering.steering.template import TAG, ChatError, ChatTemplate
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from self_steering.steering.template import (
+    TAG,
+    ChatError,
+    ChatTemplate,
+    answered,
+    between,
+    called,
+    in_order,
+    said,
+    shared,
+)
+from self_steering.steering.token_bytes import token_bytes
+from self_steering.vectors.shown import shown
 
 Wanted = bool | int | str | None
 """What is asked for: on, off, a level such as `low`, or None for off where that can be said, else what the template does."""
@@ -123,6 +140,238 @@ def _names(template: ChatTemplate) -> list[str]:
 def _prompt(template: ChatTemplate, options: Mapping[str, Any]) -> str | None:
     """Return what the template makes of a short conversation, None where it refuses the options."""
     told = template.told(options)
-    user = {"role": "user", "content": "worda"}
-    texts = [told.attempt([user]), told.attempt([{"role": "system", "content": "wordb"}, user])]
+    user = said("user", "worda")
+    texts = [told.attempt([user]), told.attempt([said("system", "wordb"), user])]
     return "\0".join(texts) if any(texts) else None
+
+
+# ------------------------------------------------------------ what stands around a thought
+
+_THOUGHT_TAG = re.compile(
+    r"[<\[◁](?=[^<>\[\]◁▷\s]*(?:think|thought|reason))[^<>\[\]◁▷\s'\"{}()+]{1,40}[>\]▷]", re.IGNORECASE
+)
+_OPENINGS = (
+    (r"(?<=^[<\[◁])/", ""),
+    (r"END(?=_)|(?<=_)END", "START"),
+    (r"end(?=_)|(?<=_)end", "start"),
+    (r"end(?=_)|(?<=_)end", "begin"),
+)
+
+
+@dataclass(frozen=True)
+class ThoughtMarks:
+    """What stands around a thought.
+
+    Attributes:
+        open: What opens it, such as `<think>` or `<|channel|>analysis<|message|>`.
+        close: What ends it, such as `</think>` or `<|end|>`.
+    """
+
+    open: str
+    close: str
+
+
+def find_thought_marks(template: ChatTemplate) -> tuple[ThoughtMarks, ...]:
+    """Return the marks of thoughts: those that the template writes around one, and those that it or the tokenizer names."""
+    user, thought = said("user", "worda"), {"reasoning_content": "wordb"}
+    # Some templates show thoughts of calls only.
+    texts = (
+        template.attempt([user, said("assistant", "wordc", **thought)], open_turn=False),
+        template.attempt([user, called("", "wordc", **thought), answered("wordd", "wordc")]),
+    )
+    plain = between(template.attempt([user, said("assistant", "wordc"), user]), "worda", "wordc")
+    opened = template.attempt([user]).partition("worda")[2]
+    shown = [text for text in texts if in_order(text, "worda", "wordb", "wordc")]
+    found = [
+        _marks_around(between(text, "worda", "wordb"), between(text, "wordb", "wordc"), plain, opened) for text in shown
+    ]
+    names = " ".join(
+        [*template.sources.values(), *(t.content for t in template.tokenizer.added_tokens_decoder.values())]
+    )
+    named = _named_marks(set(_THOUGHT_TAG.findall(names)))
+    return tuple(dict.fromkeys(marks for marks in (*found[:1], *named) if marks is not None))
+
+
+def _marks_around(before: str, after: str, *others: str) -> ThoughtMarks | None:
+    """Return the marks of a thought.
+
+    Args:
+        before: What stands between the user's text and the thought.
+        after: What stands between the thought and what follows it.
+        others: What stands behind a user's text without a thought.
+    """
+    cut = min(shared(before, other) for other in others)
+    cut = next((tag.start() for tag in TAG.finditer(before) if tag.start() < cut < tag.end()), cut)
+    opening, closing = before[cut:].strip() or (TAG.findall(before) or [""])[-1], TAG.search(after)
+    return ThoughtMarks(opening, closing[0]) if opening and closing else None
+
+
+def _named_marks(tags: set[str]) -> Iterator[ThoughtMarks]:
+    """Return the pairs of tags of which one, at least, is named."""
+    paired = set()
+    for tag in sorted(tags):
+        openings = [re.sub(old, new, tag) for old, new in _OPENINGS if re.search(old, tag)]
+        if openings:
+            opening = next((o for o in openings if o in tags), openings[0])
+            paired |= {tag, opening}
+            yield ThoughtMarks(opening, tag)
+    for tag in sorted(tags - paired):
+        if "|" not in tag:
+            yield ThoughtMarks(tag, f"{tag[0]}/{tag[1:]}")
+
+
+# ------------------------------------------------------------ what of a text is thought, and what is said
+
+# Harmony (gpt-oss) names the channel of each message before it; those of calls, which name a recipient, are read as such.
+_CHANNEL = re.compile(
+    r"(?:<\|start\|>assistant)?<\|channel\|>(?:final|commentary)(?![^<]*\bto=)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+)
+_HEADER_ALONE = re.compile(r"<\|start\|>assistant(?=\s*\Z)")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A text, taken apart.
+
+    Attributes:
+        thoughts: The thoughts, in order; the last may be cut off.
+        said: The rest.
+        spans: Characters of the text that are thought, marks included, as (first, last + 1).
+    """
+
+    thoughts: list[str]
+    said: str
+    spans: list[tuple[int, int]]
+
+
+def take_apart(text: str, marks: Sequence[ThoughtMarks], opened: ThoughtMarks | None = None) -> Parts:
+    """Tell thoughts from what is said.
+
+    A thought begins where the prompt has opened one, at the beginning of the text or of a line, and lasts to its closing mark; one
+    that is cut off is no answer, and no call in it is one. A closing mark where no thought is open is text, and so is an
+    opening mark within a line.
+
+    Args:
+        text: What a model wrote, its control tokens included.
+        marks: What stands around thoughts.
+        opened: The marks of the thought that the prompt opens, in which the text begins; None where it opens none.
+
+    Example:
+        >>> think = ThoughtMarks("<think>", "</think>")
+        >>> take_apart("I wonder.</think>Yes.", [think], opened=think).said
+        'Yes.'
+        >>> take_apart("HTML has no </think>.", [think]).said
+        'HTML has no </think>.'
+    """
+    thoughts: list[str] = []
+    said: list[str] = []
+    spans: list[tuple[int, int]] = []
+    at = 0
+    current, start = opened, 0
+    while True:
+        if current is None:
+            found = _next_opening(text, at, marks)
+            if found is None:
+                break
+            current, start, inside = found
+            said.append(_HEADER_ALONE.sub("", text[at:start]))
+        else:
+            inside = at
+        # A model may repeat the mark that the prompt has written.
+        if not thoughts and text[inside:].lstrip().startswith(current.open):
+            inside = text.index(current.open, inside) + len(current.open)
+        close = text.find(current.close, inside)
+        end = len(text) if close < 0 else close + len(current.close)
+        thoughts.append(text[inside : end if close < 0 else close].strip("\n"))
+        spans.append((start, end))
+        at, current = end, None
+    said.append(text[at:])
+    if thoughts:  # the line ends behind a thought are its own
+        said = [said[0] if opened is None else said[0].lstrip("\n"), *(part.lstrip("\n") for part in said[1:])]
+    return Parts(thoughts, _without_channels("".join(said)), spans)
+
+
+def thought_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    turns: Sequence[tuple[int, int]],
+    marks: Sequence[ThoughtMarks],
+) -> NDArray[np.bool_]:
+    """Return for each token whether it is part of a thought, marks included.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: Prompt and text.
+        turns: Positions of the assistant's turns, as (first, last + 1).
+        marks: What stands around thoughts.
+    """
+    found = np.zeros(len(ids), np.bool_)
+    # A character a byte, so that characters are counted in bytes, as tokens are.
+    as_bytes = [
+        ThoughtMarks(one.open.encode().decode("latin-1"), one.close.encode().decode("latin-1")) for one in marks
+    ]
+    for start, stop in turns:
+        text = str(tokenizer.decode(list(ids[start:stop])))
+        if not any(one.open in text for one in marks):
+            continue
+        pieces = [token_bytes(tokenizer, token).decode("latin-1") for token in ids[start:stop]]
+        ends = np.cumsum([len(piece) for piece in pieces])
+        for first, last in take_apart("".join(pieces), as_bytes).spans:
+            inside = np.searchsorted(ends, [first, last - 1], side="right") + start
+            found[inside[0] : inside[1] + 1] = True
+    return found
+
+
+def answer_tokens(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], said: str, header: Sequence[int], thought: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Return the tokens of a turn that hold what it says to the user, as (first, last + 1).
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: The turn's tokens.
+        said: What it says.
+        header: Tokens with which the template begins a turn.
+        thought: For each of the turn's tokens whether it is part of a thought.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    pieces = [token_bytes(tokenizer, token) for token in ids]
+    ends = np.cumsum([len(piece) for piece in pieces])
+    text, before = b"".join(pieces), b"".join(token_bytes(tokenizer, token) for token in header)
+    begins = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
+    if thought.any():
+        begins = max(begins, int(ends[thought.nonzero()[0][-1]]))
+    start = text.find(said.strip().encode(), begins)
+    if start < 0:
+        raise ValueError(
+            f"the answer {shown(said)} is not in the turn as the chat template writes it; use site=assistant"
+        )
+    first, last = np.searchsorted(ends, [start, start + len(said.strip().encode()) - 1], side="right")
+    return int(first), int(last) + 1
+
+
+def _next_opening(text: str, at: int, marks: Sequence[ThoughtMarks]) -> tuple[ThoughtMarks, int, int] | None:
+    """Return the marks of the next thought from `at` on, where it begins, and where what is in it does."""
+    places = [
+        (match.start(), -len(one.open), match.end(), one)
+        for one in marks
+        if one.open
+        for match in re.finditer(re.escape(one.open), text)
+        if match.start() >= at and _may_open(text[: match.start()])
+    ]
+    if not places:
+        return None
+    start, _, inside, one = min(places, key=lambda place: place[:2])
+    return one, start, inside
+
+
+def _may_open(before: str) -> bool:
+    """Return whether a thought may open after `before`: nothing, a whole line, another control token, or a thought."""
+    line = before.rpartition("\n")[2].strip()
+    return not line or line.endswith((">", "]", "▷", "<|start|>assistant"))
+
+
+def _without_channels(text: str) -> str:
+    return _HEADER_ALONE.sub("", _CHANNEL.sub("", text))

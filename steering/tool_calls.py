@@ -24,6 +24,7 @@ from self_steering.steering.call_formats import (
     read_body,
 )
 from self_steering.steering.literals import whole_value
+from self_steering.steering.template import PROBE_NAME
 from self_steering.vectors.shown import clipped, shown
 
 MALFORMED_NAME = "malformed_tool_call"
@@ -383,7 +384,7 @@ def _fits(value: Any, types: set[str]) -> bool:
 # ------------------------------------------------------------ which form a template writes
 
 PROBE_TOOL = ToolInfo(
-    name="probe_tool",
+    name=PROBE_NAME,
     description="Used once at load, to see what the template can do.",
     parameters=ToolParams(properties={"name": ToolParam(type="string"), "dose": ToolParam(type="number")}),
 )

@@ -35,7 +35,6 @@ PAGES = {
     "vectors/making/story_prompts.py": "what is asked for one story: prompts as data",
     # steering
     "steering/options.py": "what becomes of each field of Inspect's GenerateConfig",
-    "steering/thinking.py": "the switch by which a template is told whether to think",
     "steering/output.py": "from generated tokens to Inspect's output",
     "steering/bundled/training.py": "the training loop",
     "steering/engine/memory.py": "how much memory there is",

@@ -33,11 +33,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from self_steering.steering.engine.requests import Generation
 from self_steering.steering.engine.sampling import text_until
-from self_steering.steering.habits import ThoughtMarks
 from self_steering.steering.identity import ModelError
 from self_steering.steering.output import model_output
 from self_steering.steering.plan import Direction, Plan, PlanError, Treatment, at_site, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest
+from self_steering.steering.thinking import ThoughtMarks
 from self_steering.steering.tools import tool_infos
 from self_steering.vectors.card import VECTORS_FILE, LibraryError
 from self_steering.vectors.directions import random_like

@@ -21,7 +21,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from self_steering.steering.chat import ChatRenderer, RenderedChat
-from self_steering.steering.habits import ThoughtMarks, stop_ids
+from self_steering.steering.habits import stop_ids
+from self_steering.steering.thinking import ThoughtMarks
 from self_steering.steering.tool_calls import tool_schema
 from self_steering.steering.tools import tool_infos
 from tests.support import models_page

@@ -1,45 +1,34 @@
 """What is thought and what is said, whatever marks a template puts around thoughts."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
-from self_steering.steering.thoughts import take_apart, thought_tokens
+from self_steering.steering.thinking import ThoughtMarks, take_apart, thought_tokens
 from tests.support.models import bundled_tokenizer
 
-
-@dataclass(frozen=True)
-class Around:
-    """What stands around a thought."""
-
-    open: str
-    close: str
-
-
-THINK = Around("<think>", "</think>")
+THINK = ThoughtMarks("<think>", "</think>")
 KINDS = [
     THINK,
-    Around("[THINK]", "[/THINK]"),
-    Around("<seed:think>", "</seed:think>"),
-    Around("◁think▷", "◁/think▷"),
-    Around("<|START_THINKING|>", "<|END_THINKING|>"),
-    Around("<|inner_prefix|>", "<|inner_suffix|>"),
-    Around("<|channel>thought\n", "<channel|>"),
+    ThoughtMarks("[THINK]", "[/THINK]"),
+    ThoughtMarks("<seed:think>", "</seed:think>"),
+    ThoughtMarks("◁think▷", "◁/think▷"),
+    ThoughtMarks("<|START_THINKING|>", "<|END_THINKING|>"),
+    ThoughtMarks("<|inner_prefix|>", "<|inner_suffix|>"),
+    ThoughtMarks("<|channel>thought\n", "<channel|>"),
 ]
 CALL = '<tool_call>\n{"name": "clear_effects"}\n</tool_call>'
 every_kind = pytest.mark.parametrize("marks", KINDS, ids=lambda marks: marks.open)
 
 
 @every_kind
-def test_a_thought_that_the_model_opens_is_told_from_the_answer(marks: Around):
+def test_a_thought_that_the_model_opens_is_told_from_the_answer(marks: ThoughtMarks):
     """A call that it only considers is in the thought."""
     parts = take_apart(f"{marks.open}\nI may {CALL}\n{marks.close}\n\nHello.", KINDS)
     assert (parts.thoughts, parts.said) == ([f"I may {CALL}"], "Hello.")
 
 
 @every_kind
-def test_a_thought_that_the_prompt_opens_lasts_to_its_closing_mark(marks: Around):
+def test_a_thought_that_the_prompt_opens_lasts_to_its_closing_mark(marks: ThoughtMarks):
     """The text has a closing mark alone."""
     parts = take_apart(f"I may {CALL}\n{marks.close}\n\nHello.", KINDS, opened=marks)
     assert (parts.thoughts, parts.said) == ([f"I may {CALL}"], "Hello.")
@@ -47,7 +36,7 @@ def test_a_thought_that_the_prompt_opens_lasts_to_its_closing_mark(marks: Around
 
 @every_kind
 @pytest.mark.parametrize("opened", [True, False])
-def test_a_thought_that_is_cut_off_is_no_answer(marks: Around, opened: bool):
+def test_a_thought_that_is_cut_off_is_no_answer(marks: ThoughtMarks, opened: bool):
     """Whoever opened it: there is nothing said, and no call."""
     text = f"I may {CALL}" if opened else f"{marks.open}I may {CALL}"
     parts = take_apart(text, KINDS, opened=marks if opened else None)
@@ -55,7 +44,7 @@ def test_a_thought_that_is_cut_off_is_no_answer(marks: Around, opened: bool):
 
 
 @every_kind
-def test_a_closing_mark_in_ordinary_text_is_text(marks: Around):
+def test_a_closing_mark_in_ordinary_text_is_text(marks: ThoughtMarks):
     """No thought is open that it could close."""
     text = f"To end a thought, write {marks.close}. Like so:\n{marks.close}\nDone."
     parts = take_apart(text, KINDS)
@@ -63,7 +52,7 @@ def test_a_closing_mark_in_ordinary_text_is_text(marks: Around):
 
 
 @every_kind
-def test_a_mark_that_is_spoken_of_within_a_line_opens_nothing(marks: Around):
+def test_a_mark_that_is_spoken_of_within_a_line_opens_nothing(marks: ThoughtMarks):
     """Models explain their own format."""
     text = f"A thought begins with `{marks.open.strip()}` and ends with `{marks.close}`."
     assert take_apart(text, KINDS).said == text
@@ -91,7 +80,7 @@ def test_an_empty_thought_is_a_thought():
     assert take_apart("<think>\n\n</think>\n\nYes.", [THINK]).said == "Yes."
 
 
-ANALYSIS = Around("<|channel|>analysis<|message|>", "<|end|>")
+ANALYSIS = ThoughtMarks("<|channel|>analysis<|message|>", "<|end|>")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +116,7 @@ def test_a_call_in_harmonys_commentary_is_left_as_it_is_for_whoever_reads_calls(
 
 
 @pytest.mark.parametrize("marks", [THINK, KINDS[3]], ids=lambda marks: marks.open)
-def test_the_tokens_of_a_thought_are_told_one_by_one(marks: Around):
+def test_the_tokens_of_a_thought_are_told_one_by_one(marks: ThoughtMarks):
     """Of the assistant's turns alone, marks included, also where a character takes several tokens."""
     tokenizer = bundled_tokenizer()
     texts = [f"{marks.open}I am the user.{marks.close}", f"\n{marks.open}\nA fox 🦊.\n{marks.close}", "\n\nYes 🦊."]
