@@ -16,7 +16,6 @@ from inspect_ai.tool import ToolCall
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.template import (
-    PROBE_NAME,
     ChatTemplate,
     Message,
     answered,
@@ -356,7 +355,7 @@ def _probes(*, offered: bool) -> Iterator[_Probe]:
     in_text = frozenset({calls_in_text})
     yield _Probe(
         [user(a), called("", b), answered(c, b), turn(d), user(e)],
-        lambda text: in_order(text, a, b, c, d, e) and PROBE_NAME in text[text.find(a) : text.find(c)],
+        lambda text: in_order(text, a, b, c, d, e) and PROBE_TOOL.name in text[text.find(a) : text.find(c)],
         [*forms[1:], in_text, in_text | {joined_users}],
     )
     if offered:
@@ -368,7 +367,7 @@ def _probes(*, offered: bool) -> Iterator[_Probe]:
         )
     yield _Probe(
         [user(a), called("", ""), answered(c, ""), turn(d)],
-        lambda text: in_order(text, a, c, d) and PROBE_NAME in text[text.find(a) : text.find(c)],
+        lambda text: in_order(text, a, c, d) and PROBE_TOOL.name in text[text.find(a) : text.find(c)],
         [in_text],
     )
     # The text may be dropped, as Llama's templates do, but not stand behind the answer.
@@ -419,7 +418,7 @@ def find_habits(template: ChatTemplate) -> Habits:
     schemas = [tool_schema(PROBE_TOOL)]
     offered, bare = _remedies(template, schemas), _remedies(template, [])
     lone = template.attempt(changed([said("user", "worda")], offered), schemas)
-    if calls_in_text in offered or PROBE_NAME not in lone:
+    if calls_in_text in offered or PROBE_TOOL.name not in lone:
         bare |= {calls_in_text}
         return Habits(tools=False, offered=bare, bare=bare)
     return Habits(tools=True, offered=offered, bare=bare)

@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from self_steering.steering.tool_calls import PROBE_TOOL
+
 Message = dict[str, Any]
-PROBE_NAME = "probe_tool"
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _DATE_CALL = re.compile(r"""\bstrftime_now\(\s*(["'])(?P<format>[^"']*)\1\s*\)""")
@@ -143,7 +144,7 @@ def called(word: str, *notes: str, **more: Any) -> Message:
         {
             "type": "function",
             "id": _probe_id(note),
-            "function": {"name": PROBE_NAME, "arguments": {"name": note} if note else {}},
+            "function": {"name": PROBE_TOOL.name, "arguments": {"name": note} if note else {}},
         }
         for note in notes
     ]
@@ -152,7 +153,7 @@ def called(word: str, *notes: str, **more: Any) -> Message:
 
 def answered(word: str, note: str) -> Message:
     """Return a tool's answer to the call with that note."""
-    return said("tool", word, name=PROBE_NAME, tool_call_id=_probe_id(note))
+    return said("tool", word, name=PROBE_TOOL.name, tool_call_id=_probe_id(note))
 
 
 def _probe_id(note: str) -> str:

@@ -24,7 +24,6 @@ from self_steering.steering.call_formats import (
     read_body,
 )
 from self_steering.steering.literals import whole_value
-from self_steering.steering.template import PROBE_NAME
 from self_steering.vectors.shown import clipped, shown
 
 MALFORMED_NAME = "malformed_tool_call"
@@ -384,7 +383,7 @@ def _fits(value: Any, types: set[str]) -> bool:
 # ------------------------------------------------------------ which form a template writes
 
 PROBE_TOOL = ToolInfo(
-    name=PROBE_NAME,
+    name="probe_tool",
     description="Used once at load, to see what the template can do.",
     parameters=ToolParams(properties={"name": ToolParam(type="string"), "dose": ToolParam(type="number")}),
 )
