@@ -482,6 +482,32 @@ def test_one_request_that_is_refused_queues_none(llama: Engine) -> None:
     assert llama.stats.prompt_tokens == 30
 
 
+def test_an_error_outside_of_any_step_ends_every_request_and_is_told_to_the_next(
+    llama: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a thread that is gone: those in the batch, those queued, those handed over, and calls."""
+    long = EngineRequest(prompt(llama, 40), Sampling(max_tokens=200, temperature=0.0))
+    running = [llama.submit(long) for _ in range(3)]
+    reached, broken = threading.Event(), threading.Event()
+
+    def break_down() -> None:
+        reached.set()
+        broken.wait(60)
+        raise KeyError("lost")
+
+    monkeypatch.setattr(llama, "_drop_cancelled", break_down)
+    assert reached.wait(60)
+    running += llama.submit_all([long, long])
+    call = llama.call(lambda: None)
+    broken.set()
+    for future in [*running, call]:
+        with pytest.raises(RuntimeError, match="the engine's thread ended on KeyError: 'lost'; load the model again"):
+            future.result(timeout=60)
+    with pytest.raises(RuntimeError, match="the engine's thread ended on KeyError"):
+        llama.submit(long)
+    llama.close()
+
+
 def test_a_call_runs_between_two_steps_of_the_thread_that_owns_the_model(llama: Engine) -> None:
     """It does not wait for who is generating, and leaves no trace in what is generated, though it uses the model."""
     ids = prompt(llama, 40)

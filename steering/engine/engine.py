@@ -97,7 +97,7 @@ class Engine:
         self._additions = AdditionMaker(self._signatures)
         self._prefill_arena = model.new_arena(1)
         self._decode_arena = model.new_arena(max_batch)
-        self._work: OwningThread[Row] = OwningThread(self._run, "steering-engine")
+        self._work: OwningThread[Row] = OwningThread(self._run, "steering-engine", self._abandon)
         self._waiting: deque[Row] = deque()
         self._decoding: list[Row] = []
         self._parked: deque[Parked] = deque()
@@ -149,8 +149,10 @@ class Engine:
                 self._guarded([row], partial(self._prefill_chunk, row))
             elif self._decoding:
                 self._guarded(list(self._decoding), self._decode_step)
-        for row in self._rows():
-            deliver(row.future, RuntimeError("the engine was closed while this request ran"))
+
+    def _abandon(self, left: list[Row], error: Exception) -> None:
+        for row in [*left, *self._rows()]:
+            deliver(row.future, error)
 
     def _rows(self) -> list[Row]:
         return [*self._waiting, *(parked.row for parked in self._parked), *self._decoding]

@@ -1,59 +1,77 @@
 """The one thread that owns a model: others hand it rows and calls, and get futures."""
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from typing import Generic, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar
+
+logger = logging.getLogger(__name__)
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
 
 
+CLOSED = "the engine is closed; make a new one"
+
+
+@dataclass(frozen=True)
+class _Call(Generic[Result]):
+    """Something to call in the thread, and where its result goes."""
+
+    function: Callable[[], Result]
+    future: "Future[Result]"
+
+    def run(self) -> None:
+        if self.future.set_running_or_notify_cancel():
+            try:
+                self.future.set_result(self.function())
+            except Exception as error:  # noqa: BLE001  handed to the caller, which raises it
+                self.future.set_exception(error)
+
+
 class OwningThread(Generic[Work]):
-    """A thread that starts with the first thing it is handed, and ends when it is closed.
+    """A thread that starts with the first thing it is handed, and ends when it is closed, or when `run` raises.
+
+    Whoever waits for it is told in either case: nothing that was handed over is left without an answer.
 
     Args:
         run: What the thread does; it takes its work with `take` until that returns False.
         name: The thread's name.
+        abandon: Ends rows that were handed over and are not begun, and all that the thread holds, with an error.
     """
 
-    def __init__(self, run: Callable[[], None], name: str) -> None:
+    def __init__(self, run: Callable[[], None], name: str, abandon: Callable[[list[Work], Exception], None]) -> None:
         self._run = run
         self._name = name
-        self._inbox: queue.SimpleQueue[list[Work] | Callable[[], None] | None] = queue.SimpleQueue()
+        self._abandon = abandon
+        self._inbox: queue.SimpleQueue[list[Work] | _Call[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._closed = False
+        self._ended = ""  # why nothing is taken any more
 
-    def put(self, item: list[Work] | Callable[[], None]) -> None:
+    def put(self, item: "list[Work] | _Call[Any]") -> None:
         """Hand over rows, or something to call.
 
         Raises:
-            RuntimeError: The thread was closed.
+            RuntimeError: The thread was closed, or ended on an error.
         """
         with self._lock:
-            if self._closed:
-                raise RuntimeError("the engine is closed; make a new one")
+            if self._ended:
+                raise RuntimeError(self._ended)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
                 self._thread.start()
             self._inbox.put(item)
 
     def call(self, function: Callable[[], Result]) -> "Future[Result]":
         """Run `function` in the thread, between two steps."""
         future: Future[Result] = Future()
-
-        def run() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function())
-                except Exception as error:  # noqa: BLE001  handed to the caller, which raises it
-                    future.set_exception(error)
-
-        self.put(run)
+        self.put(_Call(function, future))
         return future
 
     def take(self, admit: Callable[[list[Work]], None], *, idle: bool) -> bool:
@@ -74,17 +92,37 @@ class OwningThread(Generic[Work]):
                 admit(item)
                 idle = idle and not item
             else:
-                item()
+                item.run()
         return True
 
     def close(self) -> None:
         """Let the thread end, and wait for that."""
         with self._lock:
-            self._closed = True
+            self._ended = self._ended or CLOSED
             thread, self._thread = self._thread, None
         if thread is not None:
             self._inbox.put(None)
             thread.join()
+
+    def _serve(self) -> None:
+        ended: Exception = RuntimeError("the engine was closed while this request ran")
+        try:
+            self._run()
+        except BaseException as error:
+            logger.exception("the thread %s ended on an error", self._name)
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            ended = RuntimeError(f"the engine's thread ended on {what}; load the model again")
+            ended.__cause__ = error
+        with self._lock:
+            self._ended = self._ended or str(ended)
+        left: list[Work] = []
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, list):
+                left += item
+            elif item is not None:
+                deliver(item.future, ended)
+        self._abandon(left, ended)
 
 
 def deliver(future: "Future[Result]", result: Result | Exception) -> None:

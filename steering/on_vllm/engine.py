@@ -93,7 +93,7 @@ class VllmEngine:
         self._running: dict[str, _Row] = {}
         self._installed: dict[str, None] = {}  # those wanted last come last
         self._dead: EngineDead | None = None
-        self._work: OwningThread[_Row] = OwningThread(self._run, "steering-vllm")
+        self._work: OwningThread[_Row] = OwningThread(self._run, "steering-vllm", self._abandon)
         try:
             # In the thread that steps it: what torch sets up is a thread's own.
             self._work.call(lambda: self._open(arguments, revision)).result()
@@ -186,8 +186,10 @@ class VllmEngine:
                     self._step()
                 except Exception as error:  # noqa: BLE001  whatever it is, vLLM does not go on after it
                     self._die(error)
-        for row in self._running.values():
-            deliver(row.future, RuntimeError("the engine was closed while this request ran"))
+
+    def _abandon(self, left: "list[_Row]", error: Exception) -> None:
+        for row in [*left, *self._running.values()]:
+            deliver(row.future, error)
         self._shut_down()
 
     def _shut_down(self) -> None:
