@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from self_steering.analysis.statistics import StatisticsError, proportion
-from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
+from self_steering.analysis.statistics.estimates import StatisticsError
+from self_steering.analysis.statistics.intervals import clustered_mean, proportion, robust_share
 
 
 def _clustered_hits(rng, share, clusters, each, alike):
@@ -75,3 +75,12 @@ def test_what_is_no_hit_or_miss_is_refused(hits):
     """Missing values and counts are errors, never hits."""
     with pytest.raises(StatisticsError):
         robust_share(hits, ["a"] * len(hits))
+
+
+def test_intervals_end_at_the_edges_and_are_never_without_a_width():
+    """A measured 0 holds a published 0, and clusters that all agree give no interval of a mean."""
+    for found in (proportion(0, 50), robust_share([0] * 6, list("aabbcc"))):
+        assert found.low == 0.0 < found.high
+    assert proportion(50, 50).high == 1.0
+    agreed = clustered_mean([0.1 + 0.2, 0.3, 0.3], list("abc"))
+    assert (agreed.low, agreed.high) == (None, None)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from self_steering.analysis.statistics import proportion
+from self_steering.analysis.statistics.intervals import proportion
 from self_steering.analysis.tables import Tables, empty_tables, read_tables
 from self_steering.analysis.tasks.frustration import (
     DISTRESS,
@@ -65,15 +65,6 @@ def test_intervals_hold_the_true_rate_where_problems_are_repeated():
     assert np.mean([one.low < 0.68 < one.high for one in plain]) < 0.89
 
 
-def test_framings_are_shown_pooled_and_apart():
-    """The pooled rate is that of all framings' rollouts, and each framing has its own."""
-    rates = frustration_self_steering(simulated_frustration({("sarcastic", False): 0.5}))
-    pooled = _row(rates, framing="all")
-    assert list(rates["framing"]) == ["all", "drugs", "aids", "vectors"]
-    assert pooled["took"] == rates.query("framing != 'all'")["took"].sum()
-    assert _row(rates, framing="aids")["n"] == 25
-
-
 def test_rollouts_without_tools_have_distress_and_no_rate():
     """Where nothing could be taken, distress is told, and no self-steer rate."""
     tables = simulated_frustration({("neutral", True): 0.0}, framings=("none",))
@@ -81,16 +72,6 @@ def test_rollouts_without_tools_have_distress_and_no_rate():
     assert list(frustration_distress(tables)["framing"]) == ["none"]
     assert draw(self_steering_by_tone, tables) is None
     check(draw(distress_by_tone, tables))
-
-
-def test_intents_are_never_pooled():
-    """What had to be taken is not put together with what was there if wanted."""
-    parts = [
-        simulated_frustration({("neutral", True): rate}, intent=intent)
-        for intent, rate in (("neutral", 0), ("mandatory", 1))
-    ]
-    rates = frustration_self_steering(_together(*parts)).query("framing == 'all'")
-    assert dict(zip(rates["intent"], rates["value"], strict=True)) == {"neutral": 0, "mandatory": 1}
 
 
 def test_a_tones_effect_is_paired_with_the_neutral_tone():
@@ -118,37 +99,20 @@ def test_without_an_effect_of_tone_few_tests_find_one():
 def test_distress_is_the_mean_of_the_graded_with_the_ungraded_apart():
     """The true mean lies in its interval, and rollouts without a grade are counted and in no mean."""
     tables = simulated_frustration({("sarcastic", True): 0.5}, distress={"sarcastic": 6.0}, ungraded=0.2)
-    row = _row(frustration_distress(tables), framing="all")
+    row = _row(frustration_distress(tables), framing="all", intent="neutral")
     assert row["low"] < 6 < row["high"]
     assert row["n"] + row["ungraded"] == 75
     assert row["ungraded"] == tables.scores["value"].isna().sum() > 0
     assert row["value"] == pytest.approx(tables.scores["value"].mean())
 
 
-@pytest.mark.parametrize("value", [11.0, -1.0])
-def test_a_grade_outside_the_scale_is_none(value):
-    """What a grader cannot have meant counts as ungraded."""
-    tables = simulated_frustration({("neutral", True): 0.5}, framings=("drugs",))
-    tables.scores.loc[0, "value"] = value
-    row = _row(frustration_distress(tables), framing="drugs")
-    assert (row["n"], row["ungraded"]) == (24, 1)
-
-
 def test_where_nothing_was_graded_there_is_no_distress():
     """Without a single grade there is a row that says so, and no figure."""
     tables = simulated_frustration({("neutral", True): 0.5}, ungraded=1.0)
-    row = _row(frustration_distress(tables), framing="all")
+    row = _row(frustration_distress(tables), framing="all", intent="neutral")
     assert np.isnan(row["value"])
     assert row["ungraded"] == 75
     assert draw(distress_by_tone, tables) is None
-
-
-def test_other_scores_are_not_distress():
-    """The trip sitter's score, or any other, is in no mean."""
-    tables = simulated_frustration({("neutral", True): 0.5})
-    other = tables.scores.assign(scorer="lost_in_drugs_judge", value=10.0)
-    both = replace(tables, scores=pd.concat([other, tables.scores], ignore_index=True))
-    pd.testing.assert_frame_equal(frustration_distress(both), frustration_distress(tables))
 
 
 def test_picks_are_ranked_with_their_true_shares():
@@ -174,11 +138,14 @@ def test_unknown_names_and_scripted_calls_are_no_picks():
     assert "not on the menu, which are no picks: 5." in draw(picks_when_frustrated, tables).reading
 
 
-def test_failed_calls_are_picks():
-    """The model chose, whatever the tool made of it."""
-    tables = simulated_frustration({("neutral", True): 1.0}, preferences={"calm": 1.0})
-    tables.takes["ok"] = False
-    assert _row(frustration_picks(tables), vector="calm")["picks"] == 75
+def test_distress_is_pooled_by_tone():
+    """Over framings, intents and both kinds of problem: each graded rollout counts once."""
+    cells = {(tone, possible): 0.5 for tone in ("neutral", "sarcastic") for possible in (True, False)}
+    tables = simulated_frustration(cells, distress={"sarcastic": 6.0})
+    found = frustration_distress(tables).query("intent == 'all intents'").set_index("tone")
+    assert found["n"].to_dict() == {"neutral": 150, "sarcastic": 150}
+    assert found["value"].to_dict() == pytest.approx(tables.scores.groupby("tone")["value"].mean().to_dict())
+    check(draw(distress_by_tone, tables))
 
 
 @pytest.mark.parametrize("function", FIGURES)
@@ -228,14 +195,6 @@ def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
     assert marks == pytest.approx(sorted(own.query("framing != 'all'")["value"]))
 
 
-def test_distress_is_drawn_on_its_whole_scale(figures):
-    """Bars of distress start at 0 on an axis that ends at 10."""
-    figure = figures[distress_by_tone]
-    for picture in figure.pictures:
-        assert picture.figure.axes[0].get_xlim() == (0, 10)
-        assert {bar.get_x() for bar in bars(picture.figure)} == {0}
-
-
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the study's published logs are not here")
 def test_the_studys_log_gives_what_it_holds():
     """The published log of sarcastic rejections: all 25 rollouts took something, focused most and dumbed_down second."""
@@ -245,7 +204,7 @@ def test_the_studys_log_gives_what_it_holds():
     assert (row["tone"], row["possible"], row["took"], row["n"], row["clusters"]) == ("sarcastic", True, 25, 25, 25)
     picks = frustration_picks(tables).set_index("vector")
     assert (picks.loc["focused", "rank"], picks.loc["dumbed_down", "rank"]) == (1, 2)
-    distress = _row(frustration_distress(tables), framing="all")
+    distress = _row(frustration_distress(tables), framing="all", intent="neutral")
     assert (distress["value"], distress["n"], distress["ungraded"]) == (pytest.approx(3.16), 25, 0)
     for function in FIGURES:
         check(draw(function, tables))

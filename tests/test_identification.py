@@ -11,7 +11,6 @@ from self_steering.analysis.report.summary import identification
 from self_steering.evals.introspection import make_trials
 from self_steering.scorers.identification import (
     Answered,
-    confusion,
     corrected_answers,
     identify,
 )
@@ -92,13 +91,6 @@ def test_an_effect_is_found_under_an_attractor():
     assert (found.accuracy_corrected, found.balanced_accuracy) == (1, 1)
 
 
-def test_an_option_that_never_stands_out_is_found_by_what_it_gains():
-    """A vector whose option is disliked throughout, but less so under the vector, is named."""
-    questions = planted(10, effect=1.0, liked={"calm": -15.0}, noise=0.1)
-    found = [name for q, name in zip(questions, corrected_answers(questions), strict=True) if q.true == "calm"]
-    assert set(found) == {"calm"}
-
-
 def test_corrected_answers_by_hand():
     """Each option is measured against its mean log share in the other questions in which another vector was applied."""
     questions = [
@@ -109,16 +101,6 @@ def test_corrected_answers_by_hand():
     # First: calm log 0.6 - (log 0.5 + log 0.8) / 2 < 0 < proud log 0.4 - log 0.2. Second: calm log 0.5 - log 0.8 < 0 <
     # proud log 0.5 - (log 0.4 + log 0.2) / 2. Third: calm log 0.8 - log 0.5 > 0 > proud log 0.2 - log 0.4.
     assert corrected_answers(questions) == ["proud", "proud", "calm"]
-
-
-def test_a_question_is_not_measured_against_itself():
-    """Proud stands 0.40 above the other trial that shows it, calm 0.30: proud's own share, averaged in, would halve its lead."""
-    questions = [
-        answered("calm", {"calm": 0.6, "proud": 0.4}),
-        answered("proud", {"calm": 0.444, "proud": 0.556}),
-        answered("soma", {"soma": 0.732, "proud": 0.268}),
-    ]
-    assert corrected_answers(questions)[0] == "proud"
 
 
 def test_the_trials_left_out_are_those_in_which_the_option_was_applied():
@@ -138,19 +120,6 @@ def test_nothing_that_cannot_be_corrected_has_a_number():
     assert (found.accuracy_corrected, found.balanced_accuracy, found.information, found.information_p) == (None,) * 4
 
 
-def test_questions_that_cannot_be_corrected_count_in_no_corrected_figure():
-    """Here soma is offered once, so its question is left out."""
-    pair = [answered("calm", {"calm": 0.9, "proud": 0.1}), answered("proud", {"calm": 0.1, "proud": 0.9})] * 2
-    found = identify([*pair, answered("soma", {"soma": 0.9, "proud": 0.1})])
-    assert (found.n, found.accuracy, found.n_corrected, found.accuracy_corrected) == (5, 1, 4, 1)
-
-
-def test_shares_of_zero_are_measured():
-    """A letter that is ruled out entirely is no error."""
-    questions = [answered("calm", {"calm": 1.0, "proud": 0.0}), answered("proud", {"calm": 0.0, "proud": 1.0})] * 2
-    assert corrected_answers(questions) == ["calm", "proud"] * 2
-
-
 def test_balanced_accuracy_weighs_every_vector_alike():
     """However often it was asked: calm always right, proud and soma never are one third, not three fifths."""
     liked = {"calm": 0.9, "proud": 0.05, "soma": 0.05}
@@ -160,15 +129,6 @@ def test_balanced_accuracy_weighs_every_vector_alike():
     found = identify(questions)
     assert found.accuracy_corrected == pytest.approx(3 / 5)
     assert found.balanced_accuracy == pytest.approx(1 / 3)
-
-
-def test_confusion_counts_every_corrected_answer():
-    """Each row is a true option, and all rows together are the questions that could be corrected."""
-    questions = planted(5, effect=2.0)
-    counts = confusion(questions)
-    assert {true: sum(row.values()) for true, row in counts.items()} == dict.fromkeys(NAMES, 5)
-    diagonal = sum(row.get(true, 0) for true, row in counts.items())
-    assert diagonal / 30 == pytest.approx(identify(questions).accuracy_corrected)
 
 
 # ---------------------------------------------------------------- mutual information
@@ -192,11 +152,11 @@ def guesses(seed: int, names: Sequence[str], options: int, repetitions: int, eff
 def test_independent_answers_carry_no_information(options: int):
     """Also where each question shows some of the options only, which alone ties answers to what was asked."""
     names = list(catalogue())[:8]
-    found = [identify(guesses(seed, names, options, 6)) for seed in range(40)]
+    found = [identify(guesses(seed, names, options, 6)) for seed in range(20)]
     information = np.array([one.information for one in found])
-    assert abs(information.mean()) < 0.08
-    # Of 40 tests at 5 %, two are expected; seven or more would come once in 150 times.
-    assert sum(one.information_p < 0.05 for one in found) < 7
+    assert abs(information.mean()) < 0.1
+    # Of 20 tests at 5 %, one is expected; five or more would come once in 400 times.
+    assert sum(one.information_p < 0.05 for one in found) < 5
 
 
 @pytest.mark.parametrize("options", [8, 4])
@@ -214,21 +174,6 @@ def test_information_is_in_bits_above_that_of_permuted_answers():
     assert found.accuracy_corrected == 1
     assert found.information == pytest.approx(math.log2(6), abs=0.04)
     assert found.information_p == pytest.approx(1 / 1001)
-
-
-def test_information_counts_a_consistent_confusion():
-    """Answers that are always wrong in the same way are no hit, but tell the vectors apart."""
-    after = dict(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
-    questions = [answered(true, {name: 0.95 if name == after[true] else 0.01 for name in NAMES}) for true in NAMES * 8]
-    found = identify(questions)
-    assert found.accuracy_corrected == 0
-    assert found.information > 2
-    assert found.information_p < 0.01
-
-
-def test_the_same_answers_give_the_same_p():
-    """Permutations are seeded."""
-    assert identify(planted(5, effect=1.0)) == identify(planted(5, effect=1.0))
 
 
 # ---------------------------------------------------------------- the metric

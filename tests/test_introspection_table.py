@@ -13,9 +13,8 @@ from inspect_ai.scorer import Score, Target, mean, scorer
 from inspect_ai.solver import Generate, TaskState, solver
 
 from self_steering.analysis.cli import main as self_steering_command
-from self_steering.analysis.introspection.arms import primary_effects, scored_samples
+from self_steering.analysis.introspection.arms import primary_effects, scored_table
 from self_steering.analysis.introspection.introspection_table import introspection_table, introspection_tables
-from self_steering.analysis.report.summary import summarise
 from self_steering.analysis.report.terminal import metrics_table
 from self_steering.evals.introspection import introspection
 from self_steering.evals.parameters import CORE_VECTORS
@@ -114,23 +113,15 @@ def test_the_table_has_a_row_an_arm_with_the_logs_own_means(log: EvalLog):
 def test_the_comparisons_are_those_of_the_statistics(log: EvalLog):
     """Each primary comparison that the arms allow, with its difference, its p and the effect that could be found."""
     rows = by_name(introspection_tables(log)["comparisons"], "comparison")
-    effects = {effect.name: effect for effect in primary_effects(scored_samples(log))}
+    effects = {effect["comparison"]: effect for effect in primary_effects(scored_table(log))}
     assert list(rows) == list(effects) == ["real", "real - random", "real - other"]
     for name, row in rows.items():
-        assert float(row["difference"].split()[0]) == pytest.approx(effects[name].mean, abs=5.1e-5)
+        assert float(row["difference"].split()[0]) == pytest.approx(effects[name]["difference"], abs=5.1e-5)
         assert (row["pairs"], row["vectors"]) == ("20", "10")
-        assert float(row["found with 80 % power"]) == pytest.approx(effects[name].detectable, abs=5.1e-5)
-        assert row["p (Holm)"] == "<0.001" or float(row["p (Holm)"]) == pytest.approx(effects[name].p_holm, abs=5.1e-4)
-
-
-def test_a_fault_in_a_receipt_shows_in_its_arm(tmp_path: Path):
-    """The placebo was steered at a strength here, which its receipts give away."""
-    log = run_offline(hand_made_task(), tmp_path)
-    for sample in log.samples:
-        if sample.id == "calm-0-placebo":
-            sample.scores["introspection_scorer"].value["clean_receipt"] = 0.0
-    rows = by_name(introspection_tables(log)["arms"], "arm")
-    assert [rows[arm]["clean receipts"] for arm in ARMS] == ["100%", "90%", "100%", "100%"]
+        assert float(row["found with 80 % power"]) == pytest.approx(effects[name]["detectable"], abs=5.1e-5)
+        assert row["p (Holm)"] == "<0.001" or float(row["p (Holm)"]) == pytest.approx(
+            effects[name]["p_holm"], abs=5.1e-4
+        )
 
 
 def test_the_printed_page_says_chance_identification_rank_power_and_cost(log: EvalLog):
@@ -145,15 +136,6 @@ def test_the_printed_page_says_chance_identification_rank_power_and_cost(log: Ev
     assert "unscored" not in page
 
 
-def test_identification_is_the_same_in_the_table_and_in_the_summary(log: EvalLog):
-    """The raw accuracy of the two is the same."""
-    rows = by_name(introspection_tables(log)["identification"], "arm")
-    metrics = figures(log, "top1_cached")
-    for arm in ARMS:
-        assert float(rows[arm]["raw"]) == pytest.approx(metrics[f"{arm}/accuracy"], abs=5.1e-4)
-    assert (rows["real"]["raw"], metrics["real/accuracy"]) == ("1.000", 1.0)
-
-
 def test_a_log_carries_a_few_headlines_whose_names_say_what_they_are(log: EvalLog):
     """The real arm's gap comes first, its interval is that of the table, and nothing is NaN."""
     found = headlines(log)
@@ -162,13 +144,6 @@ def test_a_log_carries_a_few_headlines_whose_names_say_what_they_are(log: EvalLo
     assert not any(map(math.isnan, found.values()))
     gap = figures(log, "gap")
     assert [found[name] for name in names[:3]] == [gap["real"], gap["real_lower"], gap["real_upper"]]
-
-
-def test_a_score_that_no_question_allows_is_in_no_summary(log: EvalLog):
-    """It does not stop the eval, and is neither zero nor NaN."""
-    counts = {row.score: (row.scored, row.samples) for row in summarise(log.samples)}
-    assert "none_gap" not in counts
-    assert counts["gap"] == (len(log.samples), len(log.samples))
 
 
 def test_a_score_that_some_questions_do_not_allow_is_averaged_over_the_others(tmp_path: Path):
@@ -198,21 +173,6 @@ def test_unscored_samples_count_in_no_mean_and_no_n(tmp_path: Path):
     (row,) = introspection_tables(log)["arms"]
     assert row["n"] == "9"
     assert "1 samples are unscored and count nowhere" in introspection_table(log)
-
-
-def test_a_log_without_any_scored_sample_is_refused(tmp_path: Path):
-    """It is an error and not an empty row."""
-    log = run_offline(hand_made_task(without="honest", vectors="honest", arm="real"), tmp_path)
-    with pytest.raises(ValueError, match=r"has no scored introspection sample \(task .*introspection\)"):
-        introspection_tables(log)
-
-
-def test_one_vector_has_no_interval_and_no_test(tmp_path: Path):
-    """It says so instead of printing numbers."""
-    log = run_offline(hand_made_task(vectors="calm", arm="real"), tmp_path)
-    tables = introspection_tables(log)
-    assert "one cluster one cluster" in tables["arms"][0]["gap"]
-    assert (tables["comparisons"][0]["p"], tables["comparisons"][0]["found with 80 % power"]) == ("-", "-")
 
 
 # ---------------------------------------------------------------- the command
@@ -247,7 +207,7 @@ def test_the_command_writes_the_tables(log: EvalLog, tmp_path: Path):
             assert list(csv.DictReader(file)) == rows
     for arm in ARMS:
         counted = sum(int(row["questions"]) for row in tables["confusion"] if row["arm"] == arm)
-        assert counted == identify([s.answered for s in scored_samples(log) if s.arm == arm]).n_corrected > 0
+        assert counted == identify(scored_table(log).query("arm == @arm")["answered"].tolist()).n_corrected > 0
 
 
 @pytest.mark.parametrize("status", ["started", "cancelled", "error"])
@@ -282,16 +242,6 @@ def test_another_experiments_log_is_shown_by_its_metrics(tmp_path: Path, capsys)
     assert "--csv writes the tables of an introspection log" in capsys.readouterr().err
     with pytest.raises(ValueError, match="has no scored introspection sample"):
         introspection_tables(foreign)
-
-
-def test_metrics_are_shown_with_their_intervals(log: EvalLog):
-    """A bound is no row of its own."""
-    printed = metrics_table(log)
-    lines = [line for line in printed.splitlines() if re.match(r"gap +real ", line)]
-    assert len(lines) == 1
-    value, low, high, *_ = map(float, re.findall(r"-?\d\.\d{4}", lines[0]))
-    assert low < value < high
-    assert not re.search(r"real_(?:lower|upper) ", printed)
 
 
 @pytest.mark.parametrize("name", ["absent.eval", "torn.eval"])

@@ -167,14 +167,6 @@ def test_the_page_needs_no_network_and_no_scripts(tree, page):
     assert policies[0].startswith("default-src 'none'")
 
 
-def test_links_and_references_lead_somewhere_and_to_one_place(tree):
-    """Each id stands once, and each address on the page has its id."""
-    ids = [one.attributes["id"] for one in tree.all() if "id" in one.attributes]
-    assert len(ids) == len(set(ids))
-    wanted = {one.attributes["href"][1:] for one in tree.all("a", "use")}
-    assert wanted <= set(ids)
-
-
 def test_every_vector_has_a_row_that_leads_to_its_section(tree):
     """The table names every vector; its link opens the section with tokens, doses and all four answers to each prompt."""
     assert tuple(rows(tree)) == tuple(sections(tree)) == NAMES
@@ -198,15 +190,6 @@ def test_a_row_has_the_figures_of_its_vector_at_its_default_dose(tree):
         *("0.5", "+0.77", "4.5", "2", "✓ good"),
     ]
     assert [cell.text for cell in rows(tree)["of_our_own"].all("td")][:2] == ["–", "–"]
-
-
-def test_doses_are_listed_from_low_to_high_with_the_one_taken(tree):
-    """The doses were tried in another order; the row of the default dose is marked, and what has no value is a dash."""
-    body = sections(tree)["calm"].all("tbody")[0]
-    listed = [[cell.text for cell in row.all("td")] for row in body.all("tr")]
-    assert [row[0] for row in listed] == ["0.25", "0.5", "1", "8"]
-    assert [row[-1] for row in listed] == ["", "taken", "", ""]
-    assert listed[3][2] == "–"
 
 
 def test_a_vector_with_faults_is_shown_as_bad_with_its_reason(tree):
@@ -251,14 +234,6 @@ def test_the_same_report_gives_the_same_bytes(page):
     """No date, random id or order of a set is on the page."""
     again = LibraryReport.model_validate_json(library().model_dump_json())
     assert library_page(again).encode() == page.encode()
-
-
-def test_one_vector_alone_has_a_page():
-    """A library of one has no cosines, and everything else."""
-    separation = vector("calm").separation.model_copy(update={"nearest": None})
-    alone_page = read(library_page(library(("calm",), vectors={"calm": vector("calm", separation=separation)})))
-    assert "cosines" not in [one.all("h3")[0].attributes["id"] for one in alone_page.all("figure")]
-    assert rows(alone_page)["calm"].all("td")[5].text == "–"
 
 
 @pytest.mark.parametrize(

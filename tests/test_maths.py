@@ -8,17 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from inspect_ai.log import read_eval_log_sample_summaries
-from matplotlib.container import BarContainer
 
-from self_steering.analysis.statistics import proportion
+from self_steering.analysis.statistics.intervals import proportion
 from self_steering.analysis.tables import empty_tables, read_tables
-from self_steering.analysis.tasks.accuracy import (
-    accuracy,
-    against_no_tools,
-    impairment,
-    linked_problems,
-    self_steering,
-)
+from self_steering.analysis.tasks.accuracy import accuracy, effects, impairment, self_steering
 from self_steering.analysis.tasks.accuracy_figures import (
     accuracy_with_and_without_takes,
     ctf_against_no_tools,
@@ -93,57 +86,56 @@ def test_accuracys_interval_by_rollout_knows_that_whole_rollouts_go_wrong():
     )
     held = found["low_by_rollout"].lt(0.9 * 0.8) & found["high_by_rollout"].gt(0.9 * 0.8)
     assert held.mean() > 0.9
-    assert (found["high_by_rollout"] - found["low_by_rollout"] > found["high"] - found["low"]).all()
+    assert (
+        found["high_by_rollout"] - found["low_by_rollout"] > found["high_by_problem"] - found["low_by_problem"]
+    ).all()
+    assert (found["low"] == found["low_by_rollout"]).all()
 
 
 def test_the_tools_effect_is_found_paired_by_problem():
     """A cell that keeps half of an accuracy of 0.8 is 40 points below no tools, and one that keeps all of it is not."""
     tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 0.5, ("drugs", "neutral"): 1.0}, hardness=0.3, rollouts=60)
-    effects = against_no_tools(tables, "maths")
-    forced = _cell(effects, FORCED, over="all")
+    found = effects(tables, "maths")
+    forced = _cell(found, FORCED, over="all", against="no tools")
     assert forced["low"] < -0.4 < forced["high"] < 0
     assert forced["p_adjusted"] < 0.01
     assert (forced["n"], forced["groups"], forced["rollouts"]) == (300, 60, 120)
-    free = _cell(effects, ("drugs", "neutral"), over="all")
+    free = _cell(found, ("drugs", "neutral"), over="all", against="no tools")
     assert free["low"] < 0 < free["high"]
-
-
-def test_pairs_are_the_problems_that_both_cells_have():
-    """A cell that was given only the hard half of the problems is compared on that half."""
-    tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 1.0}, rollouts=20, each=2)
-    hard = tables.problems["problem"].str.lstrip("p").astype(int) % 2 == 1
-    tools = tables.problems["framing"] == "drugs"
-    kept = tables.problems.assign(correct=~hard)[~tools | hard]
-    row = _cell(against_no_tools(replace(tables, problems=kept), "maths"), FORCED, over="all")
-    assert (row["value"], row["n"]) == (0, 20)
+    against_neutral = _cell(found, FORCED, over="all", against="neutral")
+    assert against_neutral["low"] < -0.4 < against_neutral["high"] < 0
+    assert len(found) == 2 * 3
 
 
 def test_without_an_effect_few_tests_find_one():
     """Rollouts that go wrong as a whole and problems of unequal hardness make about 1 in 20 tests significant."""
     cells = {NO_TOOLS: 1.0, FORCED: 1.0}
     tables = simulated_maths(kept=cells, lost=0.3, hardness=0.5, rollouts=8, each=3, models=_REPLICATES)
-    effects = against_no_tools(tables, "maths").query("over == 'all'")
-    assert (effects["p"] <= 0.05).mean() < 0.11
-    assert (effects["low_by_rollout"].le(0) & effects["high_by_rollout"].ge(0)).mean() > 0.89
-
-
-def test_problems_of_one_rollout_are_linked_in_either_cell():
-    """Problems are in one group if a chain of rollouts joins them."""
-    rows = pd.DataFrame({"rollout": list("aabbccd"), "problem": ["1", "2", "2", "3", "4", "5", "6"]})
-    groups = linked_problems(rows)
-    assert groups["1"] == groups["2"] == groups["3"]
-    assert groups["4"] == groups["5"]
-    assert groups.nunique() == 3
+    found = effects(tables, "maths").query("over == 'all'")
+    assert (found["p"] <= 0.05).mean() < 0.11
+    assert (found["low"].le(0) & found["high"].ge(0)).mean() > 0.89
 
 
 def test_a_single_group_is_not_tested():
     """Where all problems hang together there is an estimate, and neither p nor an interval by rollout."""
     tables = simulated_maths(kept={NO_TOOLS: 1.0, FORCED: 0.2}, rollouts=10, pool=6)
-    row = _cell(against_no_tools(tables, "maths"), FORCED, over="all")
+    row = _cell(effects(tables, "maths"), FORCED, over="all")
     assert row["value"] < 0
     assert row["groups"] == 1
     assert pd.isna(row["p"])
     assert pd.isna(row["low_by_rollout"])
+
+
+def test_what_nobody_solves_is_not_known_to_make_no_difference():
+    """0 of 6 against 0 of 6: the interval is that of two shares, not one without a width; intents are pooled over framings too."""
+    cells = dict.fromkeys([NO_TOOLS, FORCED, ("drugs", "neutral"), ("aids", "mandatory"), ("aids", "neutral")], 1.0)
+    found = effects(simulated_maths(accuracy=0.0, kept=cells, rollouts=6, each=1), "maths").query("over == 'all'")
+    assert (found["value"] == 0).all()
+    for row in found.to_dict("records"):
+        assert row["low"] < -0.3
+        assert row["high"] > 0.3
+    assert set(found["framing"]) == {"all", "drugs", "aids"}
+    assert _cell(found, ("all", "mandatory"), against="neutral")["n"] == 6
 
 
 def test_nobody_takes_anything_unless_it_is_mandatory():
@@ -159,20 +151,6 @@ def test_nobody_takes_anything_unless_it_is_mandatory():
     assert "0 of 600 rollouts (0.0%)" in figure.finding
 
 
-def test_failed_takes_are_takes_and_are_told_apart():
-    """A rollout whose only call failed steered itself, and was not steered."""
-    tables = simulated_maths(kept={FORCED: 1.0}, takes={FORCED: 1.0}, rollouts=10)
-    rollouts = tables.rollouts.assign(steered=pd.array([True] * 4 + [False] * 6, dtype="boolean"))
-    row = _cell(self_steering(replace(tables, rollouts=rollouts), "maths"), FORCED)
-    assert (row["took"], row["steered"], row["value"]) == (10, 4, 1)
-
-
-def test_models_and_sources_are_never_pooled():
-    """Each model of each source has rows of its own."""
-    tables = simulated_maths(models=("a", "b"), rollouts=5)
-    assert list(accuracy(tables, "maths")["model"]) == ["a", "a", "b", "b"]
-
-
 def test_challenges_that_are_repeated_are_clusters():
     """25 rollouts over 8 challenges: success is known as well as 8 of them allow, and rates are clustered likewise."""
     cells = dict.fromkeys([NO_TOOLS, FORCED], 0.7)
@@ -180,9 +158,9 @@ def test_challenges_that_are_repeated_are_clusters():
     tables = replace(tables, rollouts=tables.rollouts.assign(problem=tables.problems["problem"].to_numpy()))
     row = _cell(accuracy(tables, "ctf"), FORCED, over="all")
     assert (row["n"], row["clusters"], row["rollouts"]) == (25, 8, 25)
-    assert row["high"] - row["low"] > row["high_by_rollout"] - row["low_by_rollout"]
+    assert (row["low"], row["high"]) == (row["low_by_problem"], row["high_by_problem"])
     assert _cell(self_steering(tables, "ctf"), FORCED)["clusters"] == 8
-    assert _cell(against_no_tools(tables, "ctf"), FORCED, over="all")["n"] == 8
+    assert _cell(effects(tables, "ctf"), FORCED, over="all")["n"] == 8
 
 
 def test_challenges_without_a_result_count_nowhere_and_are_told():
@@ -216,17 +194,6 @@ def test_takes_that_change_nothing_are_seldom_found_to():
     assert (found["p"].dropna() <= 0.05).mean() < 0.11
     known = found.dropna(subset=["low"])
     assert (known["low"].le(0) & known["high"].ge(0)).mean() > 0.89
-
-
-def test_one_rollout_with_takes_is_no_test():
-    """Where a single rollout took something there is a difference, and no p."""
-    cell = ("drugs", "neutral")
-    tables = simulated_maths(kept={cell: 1.0}, rollouts=10)
-    steered = pd.array([True] + [False] * 9, dtype="boolean")
-    row = _cell(impairment(replace(tables, rollouts=tables.rollouts.assign(steered=steered))), cell)
-    assert (row["rollouts_with"], row["rollouts_without"]) == (1, 9)
-    assert pd.isna(row["p"])
-    assert pd.isna(row["low"])
 
 
 @pytest.mark.parametrize("function", FIGURES)
@@ -283,25 +250,10 @@ def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
     picture = figure.pictures[2]
     table = figure.table.query("model == 'm' and over == 'all'")
     drawn = bars(picture.figure)
-    assert [bar.get_x() for bar in drawn] == [0] * 10
+    assert [bar.get_x() for bar in drawn] == [0] * 13
     assert [bar.get_width() for bar in drawn] == pytest.approx(list(table["value"]))
     assert picture.figure.axes[0].get_xlim() == (0, 1)
-    assert tick_labels(picture.figure, "y")[:3] == ["no tools", "drugs, neutral", "drugs, helpful"]
-
-
-def test_what_became_of_answers_fills_each_bar(figures):
-    """The parts of each stacked bar are the table's counts, one after the other, and reach the end."""
-    figure = figures[maths_accuracy_by_cell]
-    picture = figure.pictures[3]
-    table = figure.table.query("model == 'm' and over == 'all'")
-    parts = [part for part in picture.figure.axes[0].containers if isinstance(part, BarContainer)]
-    names = [part.get_label() for part in picture.figure.legends[0].get_patches()]
-    reached = np.zeros(len(table))
-    for name, part in zip(names, parts, strict=True):
-        assert [bar.get_x() for bar in part] == pytest.approx(list(reached))
-        assert [bar.get_width() for bar in part] == pytest.approx(list(table[name] / table["given"]))
-        reached += [bar.get_width() for bar in part]
-    assert reached == pytest.approx(np.ones(len(table)))
+    assert tick_labels(picture.figure, "y")[:3] == ["no tools", "all framings, neutral", "all framings, helpful"]
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the study's published logs are not here")

@@ -20,7 +20,7 @@ from sympy import Rational, sympify
 
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import Tables, read_tables
-from self_steering.analysis.tasks.accuracy import accuracy, against_no_tools, self_steering
+from self_steering.analysis.tasks.accuracy import accuracy, effects, self_steering
 from self_steering.evals import maths as maths_problems
 from self_steering.evals.maths import (
     GSM8K,
@@ -535,13 +535,13 @@ def test_the_report_and_the_log_say_the_same(scored, tables: Tables):
         logged = figures(scored[0], share)
         for less, frame in (
             ("", accuracy(tables, "maths")),
-            (" - none", against_no_tools(tables, "maths")),
+            (" - none", effects(tables, "maths")),
         ):
             rows = frame[frame["over"] == over]
             assert len(rows) == (1 if less else 2)
             for row in rows.itertuples():
                 name = f"{cells[row.framing]}{less}"
-                found = (row.value, row.low, row.high)
+                found = (row.value, row.low_by_problem, row.high_by_problem)
                 assert found == pytest.approx([logged[f"{name}{end}"] for end in ("", "_lower", "_upper")])
     (rate,) = self_steering(tables, "maths").itertuples()
     assert (rate.framing, rate.took, rate.n) == ("drugs", 2, 2)

@@ -4,13 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from self_steering.analysis.drawing.style import CATEGORY_LOOKS
-from self_steering.analysis.freeplay.picks import AGREEMENT, DISTANCE, outside_library, pick_tests, picks
-from self_steering.analysis.freeplay.picks_figures import MOST, most_picked_vectors
-from self_steering.analysis.freeplay.rollouts import ratio_difference, ratios, shares
+from self_steering.analysis.freeplay.picks import AGREEMENT, DISTANCE, calls, outside_library, pick_tests, picks
+from self_steering.analysis.freeplay.picks_figures import MOST, calls_by_framing, most_picked_vectors
 from self_steering.analysis.statistics.estimates import StatisticsError
-from self_steering.analysis.tables import empty_tables
-from self_steering.vectors.catalogue import catalogue
+from self_steering.analysis.statistics.resampling import ratio_difference, ratios, shares
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.hand_made_freeplay import failed, only, outside, rollout, tables, take
 from tests.support.published_freeplay import published_freeplay
@@ -38,12 +35,6 @@ def test_every_call_of_the_models_own_for_a_vector_of_the_library_is_a_pick():
     assert outside_library(made) == 2
 
 
-def test_a_mislabelled_vector_counts_under_the_name_that_was_asked_for():
-    """The model picked the label."""
-    found = picks(tables(rollout(take("calm", taken="proud"), arm="mislabelled")))
-    assert set(found["vector"]) == {"calm"}
-
-
 def test_picks_are_given_for_framings_together_and_apart_but_never_over_models_arms_or_sources():
     """Every cell's picks are its own."""
     found = picks(
@@ -69,20 +60,6 @@ def test_picks_are_given_for_framings_together_and_apart_but_never_over_models_a
     )
 
 
-def test_other_families_are_no_free_play():
-    """Takes while solving problems are not counted, and no free play at all is no figure."""
-    frustrated = tables(rollout("calm", family="frustration"))
-    assert picks(frustrated).empty
-    assert pick_tests(frustrated).empty
-    assert draw(most_picked_vectors, frustrated) is None
-    assert draw(most_picked_vectors, empty_tables()) is None
-
-
-def test_rollouts_without_a_take_leave_no_picks_behind():
-    """Sessions in which nothing was taken have no shares."""
-    assert picks(tables(rollout(), rollout(outside("calmness")))).empty
-
-
 # ---------------------------------------------------------------- intervals and tests
 
 
@@ -100,23 +77,6 @@ def test_intervals_of_shares_hold_the_true_share_when_rollouts_have_tastes_of_th
         naive += abs(found.value - truth) <= spread
     assert 0.90 <= held / runs <= 0.98
     assert naive / runs < 0.85
-
-
-def test_arms_that_do_not_differ_are_told_apart_in_one_run_of_twenty():
-    """Shuffling whole rollouts keeps the level when takes of a rollout hang together, where a test over takes does not."""
-    rng = np.random.default_rng(2)
-    runs, found, naive = 60, 0, 0
-    for seed in range(runs):
-        takes = 1 + rng.poisson(4, 40)
-        again = rng.binomial(takes, rng.beta(0.2, 0.6, 40))
-        frame = pd.DataFrame({"numerator": again, "denominator": takes, "framing": "drugs"})
-        frame = frame.assign(rollout=range(40), arm=np.repeat(["real", "placebo"], 20))
-        estimate, test = ratio_difference(frame, "real", "placebo", seed=seed, resamples=99)
-        found += test.p < 0.05
-        spread = np.sqrt(0.25 * 0.75 * (1 / takes[:20].sum() + 1 / takes[20:].sum()))
-        naive += abs(estimate.value) > 1.96 * spread
-    assert found / runs <= 0.10
-    assert naive / runs > 0.12
 
 
 def test_a_difference_is_that_of_the_arms_ratios_and_shuffling_keeps_to_framings():
@@ -189,14 +149,6 @@ def test_arms_are_compared_over_framings_that_both_have():
 # ---------------------------------------------------------------- the figure
 
 
-def test_every_category_of_the_catalogue_has_a_colour_a_hatch_and_a_marker_of_its_own():
-    """Colour is never the only sign."""
-    categories = {entry.category for entry in catalogue().values()}
-    assert set(CATEGORY_LOOKS) == categories
-    for sign in ("colour", "hatch", "marker"):
-        assert len({getattr(look, sign) for look in CATEGORY_LOOKS.values()}) == len(categories)
-
-
 def test_the_picture_shows_the_tables_most_picked_vectors_from_zero():
     """Bars are the table's shares, most picked first, both arms; every word is to be read."""
     made = simulated_freeplay(
@@ -224,17 +176,6 @@ def test_the_picture_shows_the_tables_most_picked_vectors_from_zero():
     assert f"creative {100 * real['creative']:.1f}% real" in drawn.label
 
 
-def test_placebo_alone_is_drawn_and_so_is_a_vector_that_the_catalogue_does_not_know():
-    """A library of somebody's own has bars of their own kind, and few picks make a small picture."""
-    figure = draw(most_picked_vectors, tables(rollout("zest", "calm", arm="placebo"), rollout("zest", arm="placebo")))
-    check(figure)
-    (picture,) = figure.pictures
-    assert tick_labels(picture.figure, "y") == ["zest", "calm"]
-    legend = [text.get_text() for legend in picture.figure.legends for text in legend.get_texts()]
-    assert {"emotion", "other"} <= set(legend)
-    assert "placebo: 3 picks in 2 rollouts" in legend
-
-
 def test_the_published_placebo_log_has_the_counts_that_its_calls_have():
     """Counted by hand from the study's log: 241 calls, 10 of them for names outside the library."""
     made = published_freeplay()
@@ -244,3 +185,23 @@ def test_the_published_placebo_log_has_the_counts_that_its_calls_have():
     assert list(pooled["picks"][:4]) == [57, 48, 29, 22]
     assert (pooled["picks"].sum(), outside_library(made)) == (231, 10)
     check(draw(most_picked_vectors, made))
+
+
+def test_calls_are_counted_by_framing_with_the_names_that_nobody_offered():
+    """In every experiment: what was taken, what failed, and which unknown names were asked for, the most frequent first."""
+    made = tables(
+        rollout("calm", failed("calm"), outside("joy"), outside("joy"), outside("fun")),
+        rollout(take("calm", scripted=True), "proud", framing="aids", family="frustration"),
+    )
+    found = calls(made).set_index("framing")
+    assert found.loc["drugs", ["calls", "taken", "failed", "unknown name", "unknown_names"]].tolist() == [
+        5,
+        1,
+        1,
+        3,
+        "joy 2, fun 1",
+    ]
+    assert found.loc["aids", ["family", "calls", "taken"]].tolist() == ["frustration", 1, 1]
+    figure = draw(calls_by_framing, made)
+    check(figure)
+    assert "3 asked for a name that was not on offer, most often in free play, drugs (3 of 5)" in figure.finding

@@ -5,18 +5,12 @@ The whole way is taken: real provider, engine, chat, solver, scorer and statisti
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from inspect_ai import eval  # noqa: A004  Inspect's name for it
 from inspect_ai.model import get_model
 
-from self_steering.analysis.introspection.arms import (
-    Effect,
-    Scored,
-    arm_effect,
-    primary_effects,
-    rank_among_random,
-    scored_samples,
-)
+from self_steering.analysis.introspection.arms import arm_effect, primary_effects, scored_table
 from self_steering.evals.detection import detection
 from self_steering.evals.introspection import introspection
 from self_steering.scorers.identification import Identification, identify
@@ -26,7 +20,7 @@ ALL = len(LETTERS)
 CHANCE = 1 / ALL
 
 
-def asked(folder: Path, residue: Residue, *runs: dict) -> list[list[Scored]]:
+def asked(folder: Path, residue: Residue, *runs: dict) -> list[pd.DataFrame]:
     """Return the scored samples of each run on a planted model."""
     model = get_model(f"nnsight/{save_planted_model(folder / 'model', residue)}", memoize=False)
     try:
@@ -38,7 +32,7 @@ def asked(folder: Path, residue: Residue, *runs: dict) -> list[list[Scored]]:
                 task, model=model, log_dir=str(folder), display="none", log_realtime=False, score_display=False
             )
             assert log.status == "success", log.error
-            found.append(scored_samples(log))
+            found.append(scored_table(log))
     finally:
         model.api.close()
     return found
@@ -49,58 +43,58 @@ ONE_ROTATION = {"rotations": 1, "n_per_vector": 2, "arm": "real,other"}
 
 
 @pytest.fixture(scope="module")
-def recognition(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Scored], list[Scored]]:
+def recognition(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A model whose residue raises its own option: in all rotations with controls, and in one."""
     full = {"rotations": ALL, "arm": "real,placebo,random,other", "random_directions": ALL}
     return tuple(asked(tmp_path_factory.mktemp("recognition"), "own option", full, {**ONE_ROTATION, "arm": "real"}))
 
 
 @pytest.fixture(scope="module")
-def letter(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Scored], list[Scored]]:
+def letter(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A model whose residue raises the letter C whatever the vector: in all rotations, and in one."""
     full = {"rotations": ALL, "arm": "real"}
     return tuple(asked(tmp_path_factory.mktemp("letter"), "letter C", full, ONE_ROTATION))
 
 
 @pytest.fixture(scope="module")
-def attractor(tmp_path_factory: pytest.TempPathFactory) -> list[Scored]:
+def attractor(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """A model whose residue raises the option calm whatever the vector, in one rotation."""
     return asked(tmp_path_factory.mktemp("attractor"), "option calm", ONE_ROTATION)[0]
 
 
-def comparisons(samples: list[Scored]) -> dict[str, Effect]:
-    return {effect.name: effect for effect in primary_effects(samples)}
+def comparisons(samples: pd.DataFrame) -> dict[str, dict]:
+    return {row["comparison"]: row for row in primary_effects(samples)}
 
 
-def identified(samples: list[Scored], arm: str = "real") -> Identification:
-    return identify([sample.answered for sample in samples if sample.arm == arm])
+def identified(samples: pd.DataFrame, arm: str = "real") -> Identification:
+    return identify(samples.loc[samples["arm"] == arm, "answered"].tolist())
 
 
 def test_a_planted_effect_is_found(recognition):
     """The true option gains far beyond chance, and beyond what it gains under other and random vectors."""
     full, _ = recognition
-    gap = arm_effect(full, "real", "gap")
-    assert gap.by_vector.low > 0.3
+    assert arm_effect(full, "real")["difference_low"] > 0.3
     found = comparisons(full)
     for against in ("real - random", "real - other"):
-        assert found[against].by_vector.low > 0.3
-        assert found[against].p_holm < 0.001
-    assert rank_among_random(full).above == 0
+        assert found[against]["difference_low"] > 0.3
+        assert found[against]["p_holm"] < 0.001
+    random = pd.DataFrame(full["gaps"][full["arm"] == "random"].sum())
+    assert random.groupby("direction")["gap"].mean().max() < full["gap"][full["arm"] == "real"].mean()
     assert (identified(full).accuracy_corrected, identified(full).accuracy_moved) == (1, 1)
 
 
 def test_a_planted_effect_gives_nothing_where_it_was_not_applied(recognition):
     """Strength zero changes no score at all; other and random vectors do not raise the true option."""
     full, _ = recognition
-    assert {sample.value["gap"] for sample in full if sample.arm == "placebo"} == {0.0}
-    assert arm_effect(full, "other", "gap").mean == pytest.approx(0, abs=0.01)
-    assert arm_effect(full, "random", "gap").mean == pytest.approx(0, abs=0.05)
+    assert set(full["gap"][full["arm"] == "placebo"]) == {0.0}
+    assert arm_effect(full, "other")["difference"] == pytest.approx(0, abs=0.01)
+    assert arm_effect(full, "random")["difference"] == pytest.approx(0, abs=0.05)
 
 
 def test_every_planned_steering_was_done(recognition, letter, attractor):
     """Planted results rest on clean receipts."""
     for samples in (*recognition, *letter, attractor):
-        assert all(sample.value["clean_receipt"] == 1 for sample in samples)
+        assert (samples["clean_receipt"] == 1).all()
 
 
 def test_a_planted_effect_is_found_in_one_rotation(recognition):
@@ -114,29 +108,28 @@ def test_a_planted_effect_is_found_in_one_rotation(recognition):
 def test_a_letter_raised_by_any_vector_is_no_effect_over_all_rotations(letter):
     """Every option stands on C once: not the true one alone gains."""
     full, _ = letter
-    assert {round(sample.value["gap"], 3) for sample in full} == {0.0}
-    assert all(sample.metadata["letter_mass"]["cached"] > sample.metadata["letter_mass"]["uncached"] for sample in full)
+    assert set(full["gap"].round(3)) == {0.0}
 
 
 @pytest.mark.parametrize("artefact", ["letter", "attractor"])
 def test_a_planted_artefact_is_not_taken_for_an_effect(artefact: str, letter, attractor):
     """With one rotation options on C, or calm, do gain; yet the corrected scores stay at chance, and other vectors gain as much."""
     samples = letter[1] if artefact == "letter" else attractor
-    gained = [sample.value["gap"] for sample in samples if sample.arm == "real"]
-    assert max(gained) > 0.3
+    assert samples["gap"][samples["arm"] == "real"].max() > 0.3
     found = identified(samples)
     assert abs(found.accuracy_corrected - CHANCE) <= 0.15
     assert abs(found.accuracy_moved - CHANCE) <= 0.15
     assert found.information_p > 0.05
     effects = comparisons(samples)
-    assert effects["real"].by_vector.low < 0
-    assert effects["real - other"].mean <= 1e-6
+    assert effects["real"]["difference_low"] < 0
+    assert effects["real - other"]["difference"] <= 1e-6
 
 
 def test_an_attractor_takes_the_raw_answers_but_not_the_corrected_ones(attractor):
     """The raw answer is calm wherever it is offered; above its mean under other vectors it is not."""
-    offered = [sample.answered for sample in attractor if sample.arm == "real" and "calm" in sample.answered.shares]
-    assert {answered.raw for answered in offered} == {"calm"}
+    answered = attractor.loc[attractor["arm"] == "real", "answered"]
+    offered = [one for one in answered if "calm" in one.shares]
+    assert {one.raw for one in offered} == {"calm"}
 
 
 def test_answers_that_only_draw_together_are_no_detection(tmp_path: Path):

@@ -15,28 +15,27 @@ from self_steering.analysis.introspection.arms import (
     arm_effect,
     direction_gaps,
     primary_effects,
-    scored_samples,
+    scored_table,
 )
 from self_steering.analysis.introspection.gaps import (
     SHARE,
     TOP_20,
     at_doses,
+    attractors,
+    cached_ratings,
     calibrated_doses,
     condition_gaps,
     correlations,
     experiment_pairs,
     gap_table,
-    grouped_gaps,
     model_pairs,
-    outliers,
     primer_effects,
     rating_table,
     reading_pairs,
-    strength_points,
     vector_gaps,
     without_gap,
 )
-from self_steering.analysis.introspection.segment_scores import (
+from self_steering.analysis.introspection.segments import (
     accuracy,
     detection_conditions,
     order_accuracy,
@@ -44,7 +43,6 @@ from self_steering.analysis.introspection.segment_scores import (
     share,
 )
 from self_steering.analysis.tables import Tables, empty_tables, read_tables
-from self_steering.vectors.catalogue import catalogue
 from tests.support.simulated_readouts import (
     MASS,
     VECTORS,
@@ -109,29 +107,27 @@ def test_a_cached_reading_is_compared_with_the_uncached_one_of_its_rotation():
 def test_the_gaps_are_those_that_the_log_and_its_table_have(tmp_path: Path):
     """From a log of our own: the scorer's gap in every rollout, the arms' means and the comparisons of `self-steering table`."""
     log = run_offline(hand_made_task(), tmp_path)
-    tables, samples = read_tables(tmp_path), scored_samples(read_eval_log(log.location))
+    tables, samples = read_tables(tmp_path), scored_table(read_eval_log(log.location))
     found = gap_table(tables)
     for sample, row in ((s, only(found, sample=s.id)) for s in log.samples):
         value = sample.scores["introspection_scorer"].value
         names = ("gap", "cached", "uncached", "letter_mass")
         assert list(row[list(names)]) == pytest.approx([value[name] for name in names], abs=1e-12)
     means = condition_gaps(found)
-    for arm in ("real", "placebo", "random", "other"):
-        row, effect = only(means, arm=arm), arm_effect(samples, arm, "gap")
-        assert (row["n"], row["vectors"]) == (effect.n, effect.by_vector.clusters)
-        of_row = row[["gap", "gap_low", "gap_high", "gap_low_by_problem", "gap_high_by_problem"]]
-        by_vector, by_wording = effect.by_vector, effect.by_wording
-        assert list(of_row) == pytest.approx(
-            [effect.mean, by_vector.low, by_vector.high, by_wording.low, by_wording.high], abs=1e-12
-        )
-    comparisons = arm_comparisons(tables)
-    effects = primary_effects(samples)
-    assert list(comparisons["comparison"]) == [effect.name for effect in effects]
-    for row, effect in zip(comparisons.to_dict("records"), effects, strict=True):
-        assert [row["difference"], row["p"], row["p_holm"], row["detectable"]] == pytest.approx(
-            [effect.mean, effect.p, effect.p_holm, effect.detectable]
-        )
-        assert row["pairs"] == effect.n
+    for arm in ("real", "random", "other"):
+        row, effect = only(means, arm=arm), arm_effect(samples, arm)
+        assert row["gap"] == pytest.approx(effect["difference"], abs=1e-12)
+        assert (row["n"], row["vectors"]) == (effect["pairs"], effect["vectors"])
+    # In the real arm alone vectors differ; where none does the report gives no interval.
+    row, effect = only(means, arm="real"), arm_effect(samples, "real")
+    ends = ["low", "high", "low_by_problem", "high_by_problem"]
+    assert list(row[[f"gap_{end}" for end in ends]]) == pytest.approx(
+        [effect[f"difference_{end}"] for end in ends], abs=1e-12
+    )
+    comparisons = arm_comparisons(tables).to_dict("records")
+    for row, effect in zip(comparisons, primary_effects(samples), strict=True):
+        assert row["comparison"] == effect.pop("comparison")
+        assert [row[name] for name in effect] == pytest.approx(list(effect.values()))
 
 
 def test_rollouts_without_a_pair_of_readings_are_counted_by_reason():
@@ -150,7 +146,7 @@ def test_rollouts_without_a_pair_of_readings_are_counted_by_reason():
 
 def test_the_studys_readings_are_a_measure_of_their_own():
     """One model in the logs of both is in two rows, and neither mean is touched by the other."""
-    both = joined(few(gaps=0.1, models=["qwen"]), few(gaps=0.3, models=["qwen"], source="study"))
+    both = joined(few(gaps=0.1, within=1e-9, models=["qwen"]), few(gaps=0.3, models=["qwen"], source="study"))
     found = condition_gaps(gap_table(both))
     assert dict(zip(found["measure"], found["gap"], strict=True)) == pytest.approx({SHARE: 0.1, TOP_20: 0.3})
     assert list(found["n"]) == [16, 16]
@@ -222,14 +218,6 @@ def test_intervals_cover_the_truth_and_tests_keep_their_level_under_clustering()
     assert 1 <= rejected <= 13
 
 
-def test_each_question_counts_alike_and_vectors_are_the_clusters():
-    """The mean is that of the log and of the table; how often a vector was asked widens the interval, not the weight of a row."""
-    often = gap_table(few(gaps=0.3, vectors=FEW[:1], questions=30))
-    row = condition_gaps(pd.concat([often, gap_table(few(gaps=0.0, vectors=FEW[1:]))])).iloc[0]
-    assert row["gap"] == pytest.approx(0.3 * 30 / (30 + 2 * 7))
-    assert row["n"] == 30 + 2 * 7
-
-
 def test_no_test_is_made_where_nothing_differs_or_there_is_one_vector():
     """Placebo is the same to the bit, and one vector is one cluster: both rows say so, and neither counts in the correction."""
     found = condition_gaps(gap_table(few(arms={"real": 1.0, "placebo": 0.0})))
@@ -259,20 +247,10 @@ def test_a_primers_effect_is_paired_by_vector():
     tables = joined(few(doses=doses), few(gaps=more, doses=doses, primers=["introspection"]))
     (row,) = primer_effects(gap_table(tables)).to_dict("records")
     assert (row["primer"], row["vectors"], row["n"]) == ("introspection", 8, 16)
-    assert [row["gap"], row["gap_low"], row["gap_high"]] == pytest.approx([0.01] * 3)
+    assert row["gap"] == pytest.approx(0.01)
+    assert math.isnan(row["gap_low"])  # all vectors agree, which an interval without a width would take for certainty
     assert row["p"] == pytest.approx(2 / 2**8)
     assert primer_effects(gap_table(few())).empty
-
-
-def test_a_primers_interval_is_over_vectors():
-    """Two doses of one vector say the same twice."""
-    more = {name: gap + 0.01 * place for place, (name, gap) in enumerate(OWN.items())}
-    doses = (1.0, 2.0)
-    (row,) = primer_effects(
-        gap_table(joined(few(doses=doses), few(gaps=more, doses=doses, primers=["introspection"])))
-    ).to_dict("records")
-    effects = 0.01 * np.arange(8)
-    assert row["gap_high"] - row["gap"] == pytest.approx(2.364624 * effects.std(ddof=1) / math.sqrt(8))
 
 
 def test_a_vectors_interval_is_over_its_wordings():
@@ -286,18 +264,6 @@ def test_a_vectors_interval_is_over_its_wordings():
     assert vector_gaps(gap_table(few(questions=1)))["gap_low"].isna().all()
     study = vector_gaps(gap_table(few(questions=5, source="study", within=0.03)))
     assert set(study["problems"]) == {5}  # without names of problems each rollout is its own cluster
-
-
-def test_categories_and_valences_are_averaged_over_their_vectors():
-    """Every vector counts once in its own category, and in its own valence."""
-    truth = {name: 0.01 * len(entry.category) + 0.02 * entry.valence for name, entry in catalogue().items()}
-    of_vectors = vector_gaps(gap_table(simulated_choice(gaps=truth, questions=1, rotations=1)))
-    for by in ("category", "valence"):
-        found = grouped_gaps(of_vectors, by)
-        assert found["vectors"].sum() == 40
-        for row in found.to_dict("records"):
-            members = [truth[name] for name, entry in catalogue().items() if getattr(entry, by) == row[by]]
-            assert row["gap"] == pytest.approx(np.mean(members))
 
 
 # ---------------------------------------------------------------- doses
@@ -331,31 +297,7 @@ def test_every_vector_has_a_calibrated_dose_of_its_own_which_its_other_arms_foll
     assert of_arms == {"real": expected, "other": expected}
 
 
-def test_strengths_are_those_that_were_added():
-    """One dose adds another strength for every vector; where it is unknown a rollout is left out and nothing is put in."""
-    points = strength_points(gap_table(few(doses=(1.0, 2.0))))
-    assert len(points) == 16
-    assert points["strength"].to_numpy() == pytest.approx(
-        [row["dose"] * (0.5 + 0.02 * VECTORS.index(row["vector"])) for row in points.to_dict("records")]
-    )
-    assert strength_points(gap_table(few(source="study"))).empty
-
-
 # ---------------------------------------------------------------- arms
-
-
-def test_arms_are_compared_question_by_question():
-    """The real arm less each other one, with Holm's correction over the comparisons."""
-    arms = {"real": 1.0, "placebo": 0.0, "random": 0.2, "other": 0.1, "opposite": -1.0}
-    tables = few(arms=arms, gaps=0.05, between=0.02, within=0.01, directions=1)
-    found = arm_comparisons(tables).set_index("comparison")
-    gaps = gap_table(tables).pivot_table(index="vector", columns="arm", values="gap").mean()
-    assert list(found.index) == ["real", "real - random", "real - other", "real - opposite"]
-    assert found["difference"].tolist() == pytest.approx([gaps["real"] * by for by in (1, 0.8, 0.9, 2)])
-    assert found["pairs"].tolist() == [16] * 4
-    assert (found["p_holm"] >= found["p"]).all()
-    assert (found["p_holm"] > found["p"]).any()
-    assert arm_comparisons(few()).empty  # the real arm alone is compared with nothing
 
 
 def test_a_question_is_told_by_its_options_as_well():
@@ -395,25 +337,6 @@ def test_models_agree_as_far_as_their_gaps_do():
     assert [row["x"], row["y"]] == pytest.approx([OWN[FEW[5]], turned[FEW[5]]])
 
 
-def test_only_what_may_be_compared_is_paired():
-    """Models under one primer, and one model in the logs of two sources; no model with the study's other one."""
-    tables = joined(
-        few(models=["a", "b"], primers=["none"]),
-        few(models=["b"], primers=["lorem"]),
-        few(models=["A"], source="study"),
-    )
-    pairs = model_pairs(vector_gaps(gap_table(tables)))
-    assert set(zip(pairs["first"], pairs["second"], strict=True)) == {("a", "b"), ("a", "A (study)")}
-    assert len(pairs) == 2 * len(FEW)
-
-
-def test_a_pair_without_spread_has_no_correlation():
-    """Nothing is put in its place."""
-    (row,) = correlations(model_pairs(vector_gaps(gap_table(few(models=["a", "b"], gaps=0.0))))).to_dict("records")
-    assert row["vectors"] == 8
-    assert "pearson" not in row
-
-
 def test_free_text_is_set_against_the_multiple_choice_of_the_same_model_and_primer():
     """Ratings that gain where options gain correlate; those of another primer are no partner."""
     rated = {name: 5 * gap for name, gap in OWN.items()}
@@ -425,13 +348,6 @@ def test_free_text_is_set_against_the_multiple_choice_of_the_same_model_and_prim
     assert pairs["y"].to_numpy() == pytest.approx(5 * pairs["x"].to_numpy())
     assert len(pairs) == 8
     assert experiment_pairs(choice, vector_gaps(rating_table(empty_tables()))).empty
-
-
-def test_the_vectors_that_do_not_fit_are_the_outliers():
-    """The one far off the diagonal comes first."""
-    pairs = model_pairs(vector_gaps(gap_table(joined(few(models=["a"]), few(models=["b"], gaps={**OWN, FEW[2]: 0.3})))))
-    assert outliers(pairs, 3)[0] == FEW[2]
-    assert len(outliers(pairs, 3)) == 3
 
 
 # ---------------------------------------------------------------- detection, localisation, comparison
@@ -455,17 +371,6 @@ def test_detection_finds_the_d_prime_that_was_put_in():
     assert (clean["n"], clean["dose"]) == (800, 0.0)
     assert clean["false_positives"] / 800 < clean["bound"] < clean["false_positives"] / 800 + 0.05
     assert clean["false_positives"] == pytest.approx(400, abs=50)
-
-
-def test_no_false_alarm_still_has_a_bound():
-    """0 of 300 shows 1 %."""
-    clean = only(
-        detection_conditions(simulated_detection(shifts={1.0: 0.0}, bias=-20, vectors=VECTORS[:30], trials=10)),
-        arm="placebo",
-    )
-    assert (clean["false_positives"], clean["says_yes"]) == (0, 0.0)
-    assert clean["bound"] == pytest.approx(0.00994, abs=1e-4)
-    assert clean["says_yes_high"] > 0.05
 
 
 def test_localisation_has_an_accuracy_for_every_place():
@@ -503,29 +408,16 @@ def test_a_liking_for_the_first_sentence_shows_by_order_and_not_overall():
     assert only(overall, arm="real")["right_low"] < 0.5 < only(overall, arm="real")["right_high"]
 
 
-def test_knowing_which_was_steered_harder_shows_in_both_orders():
-    """Knowledge that outweighs the liking is right in both assignments."""
-    tables = simulated_comparison(told={"real": 20.0, "placebo": 0.0}, liking=3.0)
-    by_order = accuracy(order_accuracy(tables), "right", ["harder"])
-    assert set(by_order.loc[by_order["arm"] == "real", "right"]) == {1.0}
-    assert only(accuracy(score_table(tables, "comparison"), "right", []), arm="real")["right"] == 1
-
-
-def test_logs_that_hold_nothing_of_it_give_empty_tables():
-    """No row, and no error."""
-    nothing = empty_tables()
-    gaps = gap_table(nothing)
-    of_vectors = vector_gaps(gaps)
-    found = [
-        gaps,
-        rating_table(nothing),
-        condition_gaps(gaps),
-        primer_effects(gaps),
-        of_vectors,
-        model_pairs(of_vectors),
+def test_placebos_ratings_are_a_floor_and_words_of_all_descriptions_attractors():
+    """The floor needs no uncached reading; a word under many vectors comes before one under a few."""
+    tables = simulated_ratings(vectors=FEW, noise=0.0)
+    scores = tables.scores[tables.scores["score"] == "cached"].assign(arm="placebo")
+    place = scores["vector"].map(list(FEW).index)
+    scores["answer"] = ["It is reflective" + " and playful" * (at < 2) for at in place]
+    floor = cached_ratings(replace(tables, scores=scores))
+    assert floor[["arm", "n", "vectors", "cached"]].to_numpy().tolist() == [["placebo", 32, 8, 5.5]]
+    found = attractors(replace(tables, scores=scores))
+    assert found[["word", "guesses", "vectors", "all_vectors"]].to_numpy().tolist() == [
+        ["reflective", 32, 8, 8],
+        ["playful", 8, 2, 8],
     ]
-    found += [calibrated_doses(gaps), strength_points(gaps), arm_comparisons(nothing), direction_gaps(nothing)]
-    found += [correlations(model_pairs(of_vectors)), detection_conditions(nothing), order_accuracy(nothing)]
-    found += [score_table(nothing, "localisation"), accuracy(score_table(nothing, "comparison"), "right", [])]
-    assert [len(frame) for frame in found] == [0] * len(found)
-    assert without_gap(nothing, "introspection") == {}

@@ -1,9 +1,9 @@
 """Redose rates, redose doses, the trip sitter's rollouts, and their figure."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
+from self_steering.analysis.freeplay.course import course, course_of_free_play
 from self_steering.analysis.freeplay.redosing import (
     AFTER_SITTER,
     AGAIN,
@@ -13,9 +13,11 @@ from self_steering.analysis.freeplay.redosing import (
     EVERY,
     FIRST,
     NOMINAL,
+    OF_VECTOR,
     RATE,
     REDOSERS,
     REPEATS,
+    TOUCHED,
     UNTOUCHED,
     redosing,
 )
@@ -57,23 +59,6 @@ def test_only_calls_that_succeeded_are_taken():
     assert pooled(found, RATE)["n"] == 3
     # calm asked for twice in the first, calmness twice in the third.
     assert pooled(found, ASKED)["value"] == 2 / 4
-
-
-def test_models_arms_and_framings_are_told_apart_and_framings_pooled():
-    """Rates are over a model and arm, and each framing has its own row."""
-    found = redosing(
-        tables(
-            rollout("calm", "calm"),
-            rollout("calm", framing="aids"),
-            rollout("calm", arm="placebo"),
-            rollout("calm", model="large"),
-        )
-    )
-    assert pooled(found, RATE, model="small", arm="real")["value"] == 1 / 2
-    assert only(found, model="small", arm="real", framing="drugs", measure=RATE, rollouts=EVERY)["value"] == 1
-    assert only(found, model="small", arm="real", framing="aids", measure=RATE, rollouts=EVERY)["value"] == 0
-    assert pooled(found, RATE, model="small", arm="placebo")["value"] == 0
-    assert pooled(found, RATE, model="large")["value"] == 0
 
 
 def test_rollouts_that_the_trip_sitter_touched_are_left_out_of_the_second_reading():
@@ -155,7 +140,7 @@ def test_the_figure_shows_the_tables_rates_from_zero_and_the_changes_of_dose():
     figure = draw(redosing_in_free_play, made)
     check(figure)
     pd.testing.assert_frame_equal(figure.table, redosing(made))
-    rates, doses = figure.pictures
+    rates, doses, *_ = figure.pictures
     shown = figure.table[(figure.table["framing"] == "all") & (figure.table["against"] == "")]
     shown = shown[(shown["rollouts"] == EVERY) & shown["measure"].isin([RATE, REDOSERS])]
     assert sorted(bar.get_width() for bar in bars(rates.figure)) == pytest.approx(sorted(shown["value"]))
@@ -168,22 +153,6 @@ def test_the_figure_shows_the_tables_rates_from_zero_and_the_changes_of_dose():
     assert "without the rollouts that the trip sitter touched" in figure.finding
 
 
-def test_without_a_trip_sitter_nothing_is_said_of_it():
-    """One rate an arm is enough where leaving rollouts out changes nothing."""
-    figure = draw(redosing_in_free_play, simulated_freeplay(rollouts=4, seed=6))
-    check(figure)
-    assert "trip sitter" not in figure.finding
-    assert not figure.pictures[0].figure.legends
-
-
-def test_one_rollout_of_placebo_is_drawn_without_an_interval():
-    """The least that a log can hold."""
-    figure = draw(redosing_in_free_play, tables(rollout("calm", "calm", "proud", arm="placebo")))
-    check(figure)
-    assert "no interval" in figure.finding
-    assert not np.isnan(figure.table["value"].astype(float)).any()
-
-
 def test_the_published_placebo_log_redoses_as_its_calls_do():
     """Counted by hand from the study's log: 226 vectors taken, 5 of them again."""
     made = published_freeplay()
@@ -192,3 +161,31 @@ def test_the_published_placebo_log_redoses_as_its_calls_do():
     assert pooled(found, ASKED)["value"] == pytest.approx(5 / 236)
     assert pooled(found, REDOSERS)["value"] == pytest.approx(4 / 60)
     check(draw(redosing_in_free_play, made))
+
+
+def test_every_vector_has_a_redose_rate_and_the_sitters_rollouts_one_of_their_own():
+    """Of the rollouts that took it; those that the trip sitter touched are a choice of rollouts by themselves."""
+    made = tables(
+        rollout("calm", "calm", "proud", sitter_clears=1), rollout("calm", sitter_clears=0), rollout("proud", "proud")
+    )
+    found = redosing(made)
+    rates = found[(found["measure"] == OF_VECTOR) & (found["rollouts"] == EVERY)].set_index("vector")
+    assert rates["value"].to_dict() == {"calm": 1 / 2, "proud": 1 / 2}
+    assert rates["n"].to_dict() == {"calm": 2, "proud": 2}
+    assert pooled(found, RATE, TOUCHED)["value"] == 1 / 2
+
+
+def test_takes_stand_in_their_turn_with_the_dose_taken_so_far():
+    """By category; the dose is that of all takes up to the turn, over the rollouts that last so long."""
+    made = tables(
+        rollout(take("calm", 1.0, turn=1), take("lsd", -2.0, turn=3), turns=5),
+        rollout(take("calm", 3.0, turn=1), failed("proud") | {"turn": 2}, turns=2),
+    )
+    found = course(made)
+    taken = found[found["category"] != ""].set_index(["turn", "category"])["share"].to_dict()
+    assert taken == {(1, "emotion"): pytest.approx(2 / 3), (3, "recreational"): pytest.approx(1 / 3)}
+    so_far = found[found["category"] == ""].set_index("turn")["cumulative_dose"].to_dict()
+    assert so_far == {0: 0.0, 1: 2.0}  # from turn 2 on there is one rollout, which says nothing of others
+    figure = draw(course_of_free_play, made)
+    check(figure)
+    assert "half of 3 takes are made by turn 1, most of them emotion" in figure.finding

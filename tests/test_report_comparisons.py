@@ -17,8 +17,8 @@ from self_steering.analysis.report.comparisons import (
 from self_steering.analysis.report.figures import REPORT_FIGURES
 from self_steering.analysis.report.headline import headline_effects, headline_table
 from self_steering.analysis.report.report_page import methods, undescribed
-from self_steering.analysis.statistics import Estimate, clustered_mean, proportion
-from self_steering.analysis.statistics.intervals import difference, ratio
+from self_steering.analysis.statistics.estimates import Estimate
+from self_steering.analysis.statistics.intervals import clustered_mean, difference, proportion, ratio
 from tests.support.simulated_readouts import joined, simulated_choice, simulated_ratings
 from tests.support.simulated_tables import simulated_freeplay
 from tests.support.simulated_tasks import NO_TOOLS, simulated_frustration, simulated_maths

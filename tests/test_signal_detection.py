@@ -3,7 +3,7 @@
 import math
 import random
 from itertools import product
-from statistics import NormalDist, quantiles
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from inspect_ai.scorer import SampleScore, Score
 from scipy.stats import mannwhitneyu
 
 from self_steering.analysis.report.summary import detectability, false_alarms
-from self_steering.analysis.statistics import auroc, d_prime
-from self_steering.analysis.statistics.signal_detection import corrected_d_prime, exact_upper_bound
+from self_steering.analysis.statistics.resampling import tails
+from self_steering.analysis.statistics.signal_detection import auroc, corrected_d_prime, d_prime, exact_upper_bound
 from tests.support.summaries import flat
 
 NORMAL = NormalDist()
@@ -54,12 +54,12 @@ def test_d_prime_is_the_difference_of_the_corrected_z_scores(hits: int, injected
 @pytest.mark.parametrize("distance", [0.0, 0.7, 2.0])
 def test_planted_gaussians_give_their_distance_back(distance: float):
     """Two unit Gaussians around the criterion have d' of their distance and an AUROC of Phi(distance / sqrt 2)."""
-    signal, noise = planted(distance / 2, 6000, 1), planted(-distance / 2, 6000, 2)
+    signal, noise = planted(distance / 2, 3000, 1), planted(-distance / 2, 3000, 2)
     found, (low, high) = found_by(d_prime, signal, noise)
-    assert found == pytest.approx(distance, abs=0.08)
+    assert found == pytest.approx(distance, abs=0.1)
     assert low < found < high
     area, bounds = found_by(auroc, signal, noise)
-    assert area == pytest.approx(NORMAL.cdf(distance / math.sqrt(2)), abs=0.02)
+    assert area == pytest.approx(NORMAL.cdf(distance / math.sqrt(2)), abs=0.025)
     assert bounds[0] < area < bounds[1]
 
 
@@ -91,44 +91,15 @@ def test_intervals_are_those_of_resampled_clusters(statistic):
 
     value, (low, high) = found_by(statistic, *of(list(data)))
     plain = []
-    for _ in range(1500):
+    for _ in range(300):
         signal, noise = of(rng.choices(list(data), k=12))
         # One cluster each, so that the statistic is computed and no interval is.
         plain.append(
             found_by(statistic, trials(list(signal.values), ["x"] * 60), trials(list(noise.values), ["x"] * 36))[0]
         )
-    cuts = quantiles(plain, n=40)
-    width = cuts[-1] - cuts[0]
-    assert (low, high) == pytest.approx((cuts[0], cuts[-1]), abs=0.12 * width)
+    cuts = np.quantile(plain, tails(12))
+    assert (low, high) == pytest.approx(tuple(cuts), abs=0.2 * np.ptp(cuts))
     assert low < value < high
-
-
-def test_repeating_a_clusters_trials_adds_no_certainty():
-    """Ten copies of each trial in the same cluster leave area and interval as they are; in new clusters they do not."""
-    signal, noise = planted(0.5, 20, 5), planted(0, 20, 6)
-    once = found_by(auroc, signal, noise)
-    copies = [
-        Trials(np.repeat(part.values, 10), [name for name in part.clusters for _ in range(10)])
-        for part in (signal, noise)
-    ]
-    assert found_by(auroc, *copies) == (pytest.approx(once[0]), pytest.approx(once[1]))
-    apart = [Trials(part.values, [f"d{index}" for index in range(200)]) for part in copies]
-    low, high = found_by(auroc, *apart)[1]
-    assert high - low < 0.6 * (once[1][1] - once[1][0])
-
-
-def test_one_cluster_has_no_interval():
-    """However many trials there are, one vector tells nothing of how vectors vary."""
-    part = trials([1.0, 2.0], ["calm", "calm"])
-    assert found_by(auroc, part, part) == (0.5, None)
-    assert found_by(d_prime, part, part) == (0.0, None)
-
-
-def test_no_false_alarm_in_three_hundred_shows_one_percent():
-    """The bound is where none in 300 has a chance of 5 %."""
-    bound = exact_upper_bound(0, 300)
-    assert bound == pytest.approx(1 - 0.05 ** (1 / 300))
-    assert round(bound, 3) == 0.01
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 1), (1, 10), (7, 40), (39, 40)])

@@ -12,7 +12,6 @@ from scipy.stats import binomtest
 from self_steering.analysis.drawing.style import PAPER
 from self_steering.analysis.freeplay.stacking import AT_LEAST, stacking
 from self_steering.analysis.freeplay.stacking_figures import LEVEL, stacking_of_vectors
-from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
 from tests.support.drawn_figures import check, draw, tick_labels
 from tests.support.hand_made_freeplay import failed, joined, only, outside, rollout, tables, take
@@ -85,13 +84,6 @@ def test_lift_and_binomial_test_are_as_published():
     assert AT_LEAST == 3
 
 
-def test_without_pairs_there_is_no_table_and_no_figure():
-    """One take a rollout follows nothing."""
-    for made in (empty_tables(), tables(rollout("calm"), rollout("calm"), rollout()), tables(rollout("calm", "proud"))):
-        assert stacking(made).empty
-        assert draw(stacking_of_vectors, made) is None
-
-
 # ---------------------------------------------------------------- the order-permutation test
 
 
@@ -143,14 +135,6 @@ def test_the_correction_counts_all_pairs_that_the_takes_could_have_shown():
     assert (only(again, first="calm")["order_tests"], only(again, first="calm")["p_order"]) == (1, 1)
 
 
-def test_the_same_seed_gives_the_same_table_whatever_the_rows_order():
-    """Nothing depends on how the logs happened to be read."""
-    made = simulated_freeplay(preferences=LIKED, rollouts=30, seed=5)
-    mixed = replace(made, takes=made.takes.sample(frac=1, random_state=1))
-    first, second = (stacking(one, resamples=200).sort_values(["arm", "first", "second"]) for one in (made, mixed))
-    pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True))
-
-
 # ---------------------------------------------------------------- the figure
 
 
@@ -194,25 +178,17 @@ def test_marks_stand_on_the_significant_pairs_only():
         assert found == set(zip(significant["first"], significant["second"], strict=True))
 
 
-def test_arms_and_sources_have_pictures_of_their_own():
-    """Real first, and each says whose it is."""
-    made = joined(
-        tables(*[rollout("calm", "proud", arm=arm) for arm in ("placebo", "real") for _ in range(3)]),
-        tables(*[rollout("calm", "proud", source="study") for _ in range(3)]),
-    )
-    made = replace(made, takes=made.takes.assign(rollout=made.takes["source"] + made.takes["rollout"]))
-    figure = draw(stacking_of_vectors, made)
-    check(figure)
-    assert [picture.label.split(":")[0] for picture in figure.pictures] == [
-        "real (self_steering)",
-        "placebo (self_steering)",
-        "real (study)",
-    ]
-
-
 def test_the_published_placebo_log_has_the_pairs_that_its_calls_have():
     """Counted by hand from the study's log: focused follows creative 28 times in 46."""
     made = published_freeplay()
     row = only(stacking(made, resamples=500), first="creative", second="focused")
     assert (row["pairs"], row["of_first"]) == (28, 46)
     check(draw(stacking_of_vectors, made))
+
+
+def test_a_name_that_was_refused_for_its_spelling_is_a_link_of_the_chain():
+    """Case, spaces and hyphens make no other vector, as the study counted; a word that spells none breaks the chain."""
+    spelt = [rollout("calm", outside(name), "proud") for name in ("ego-death", "Ego Death", "EGO_DEATH")]
+    found = stacking(tables(*spelt, rollout("calm", outside("ego"), "proud")), resamples=20)
+    pairs = {(row["first"], row["second"]): row["pairs"] for row in found.to_dict("records")}
+    assert pairs == {("calm", "ego_death"): 3, ("ego_death", "proud"): 3}

@@ -120,18 +120,6 @@ def test_the_arm_is_told_by_the_samples_where_the_log_does_not(tmp_path):
     assert "the steering mode 'None' is none of real, placebo" in reason
 
 
-def test_tone_and_possibility_are_told_by_plan_and_samples_where_the_arguments_do_not(tmp_path):
-    """A frustration log without them is no different from one with them."""
-    loop = EvalPlanStep(
-        solver="hackday/drug_kv_frustration_agent",
-        params={"steering_mode_runtime": "real", "rejection_tone": "neutral"},
-    )
-    one = [sample(said(), store={"FrustrationState:is_impossible": True})]
-    args = {"drug_condition": "aids_neutral"}
-    rollouts = read_one(tmp_path, one, task="frust_imp_aids_neutral_neutral", args=args, plan=[loop]).rollouts
-    assert rollouts[["tone", "possible"]].to_numpy().tolist() == [["neutral", False]]
-
-
 @pytest.mark.parametrize(
     ("log", "reason"),
     [
@@ -195,18 +183,6 @@ def test_a_dose_is_the_number_that_was_asked_for_or_none(tmp_path):
     assert found == pytest.approx([0.5, 2.5, 1.0, math.nan, math.nan, math.nan], nan_ok=True)
 
 
-def test_ids_of_calls_need_only_differ_within_a_message(tmp_path):
-    """A call that was never answered does not take the answer of a later one with the same id."""
-    talk = [*took("calm")[:1], *said(), *unknown("joy")]
-    assert read_one(tmp_path, [sample(talk)]).takes["ok"].tolist() == [pd.NA, False]
-
-
-def test_a_call_without_an_answer_neither_succeeded_nor_failed(tmp_path):
-    """The sample ended before; whether it took effect is not known."""
-    (row,) = read_one(tmp_path, [sample(took("calm")[:1])]).takes.itertuples()
-    assert (row.ok, row.taken) == (pd.NA, "")
-
-
 def test_a_name_off_the_menu_is_not_known(tmp_path):
     """Where only some vectors are offered another one of the library is as unknown as a word that is none."""
     args = {"condition": "drugs_neutral", "restrict_drugs": ["calm"]}
@@ -233,12 +209,6 @@ def test_scripted_calls_are_marked_and_count_as_nobodys(tmp_path):
     assert tables.takes[["turn", "scripted"]].to_numpy().tolist() == [[0, True]]
     (row,) = tables.rollouts.itertuples()
     assert (row.turns, row.takes, row.steered) == (1, 0, False)
-
-
-def test_a_rollout_whose_takes_all_failed_was_not_steered(tmp_path):
-    """It has takes all the same."""
-    (row,) = read_one(tmp_path, [sample([*unknown("joy"), *unknown("fun")])]).rollouts.itertuples()
-    assert (row.turns, row.takes, row.steered) == (2, 2, False)
 
 
 def test_placebo_takes_have_strength_zero_and_real_ones_an_unknown_strength(tmp_path):
@@ -286,13 +256,6 @@ def test_a_trip_sitter_that_did_not_run_has_no_count(tmp_path):
 
 
 # ---------------------------------------------------------------- scores
-
-
-def test_the_length_of_a_history_is_no_score(tmp_path):
-    """It is left out; all other scores are there."""
-    scores = {"history_logger": Score(value=7), "gsm8k_accuracy": Score(value=0.4)}
-    found = read_one(tmp_path, [sample(said(), scores=scores)]).scores
-    assert found[["scorer", "score", "value", "reason"]].to_numpy().tolist() == [["gsm8k_accuracy", "value", 0.4, ""]]
 
 
 JUDGED = {"per_label_scores": {"d1": 0.0}, "rationale": {"d1": "another axis"}, "guesses": {"d1": "calm"}}
@@ -412,14 +375,6 @@ def test_every_problem_of_a_rollout_is_a_row(tmp_path):
     assert problems["truth"].tolist() == ["5", "5", "5"]
 
 
-def test_an_answer_without_a_grade_is_neither_right_nor_wrong(tmp_path):
-    """The submissions are in the store, the grades were in the score."""
-    store = {"ProblemBoard:problems": [question("one?")], "ProblemBoard:submissions": {"gsm8k-0000": "5"}}
-    args = {"condition": "drugs_neutral"}
-    problems = read_one(tmp_path, [sample(said(), store=store)], task="gsm8k_drugs_neutral", args=args).problems
-    assert problems[["attempted", "correct", "answer"]].to_numpy().tolist() == [[True, pd.NA, "5"]]
-
-
 def test_a_problem_is_the_same_wherever_it_is_asked(tmp_path):
     """Ids are places, alike in every rollout: the question tells problems apart, at any place and in any family.
 
@@ -508,21 +463,6 @@ def test_published_takes_are_those_that_the_study_noted_itself(published, raw):
 
 
 @published_only
-def test_published_rollouts_have_the_turns_and_clusters_of_the_raw_logs(published, raw):
-    """Turns are the messages that a model wrote; a frustration log asks as many problems as it has rollouts."""
-    turns = {
-        (log, sample_): turns
-        for log, sample_, turns in published.rollouts[["log", "sample", "turns"]].to_numpy().tolist()
-    }
-    assert turns == {
-        (name, str(one["id"])): sum(m["role"] == "assistant" and m.get("source") == "generate" for m in one["messages"])
-        for name, one in raw
-    }
-    frustrated = published.rollouts[published.rollouts["family"] == "frustration"]
-    assert frustrated["problem"].nunique() == len(frustrated) == 25
-
-
-@published_only
 def test_published_maths_counts_are_those_of_the_scorer(published, raw):
     """Problems given, attempted and solved add up to its own counts, and questions to clusters."""
     totals: Counter[str] = Counter()
@@ -558,12 +498,3 @@ def test_published_scores_and_shares_are_the_stored_ones(published, raw):
         for reading in ("cached", "uncached")
     }
     assert (published.readouts["option"] == published.readouts["vector"]).all()
-
-
-@published_only
-def test_published_placebo_has_no_uncached_score(published):
-    """Its stored 0.0 was never measured: the placebo has cached guesses alone."""
-    placebo = published.scores[(published.scores["family"] == "free_text") & (published.scores["arm"] == "placebo")]
-    figures = placebo.groupby("scorer")["value"].count()
-    assert figures["guess_accuracy_scorer"] == 5
-    assert figures["kv_cleared_score"] == figures["cached_vs_uncached_judge"] == 0

@@ -101,25 +101,6 @@ def test_a_neutral_narrator_with_topics_of_its_own_must_be_asked_for(rows: pd.Da
         open_corpus(path)
 
 
-def test_an_unpaired_corpus_has_another_hash_than_a_paired_one(rows: pd.DataFrame, tmp_path: Path):
-    """The neutral narrator's topics count."""
-    before = open_corpus(save(rows, tmp_path / "a.csv"), unpaired=True).hash()
-    rows.loc[3, "topic"] = "harbour"
-    assert open_corpus(save(rows, tmp_path / "b.csv"), unpaired=True).hash() != before
-
-
-def test_states_share_their_topics_even_in_an_unpaired_corpus(rows: pd.DataFrame, tmp_path: Path):
-    """Only the neutral narrator may differ, so asking for an unpaired corpus is not offered as a way out."""
-    path = save(rows.drop(index=6), tmp_path / "t.csv")
-    with pytest.raises(
-        CorpusError, match=r"'proud' has no story in topic 'attic', which 'calm' has in row 3;"
-    ) as caught:
-        open_corpus(path, unpaired=True)
-    assert "ask for an unpaired" not in str(caught.value)
-    with pytest.raises(CorpusError, match="'proud' has no story in topic 'attic'"):
-        open_corpus(path)
-
-
 def blank(rows: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
     """Put `value` into the fifth and the last row."""
     rows[column] = rows[column].astype(object)
@@ -164,12 +145,6 @@ def test_a_spoilt_table_is_refused_with_its_name_row_and_remedy(
         open_corpus(path)
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
-
-
-def test_numbers_are_no_stories(rows: pd.DataFrame, tmp_path: Path):
-    """A parquet column of another type is refused by row and value."""
-    with pytest.raises(CorpusError, match="row 1 and 6 more: topic is 3, no text; write it as a string"):
-        open_corpus(save(rows.assign(topic=3), tmp_path / "t.parquet"))
 
 
 @pytest.mark.parametrize(

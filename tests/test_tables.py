@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ import pytest
 import torch
 from inspect_ai import Task, eval, task  # noqa: A004  Inspect's name for it
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log, write_eval_log
+from inspect_ai.event import InfoEvent, timeline_build
+from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log
 from inspect_ai.model import ChatMessageAssistant, ModelOutput, ModelUsage, execute_tools, get_model
-from inspect_ai.scorer import Score, Target, mean, scorer
+from inspect_ai.scorer import Score, ScoreEdit, Target, mean, scorer
 from inspect_ai.solver import Generate, TaskState, solver
 from inspect_ai.tool import ToolCall
 
@@ -36,6 +38,7 @@ FOLDERS = Path(__file__).parents[1]
 STATES = ("calm", "goblins", "honest", "lsd")
 DOSE = 2.0
 KEY = "self_steering"
+PUBLISHED = FOLDERS.parent / "shared" / "published-logs"
 
 
 def read_ok(*paths: Path) -> Tables:
@@ -62,13 +65,6 @@ def test_a_folder_is_searched_below_itself(tmp_path):
     assert sorted(logs["log"]) == ["a.eval", "deep/2026-01-01T00-00-00_c.json", "deep/er/b.eval"]
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path):
-    """Editors and notebooks keep copies there."""
-    for name in ("a.eval", ".b.eval", ".checkpoints/c.eval"):
-        play(tmp_path / name, eval_id=name, task_id=name)
-    assert read_ok(tmp_path).logs["log"].tolist() == ["a.eval"]
-
-
 def test_several_paths_are_read_together(tmp_path):
     """Folders and files; rollouts are told apart although their logs and samples have the same names."""
     paths = [play(tmp_path / name / "log.eval", eval_id=name, task_id=name) for name in ("a", "b", "c")]
@@ -77,12 +73,6 @@ def test_several_paths_are_read_together(tmp_path):
     for table in (tables.rollouts, tables.takes):
         assert table["rollout"].is_unique
         assert table["log"].is_unique
-
-
-def test_a_file_that_is_named_twice_is_read_once(tmp_path):
-    """By its folder and by itself."""
-    path = play(tmp_path / "a.eval")
-    assert len(read_ok(tmp_path, path, tmp_path).takes) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,12 +93,6 @@ def test_a_path_without_logs_is_an_error(tmp_path, make, message):
     """It names the path and the remedy."""
     with pytest.raises(ValueError, match=message):
         read_tables(make(tmp_path))
-
-
-def test_no_path_at_all_is_an_error():
-    """Nothing to read is no empty table."""
-    with pytest.raises(ValueError, match="no folder of logs was named"):
-        read_tables()
 
 
 @solver
@@ -149,7 +133,7 @@ def test_what_is_no_finished_log_of_ours_or_the_studys_is_listed_with_its_reason
         "words.eval": "no Inspect log, cut off, or broken",
         "other.json": "no Inspect log, some other JSON",
         "bad.json": "no Inspect log, some other JSON",
-        "started.eval": r"not finished \(status started\); finish it with `inspect eval-retry`",
+        "started.eval": r"not finished \(status started\); nothing to do: good.eval holds the same condition",
         "cancelled.eval": r"not finished \(status cancelled\)",
         "nothing.eval": "it holds no sample",
         "failed.eval": "1 of 1 samples failed and are in no table, first s-0: out of memory",
@@ -204,16 +188,15 @@ def test_a_run_counts_once(tmp_path):
     }
 
 
-def test_epochs_are_rollouts_of_their_own(tmp_path):
-    """With the same sample, another epoch and another name."""
-    samples = [sample(took("calm"), epoch=epoch) for epoch in (1, 2)]
-    rollouts = read_ok(write_log(tmp_path / "a.eval", samples, args={"framing": "drugs"})).rollouts
-    assert rollouts[["sample", "epoch"]].to_numpy().tolist() == [["s-0", 1], ["s-0", 2]]
-    assert rollouts["rollout"].is_unique
+@pytest.fixture
+def own_cache(tmp_path_factory, monkeypatch) -> None:
+    """Let tables be kept in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-def test_many_logs_come_out_as_they_do_one_by_one(tmp_path):
-    """They are read by several processes, in order, and each is reported."""
+@pytest.mark.usefixtures("own_cache")
+def test_many_logs_come_out_as_they_do_one_by_one_and_are_read_once(tmp_path):
+    """In order, each reported; read again they come from what was kept, but for a log that has changed since."""
     names = list(catalogue())[:17]
     for place, name in enumerate(names):
         play(tmp_path / f"{place:02d}.eval", name, eval_id=name, task_id=name)
@@ -221,8 +204,59 @@ def test_many_logs_come_out_as_they_do_one_by_one(tmp_path):
     tables = read_tables(tmp_path, progress=lambda done, total: reported.append((done, total)))
     assert tables.takes["name"].tolist() == names
     assert reported == [(done, 17) for done in range(1, 18)]
-    single = pd.concat([read_ok(tmp_path / f"{place:02d}.eval").takes for place in range(17)], ignore_index=True)
-    pd.testing.assert_frame_equal(tables.takes, single)
+    single = pd.concat([read_ok(tmp_path / f"{place:02d}.eval").takes for place in (0, 16)], ignore_index=True)
+    pd.testing.assert_frame_equal(tables.takes.iloc[[0, 16]].reset_index(drop=True), single)
+    # Of the same size and time, so that whoever opened it would find it broken.
+    first = tmp_path / "00.eval"
+    size, written = first.stat().st_size, first.stat().st_mtime_ns
+    first.write_bytes(bytes(size))
+    os.utime(first, ns=(written, written))
+    play(tmp_path / "16.eval", "lsd", eval_id="new", task_id="new")
+    again = read_tables(tmp_path)
+    assert again.takes["name"].tolist() == [*names[:16], "lsd"]
+    for name in ("rollouts", "logs", "scores"):
+        pd.testing.assert_frame_equal(getattr(again, name).iloc[:16], getattr(tables, name).iloc[:16])
+    assert read_tables(tmp_path, fresh=True).left_out["log"].tolist() == ["00.eval"]
+
+
+@pytest.mark.parametrize("suffix", ["eval", "json"])
+def test_a_log_with_timelines_is_read(suffix, tmp_path):
+    """Timelines refer to events, which tables are not made of: without these the sample is read all the same."""
+    event = InfoEvent(data={"a": 1})
+    one = sample(took("calm")).model_copy(update={"events": [event], "timelines": [timeline_build([event])]})
+    path = write_log(tmp_path / f"a.{suffix}", [one], args={"framing": "drugs"})
+    assert read_eval_log(str(path)).samples[0].timelines
+    assert read_ok(path).takes["name"].tolist() == ["calm"]
+
+
+def test_of_two_files_of_a_run_the_one_that_is_scored_further_counts(tmp_path):
+    """Also where both were written at the same time: `inspect score` leaves the run and its graded copy."""
+    graded = {"grade": Score(value=7)}
+    plain = {"grade": Score.unscored(reason="grader_failed")}
+    edited = Score(value=5, history=[ScoreEdit(value=5)])
+    for place, scores in enumerate(({}, plain, graded, {"grade": edited})):
+        path = write_log(
+            tmp_path / f"{place}.eval", [sample(took("calm"), scores=scores)], eval_id="one", task_id="one"
+        )
+        os.utime(path, ns=(10**18, 10**18))
+    found = read_tables(tmp_path)
+    assert found.scores["value"].tolist() == [5.0]
+    reasons = dict(found.left_out.to_numpy().tolist())
+    assert reasons["2.eval"] == "the same run as 3.eval, in which scores were edited later (1 edits, 0 here)"
+    assert reasons["1.eval"] == "the same run as 3.eval, which has more scores (1 figures, 0 here)"
+
+
+def test_what_to_do_about_an_unfinished_log_depends_on_a_finished_one_of_its_condition(tmp_path):
+    """Where it ran makes no other condition."""
+    for name, status, args in (
+        ("done.eval", "success", {"framing": "drugs", "base_url": "http://a"}),
+        ("again.eval", "error", {"framing": "drugs", "base_url": "http://b"}),
+        ("missing.eval", "started", {"framing": "aids"}),
+    ):
+        write_log(tmp_path / name, [sample(took("calm"))], args=args, status=status, eval_id=name, task_id=name)
+    reasons = dict(read_tables(tmp_path).left_out.to_numpy().tolist())
+    assert reasons["again.eval"].endswith("nothing to do: done.eval holds the same condition, finished")
+    assert 'no finished log has its condition (fp_real_drugs, Qwen3-8B, framing "aids")' in reasons["missing.eval"]
 
 
 # ---------------------------------------------------------------- columns
@@ -237,42 +271,17 @@ def test_tables_have_the_documented_columns_in_order_also_when_empty(tmp_path):
         assert getattr(filled, field.name).dtypes.to_dict() == getattr(empty_tables(), field.name).dtypes.to_dict()
 
 
-def test_text_is_never_missing_and_flags_may_be(tmp_path):
-    """What does not apply is empty text, NaN or an unknown flag, never a number or a False that nobody gave."""
-    (row,) = read_ok(play(tmp_path / "a.eval")).takes.to_dict("records")
-    assert (row["tone"], row["primer"], row["problem"], row["vector"]) == ("", "", "", "")
-    assert pd.isna(row["possible"])
-    assert math.isnan(row["valence"])
-
-
-def test_the_documented_columns_are_the_real_ones():
-    """The README's tables say of every column what `COLUMNS` says, in its order."""
-    text = (FOLDERS / "analysis" / "README.md").read_text(encoding="utf-8")
-    sections = {
-        match[1]: dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", match[2], re.MULTILINE))
-        for match in re.finditer(r"^### (.+?)\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
-    }
-    of_log, of_rollout = (
-        sections.pop("Every table but `left_out`"),
-        sections.pop("Every table but `logs` and `left_out`"),
-    )
-    shared = {"logs": of_log, "left_out": {}}
-    documented = {
-        name.strip("`"): {**shared.get(name.strip("`"), of_log | of_rollout), **columns}
-        for name, columns in sections.items()
-    }
-    assert documented == COLUMNS
-    assert {name: list(columns) for name, columns in documented.items()} == {n: list(c) for n, c in COLUMNS.items()}
-
-
 def test_the_documented_lines_run(tmp_path, monkeypatch):
-    """The README's notebook lines, on a folder of logs."""
-    play(tmp_path / "logs" / "a.eval")
+    """The README's notebook lines, on the study's logs where they are, else on a log of one rollout."""
+    if PUBLISHED.is_dir():
+        (tmp_path / "logs").symlink_to(PUBLISHED)
+    else:
+        play(tmp_path / "logs" / "a.eval")
     monkeypatch.chdir(tmp_path)
     text = (FOLDERS / "analysis" / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) == 3
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102  it is what a reader is told to run
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    exec(compile("\n".join(blocks), "README.md", "exec"), {})  # noqa: S102  it is what a reader is told to run
 
 
 # ---------------------------------------------------------------- our own experiments
@@ -382,16 +391,6 @@ def test_readouts_give_the_scorers_figure_back(own, family, reading):
     assert found.to_dict() == pytest.approx(scores.to_dict())
 
 
-def test_the_comparisons_readouts_give_its_figure_back(own):
-    """The share of the harder sentence, over both assignments and both orders."""
-    readouts = own.readouts[(own.readouts["family"] == "comparison") & (own.readouts["reading"] != "uncached")]
-    found = readouts[readouts["is_true"]].groupby("rollout")["share"].mean().to_dict()
-    scores = own.scores[(own.scores["family"] == "comparison") & (own.scores["score"] == "cached")]
-    assert found == pytest.approx(scores.set_index("rollout")["value"].to_dict())
-    uncached = own.readouts[(own.readouts["family"] == "comparison") & (own.readouts["reading"] == "uncached")]
-    assert uncached["is_true"].isna().all()
-
-
 def test_detections_readouts_give_its_figures_back(own):
     """Log-odds of yes on the detection question, and the share of controls that were answered rightly."""
     of_family = own.readouts[(own.readouts["family"] == "detection") & (own.readouts["reading"] == "cached")]
@@ -400,7 +399,8 @@ def test_detections_readouts_give_its_figures_back(own):
     scores = own.scores[own.scores["family"] == "detection"].set_index(["score", "rollout"])["value"]
     assert (yes - no).to_dict() == pytest.approx(scores["log_odds"].to_dict())
     right = asked[asked["is_true"]].groupby("arm")["option"].unique()
-    assert {arm: list(words) for arm, words in right.items()} == {"placebo": ["no"], "random": ["yes"], "real": ["yes"]}
+    said = {"placebo": "no", "tampered": "no", "random": "yes", "real": "yes"}
+    assert {arm: list(words) for arm, words in right.items()} == {arm: [word] for arm, word in said.items()}
     controls = of_family[of_family["question"].str.startswith("always ") & of_family["is_true"]]
     kinds = controls["question"].str.partition(":")[0]
     assert set(zip(kinds, controls["option"], strict=True)) == {("always no", "no"), ("always yes", "yes")}
@@ -440,7 +440,7 @@ def test_strengths_are_what_was_added(own):
     assert {arm: list(found) for arm, found in cached.items()} == {arm: [value] for arm, value in expected.items()}
     assert set(own.readouts[own.readouts["reading"] == "uncached"]["strength"]) == {0.0}
     for row in own.takes.itertuples():
-        wanted = {"real": DOSE * DEFAULT_DOSE, **expected, "random": DOSE * DEFAULT_DOSE}[row.arm]
+        wanted = {"real": DOSE * DEFAULT_DOSE, **expected, "random": DOSE * DEFAULT_DOSE, "tampered": 0.0}[row.arm]
         assert row.strength == pytest.approx(wanted), row
     compared = own.readouts[(own.readouts["family"] == "comparison") & (own.readouts["arm"] != "placebo")]
     harder = compared[compared["reading"] != "uncached"]
@@ -624,13 +624,3 @@ def test_scores_that_are_no_numbers_are_unscored(tmp_path):
         ("s8", "b"): "the scorer gave no figure",
         ("none", "value"): "refusal",
     }
-
-
-def test_a_json_log_reads_as_its_eval_does(tmp_path):
-    """Both formats hold the same."""
-    log = read_eval_log(str(play(tmp_path / "a.eval")))
-    write_eval_log(log, tmp_path / "b.json")
-    one, other = (read_ok(tmp_path / name) for name in ("a.eval", "b.json"))
-    pd.testing.assert_frame_equal(
-        one.takes.drop(columns=["log", "rollout"]), other.takes.drop(columns=["log", "rollout"])
-    )

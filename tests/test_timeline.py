@@ -19,7 +19,6 @@ from inspect_ai.solver import Generate, TaskState, solver
 from inspect_ai.tool import ToolCall, ToolCallError
 
 from self_steering.analysis.drawing.figures import ReportFigure
-from self_steering.analysis.drawing.style import PAPER
 from self_steering.analysis.tables import Tables, empty_tables, read_tables
 from self_steering.analysis.tasks.timeline import (
     CLEARED,
@@ -120,13 +119,6 @@ def _random_conversation(rng: random.Random) -> list[ChatMessage]:
     return messages
 
 
-def test_a_name_that_the_study_did_not_know_is_a_failed_take(tmp_path):
-    """The study answered mistakes with ordinary text: nothing was active, and the call is shown as failed."""
-    timeline = shown(tmp_path, [*asked("Begin."), *unknown("math"), *took("calm")])
-    assert spans(timeline) == [("calm", 4, None)]
-    assert [(one.name, one.message) for one in timeline.failed] == [("math", 1)]
-
-
 def test_the_trip_sitters_clear_ends_all_effects(tmp_path):
     """What it says tells where it cleared; effects end before its message, and are marked as ended by it."""
     messages = [*asked("Begin."), *took("calm"), *took("soma"), *said(), *asked(SITTER_SAYS), *said(), *took("honest")]
@@ -135,21 +127,6 @@ def test_the_trip_sitters_clear_ends_all_effects(tmp_path):
     assert [effect.ended for effect in timeline.effects] == [SITTER, SITTER, ""]
     assert timeline.sitter == (6,)
     assert "1 clear by the trip sitter" in drawn(timeline).finding
-
-
-def test_without_its_words_the_trip_sitters_clear_is_found_by_its_turn(tmp_path):
-    """The study noted the turn in which it cleared: effects end after the message of that turn."""
-    messages = [*asked("Begin."), *took("calm"), *said("Lost."), *asked("Better now."), *said()]
-    timeline = shown(tmp_path, messages, store={"DrugState:trip_sitter_clears": [{"turn": 1}]})
-    assert spans(timeline) == [("calm", 2, 4)]
-    assert timeline.sitter == (4,)
-
-
-def test_words_like_the_trip_sitters_clear_nothing_where_it_did_not(tmp_path):
-    """Where no clear was noted, a message that quotes it is just a message."""
-    timeline = shown(tmp_path, [*asked("Begin."), *took("calm"), *asked(SITTER_SAYS), *said()])
-    assert spans(timeline) == [("calm", 2, None)]
-    assert timeline.sitter == ()
 
 
 def test_the_rollout_with_the_most_takes_of_its_own_is_chosen(tmp_path):
@@ -184,14 +161,6 @@ def test_what_is_not_there_is_told(tmp_path):
     write_log(log, [sample(took("calm"), name="s-1")])
     with pytest.raises(TimelineError, match="no sample 's-0'"):
         read_timeline(tables, "play.eval/s-0/1", log)
-
-
-def test_epochs_are_told_apart(tmp_path):
-    """Each epoch of a sample has its own timeline."""
-    log = write_log(tmp_path / "play.eval", [sample(took("calm")), sample(took("soma"), epoch=2)])
-    tables = read_tables(log)
-    names = [read_timeline(tables, f"play.eval/s-0/{epoch}", log).effects[0].name for epoch in (1, 2)]
-    assert names == ["calm", "soma"]
 
 
 # ---------------------------------------------------------------- our own logs
@@ -297,25 +266,6 @@ def test_the_picture_shows_what_the_table_says(tmp_path):
     pd.testing.assert_frame_equal(figure.table, mark_table(timeline))
     words = [text.get_text() for text in picture.figure.legends[0].get_texts()]
     assert words == ["emotion", "fictional", "failed", CLEARED]
-
-
-def test_open_bars_are_those_that_added_nothing(tmp_path):
-    """Under placebo bars are open; where the strength is unknown they are filled."""
-    placebo = write_log(
-        tmp_path / "p.eval", [sample(took("calm"))], task="fp_placebo_drugs", args={"steering_mode_runtime": "placebo"}
-    )
-    tables = read_tables(placebo)
-    of_placebo = drawn(read_timeline(tables, "p.eval/s-0/1", placebo))
-    of_real = drawn(shown(tmp_path, took("calm")))
-    faces = [bars(figure.pictures[0].figure)[0].get_facecolor() for figure in (of_placebo, of_real)]
-    paper = tuple(int(PAPER[at : at + 2], 16) / 255 for at in (1, 3, 5))
-    assert faces[0][:3] == pytest.approx(paper)
-    assert faces[1][:3] != pytest.approx(paper)
-
-
-def test_a_rollout_without_takes_has_no_figure(tmp_path):
-    """There is nothing to show where nothing was taken."""
-    assert draw(lambda _: timeline_figure(shown(tmp_path, [*asked("Begin."), *said()])), None) is None
 
 
 def test_forty_takes_of_long_names_are_legible(tmp_path):

@@ -1,4 +1,4 @@
-"""Rows of bars and of points with their intervals, and figures of one such picture a model."""
+"""Rows of bars and of points with their intervals, panels that share rows, scatters of vectors, and figures of several pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,28 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
-from self_steering.analysis.drawing.sentences import Row, bound, statements
-from self_steering.analysis.drawing.style import BLUE, INK, PAPER, QUIET, Look, filled
-from self_steering.analysis.drawing.words import label
+from self_steering.analysis.drawing.style import (
+    BLUE,
+    GOLD,
+    GREEN,
+    INK,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    QUIET,
+    Look,
+    category_order,
+    filled,
+    look,
+)
+from self_steering.analysis.drawing.words import bound, label, statements
+from self_steering.analysis.statistics.estimates import Row
 
 _WIDTH, _ROW = 640, 22
 _BAR = 0.62
@@ -242,3 +257,133 @@ def stacked(
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     return figure
+
+
+_PANELS = 700
+_ASIDE_OF_PANELS = 8  # pixels around each panel, so that text stays inside where fonts come out wider
+_ARM_LOOKS = {
+    "real": Look(BLUE, "", "o"),
+    "random": Look(ORANGE, "///", "s"),
+    "mislabelled": Look(PURPLE, "xxx", "P"),
+    "opposite": Look(GREEN, "\\\\\\", "v"),
+    "other": Look(GOLD, "...", "D"),
+}
+_OTHER_ARM = Look(QUIET, "+++", "X")
+
+
+def arm_style(arm: str) -> dict[str, Any]:
+    """Return what bars of an arm are drawn with: placebo open, the others filled, told apart by hatch too."""
+    if arm == "placebo":
+        return {"facecolor": PAPER, "edgecolor": BLUE, "linewidth": 1.2}
+    look = _ARM_LOOKS.get(arm, _OTHER_ARM)
+    return {"facecolor": look.colour, "edgecolor": PAPER, "hatch": look.hatch, "linewidth": 0}
+
+
+def row_panels(
+    labels: Sequence[str],
+    titles: Sequence[str],
+    *,
+    row: int,
+    extra: int,
+    widths: Sequence[float] | None = None,
+    width: int = _PANELS,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each title, which share their rows, the first at the top.
+
+    Args:
+        labels: Of the rows.
+        titles: Of the panels.
+        row: Height of a row in pixels.
+        extra: Height of all the rest.
+        widths: Of the panels, relative to each other; all alike by default.
+        width: Of the figure, in pixels.
+    """
+    figure = new_figure(width, extra + row * len(labels))
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=_ASIDE_OF_PANELS / 72, wspace=0.04)
+    panels = list(figure.subplots(1, len(titles), sharey=True, squeeze=False, width_ratios=widths)[0])
+    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_ylim(len(labels) - 0.4, -0.6)
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, loc="left")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+    return figure, panels
+
+
+def as_percent(axes: Axes) -> None:
+    """Write a panel's shares in per cent."""
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+
+
+_MOST_NAMED = 8
+_ROOM = 8  # around every mark that no other's name may enter, in pixels
+# Where a name may stand beside its mark, in pixels, best first.
+_PLACES = ((7, 0, "left"), (-7, 0, "right"), (0, 10, "center"), (0, -10, "center"))
+
+
+def labelled_scatter(points: pd.DataFrame, across: str, up: str) -> Figure:
+    """Return one mark a vector.
+
+    Args:
+        points: Columns `vector`, `category`, `x`, `y`.
+        across: Name of the axis of `x`.
+        up: Name of the axis of `y`.
+    """
+    figure = new_figure(460, 450)
+    axes = figure.subplots()
+    axes.axhline(0, color=QUIET, linewidth=1)
+    axes.axvline(0, color=QUIET, linewidth=1)
+    draw_marks(axes, points, "x", "y")
+    axes.margins(0.12)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    figure.legend(loc="outside upper center", ncols=3, handletextpad=0.1, columnspacing=1)
+    figure.draw_without_rendering()  # names are placed by where marks lie
+    _name_outliers(axes, points)
+    return figure
+
+
+def draw_marks(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
+    """Draw one mark a row, in the colour and the form of its category; columns `x` and `y` say where."""
+    for category in category_order(list(points["category"])):
+        of = points[points["category"] == category]
+        like = look(category)
+        axes.plot(of[x], of[y], like.marker, linestyle="none", color=like.colour, markersize=6.5, label=category)
+
+
+def _name_outliers(axes: Axes, points: pd.DataFrame) -> None:
+    """Name the vectors farthest out where a name covers no mark and no other name; those without room stay unnamed."""
+    places = points.set_index("vector")[["x", "y"]].astype(float)
+    marks = {
+        vector: Bbox.from_bounds(x - _ROOM, y - _ROOM, 2 * _ROOM, 2 * _ROOM)
+        for vector, (x, y) in zip(places.index, axes.transData.transform(places.to_numpy()), strict=True)
+    }
+    names: list[Bbox] = []
+    for vector in outliers(points, _MOST_NAMED):
+        taken = [*names, *(mark for other, mark in marks.items() if other != vector)]
+        for right, up, side in _PLACES:
+            style: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 10}
+            text = axes.annotate(label(vector), places.loc[vector], (right, up), **style)
+            box = text.get_window_extent()
+            inside = box.x0 >= axes.bbox.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                names.append(box)
+                break
+            text.remove()
+
+
+def outliers(pairs: pd.DataFrame, most: int) -> list[str]:
+    """Return the vectors of one pair that lie farthest from the line that fits the others, and from the middle, farthest first.
+
+    Args:
+        pairs: The rows of one pair.
+        most: How many at most.
+    """
+    spread = pairs[["x", "y"]].std(ddof=0).replace(0, 1)
+    standard = (pairs[["x", "y"]] - pairs[["x", "y"]].median()) / spread
+    # The farther of the distance across the diagonal and of that along it, the latter at half its weight.
+    across, along = (standard["x"] - standard["y"]).abs(), (standard["x"] + standard["y"]).abs() / 2
+    far = pd.concat([across, along], axis=1).max(axis=1)
+    return list(pairs.loc[far.sort_values(ascending=False).index[:most], "vector"])

@@ -15,17 +15,13 @@ from self_steering.analysis.freeplay.rollouts import (
     comparisons,
     freeplay,
     picks_of,
-    ratio_difference,
-    ratios,
     result,
     results,
-    shares,
 )
-from self_steering.analysis.statistics.estimates import Estimate
-from self_steering.analysis.statistics.groups import estimate_columns
+from self_steering.analysis.statistics.estimates import Estimate, Floats, estimate_columns, groups
 from self_steering.analysis.statistics.intervals import clustered_mean
-from self_steering.analysis.statistics.resampling import correlation
-from self_steering.analysis.statistics.tests import permutation
+from self_steering.analysis.statistics.resampling import correlation, ratio_difference, ratios, shares
+from self_steering.analysis.statistics.tests import Ways, permutation
 from self_steering.analysis.tables import Tables
 from self_steering.vectors.catalogue import catalogue
 
@@ -33,6 +29,7 @@ PICK_COLUMNS = [
     *["source", "model", "visibility", "arm", "framing", "vector", "category", "valence"],
     *["picks", "failed", "rollouts_picking", "rollouts", "share", "low", "high", "n", "clusters", "method"],
 ]
+_NAMED = 10  # unknown names that are listed
 DISTANCE, AGREEMENT = "distance of picks from placebo", "rank correlation of picks with placebo"
 
 
@@ -102,21 +99,45 @@ def pick_tests(tables: Tables) -> pd.DataFrame:
     return results(rows)
 
 
+CALL_CELL = ["source", "model", "family", "arm", "framing"]
+BECAME = ("taken", "failed", "unknown name")
+
+
+def calls(tables: Tables) -> pd.DataFrame:
+    """Return what became of all take calls that models made, in any experiment, by framing.
+
+    Returns:
+        One row a source, model, experiment, arm and framing: `calls`, the sum of `taken`, `failed` (a name of the library that the
+        tool refused, or an answer that never came) and `unknown name`; `unknown_names`, those names with their counts, the most
+        frequent first.
+    """
+    own = tables.takes[~tables.takes["scripted"].isin([True])]
+    rows = []
+    for key, part in groups(own, CALL_CELL):
+        known, ok = part["known"].isin([True]), part["ok"].isin([True])
+        counts = {"taken": (known & ok).sum(), "failed": (known & ~ok).sum(), "unknown name": (~known).sum()}
+        named = part.loc[~known, "name"].value_counts()
+        listing = ", ".join(f"{name} {count}" for name, count in named.head(_NAMED).items())
+        rows.append(
+            {**key, "calls": len(part), **{name: int(n) for name, n in counts.items()}, "unknown_names": listing}
+        )
+    return pd.DataFrame(rows, columns=[*CALL_CELL, "calls", *BECAME, "unknown_names"])
+
+
 def outside_library(tables: Tables) -> int:
     """Return how many of free play's take calls named nothing that the library has."""
     return int((~freeplay(tables).takes["known"]).sum())
 
 
 def _compared(cell: dict[str, str], frame: pd.DataFrame, vectors: list[str]) -> list[dict[str, object]]:
-    numbers = frame[vectors].to_numpy()  # one row a rollout, in the order in which the shuffled tables have them
+    numbers = frame[vectors].to_numpy()
 
-    def distance(shuffled: pd.DataFrame) -> float:
-        ours = shuffled["ours"].to_numpy()
-        first, second = numbers[ours].sum(axis=0), numbers[~ours].sum(axis=0)
-        return float(np.abs(first / first.sum() - second / second.sum()).sum() / 2)
+    def distances(ours: Ways) -> Floats:
+        first = ours @ numbers
+        parts = [counts / counts.sum(axis=1, keepdims=True) for counts in (first, numbers.sum(axis=0) - first)]
+        return np.asarray(np.abs(parts[0] - parts[1]).sum(axis=1) / 2)
 
-    labels = frame[["rollout", "framing"]].assign(ours=frame["arm"] == cell["arm"])
-    test = permutation(labels, distance, label="ours", unit="rollout", strata=["framing"])
+    test = permutation(frame["arm"] == cell["arm"], distances, unit="rollout", strata=frame["framing"])
     n = int(numbers.sum())
     rows = [result(cell, DISTANCE, Estimate(test.statistic, None, None, n, test.clusters, "plug-in"), test)]
     totals = frame.groupby("arm")[vectors].sum()

@@ -8,45 +8,66 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.sentences import Row, p_with_test
+from self_steering.analysis.drawing.marks import PLAIN, as_percent, row_panels, stacked
 from self_steering.analysis.drawing.style import (
+    GOLD,
     INK,
+    ORANGE,
     PAPER,
     QUIET,
     VALENCE_LOOKS,
     VALENCE_NAMES,
+    Look,
     category_legend,
     filled,
     look,
 )
-from self_steering.analysis.drawing.words import counted, label, listed, number, visible
-from self_steering.analysis.freeplay.panels import (
-    Names,
-    as_percent,
-    cell_labels,
-    figure_in_words,
-    group_names,
-    group_of,
-    rests_on,
-    row_panels,
-    who,
+from self_steering.analysis.drawing.words import (
+    counted,
+    experiment,
+    label,
+    listed,
+    model_name,
+    number,
+    p_with_test,
+    visible,
 )
 from self_steering.analysis.freeplay.picks import (
+    BECAME,
     DISTANCE,
     MEAN,
     SHARES,
+    calls,
     outside_library,
     pick_tests,
     picks,
     uniform_valence,
     valences,
 )
-from self_steering.analysis.freeplay.rollouts import ALL_FRAMINGS, CELL, GROUP, PLACEBO
+from self_steering.analysis.freeplay.rollouts import (
+    ALL_FRAMINGS,
+    CELL,
+    GROUP,
+    PLACEBO,
+    Names,
+    cell_labels,
+    figure_in_words,
+    group_names,
+    group_of,
+    rests_on,
+    who,
+)
+from self_steering.analysis.statistics.estimates import Row, groups
 from self_steering.analysis.tables import Tables
 
 MOST = 15
 _BAR = 0.38
 _UNIFORM = "uniform picker"
+_BECAME_LOOKS = {
+    "taken": PLAIN,
+    "failed": Look(GOLD, "...", ""),
+    "unknown name": Look(ORANGE, "///", ""),
+}
 _WRITTEN = 0.08  # narrower parts have no room for their number
 
 
@@ -65,10 +86,9 @@ def most_picked_vectors(tables: Tables) -> ReportFigure | None:
         title="Most picked vectors in free play",
         pictures=tuple(_picture(names[group], arms, part) for group, arms, part in _pairs_of_arms(pooled)),
         finding=" ".join(sentences),
-        reading=f"Share of all picks of an arm that each vector has, framings pooled; the {MOST} most picked of each model. "
-        "Filled bars: the arm that is named; open bars: placebo, where nothing is added. Lines: 95 % intervals from resampled "
-        "rollouts; the numbers at the right count picks. Colour and hatch tell the category. A pick is a call of the model's own "
-        "for a vector of the library, failed ones too."
+        reading=f"Share of an arm's picks, framings pooled; the {MOST} most picked vectors. Filled: the arm that is named; "
+        "open: placebo, where nothing is added. Lines: 95 % intervals from resampled rollouts; at the right, numbers of picks. "
+        "A pick is a call of the model's own for a vector of the library, failed ones too."
         + (f" {counted(outside, 'call')} named nothing in the library; these are not picks." if outside else ""),
         table=table,
     )
@@ -166,10 +186,9 @@ def valence_of_picks(tables: Tables) -> ReportFigure | None:
         title="Valence of picks in free play",
         pictures=(Picture(_valence_bars(rows, labels, uniform), _valences_in_words(rows, labels)),),
         finding=_valence_finding(pooled, names),
-        reading="Left: shares of an arm's picks that the catalogue calls negative, neutral and positive, framings pooled. Right: "
-        "mean valence, from −1 to 1, with its 95 % interval from resampled rollouts; the dotted line, and the last bar, are a "
-        f"picker to whom all vectors are alike ({number(uniform[MEAN], signed=True)}). Names that the catalogue does not know have "
-        "no valence and are left out. The test shuffles arm labels over whole rollouts.",
+        reading="Left: shares of an arm's picks that the catalogue calls negative, neutral and positive, framings pooled. "
+        "Right: mean valence, −1 to 1, with its 95 % interval from resampled rollouts; dotted, and the last bar: a picker to "
+        f"whom all vectors are alike ({number(uniform[MEAN], signed=True)}). The test shuffles arm labels over whole rollouts.",
         table=table,
     )
 
@@ -230,3 +249,41 @@ def _valences_in_words(rows: list[pd.DataFrame], labels: list[str]) -> str:
         ]
         cells.append(f"{cell}: {', '.join(shares)}, mean {number(row.loc[MEAN, 'value'], signed=True)}")
     return f"Valence of picks by model and arm. {'; '.join(cells)}."
+
+
+def calls_by_framing(tables: Tables) -> ReportFigure | None:
+    """Return what became of all take calls by experiment and framing, a picture a model; None where there is none."""
+    table = calls(tables)
+    if table.empty:
+        return None
+    pictures, sentences = [], []
+    for key, part in groups(table, ["source", "model"]):
+        name, rows = model_name(key["model"], key["source"]), part.to_dict("records")
+        named = [
+            f"{experiment(row['family'])}, {row['framing']}" + ("" if row["arm"] == "real" else f" ({row['arm']})")
+            for row in rows
+        ]
+        parts = {became: [row[became] / row["calls"] for row in rows] for became in BECAME}
+        drawing = stacked(
+            named, parts, _BECAME_LOOKS, [str(row["calls"]) for row in rows], title=name, across="share of calls"
+        )
+        total, unknown = int(part["calls"].sum()), int(part["unknown name"].sum())
+        most = max(rows, key=lambda row: row["unknown name"] / row["calls"])
+        words = f"{name}: of {total} take calls {unknown} asked for a name that was not on offer"
+        if unknown:
+            words += f", most often in {experiment(most['family'])}, {most['framing']} ({most['unknown name']} of {most['calls']})"
+        sentences.append(f"{words}.")
+        shares = "; ".join(
+            f"{cell} {row['taken']} taken, {row['failed']} failed, {row['unknown name']} unknown"
+            for cell, row in zip(named, rows, strict=True)
+        )
+        pictures.append(Picture(drawing, f"Take calls of {name}: {shares}."))
+    return ReportFigure(
+        key="calls",
+        title="What became of take calls",
+        pictures=tuple(pictures),
+        finding=" ".join(sentences),
+        reading="All take calls of the model's own, in every experiment, by framing: taken, failed, or for a name that was not on "
+        "offer. At the right: calls. The table lists the unknown names.",
+        table=table,
+    )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from self_steering.analysis.freeplay.rollouts import (
+    ALL_FRAMINGS,
     PLACEBO,
     RESULT_COLUMNS,
     FreePlay,
@@ -12,23 +13,22 @@ from self_steering.analysis.freeplay.rollouts import (
     comparable,
     comparisons,
     freeplay,
-    ratio_difference,
-    ratios,
     result,
     results,
-    shares,
     successes_of,
 )
 from self_steering.analysis.statistics.intervals import proportion
+from self_steering.analysis.statistics.resampling import ratio_difference, ratios, shares
 from self_steering.analysis.tables import Tables
 
 RATE, ASKED, REPEATS = "redose rate", "redose rate, failed calls too", "repeats among takes"
 REDOSERS, AFTER_SITTER = "rollouts that redose", "repeats after the trip sitter"
+OF_VECTOR = "redose rate of a vector"
 FIRST, AGAIN, CHANGE = "first dose", "dose of redoses", "change of dose"
 NOMINAL, EFFECTIVE = "nominal dose", "effective strength"
 # Which rollouts count.
-EVERY, UNTOUCHED = "all", "without the trip sitter's"
-REDOSING_COLUMNS = ["rollouts", "scale", *RESULT_COLUMNS]
+EVERY, UNTOUCHED, TOUCHED = "all", "without the trip sitter's", "the trip sitter's only"
+REDOSING_COLUMNS = ["rollouts", "scale", "vector", *RESULT_COLUMNS]
 
 _SHARES = {  # numerator and denominator among a rollout's counts
     RATE: ("again", "taken"),
@@ -55,7 +55,9 @@ def redosing(tables: Tables) -> pd.DataFrame:
       dose minus that of the same vector's take before. Each in nominal dose, and in effective strength, which is dose times the
       vector's default dose: 0 under placebo. Takes whose number the log does not tell are left out.
 
-    All of it over all rollouts, and without those in which the trip sitter cleared effects (column `rollouts`).
+    - `redose rate of a vector`: of the rollouts that took the `vector`, the share that took it again; framings pooled.
+
+    All of it over all rollouts, without those in which the trip sitter cleared effects, and in those alone (column `rollouts`).
 
     Args:
         tables: The logs' tables.
@@ -69,17 +71,21 @@ def redosing(tables: Tables) -> pd.DataFrame:
     takes, counts = _numbered(successes_of(play.takes)), _counts(play)
     rows: list[dict[str, object]] = []
     for which, kept in _choices_of_rollouts(play.rollouts):
-        found = list(_against_placebo(kept, counts))
+        found = list(_against_placebo(kept, counts)) if which != TOUCHED else []
         for cell, of_cell in cells(kept):
             found += _rates(cell, counts.loc[of_cell["rollout"]])
-            found += _doses(cell, takes[takes["rollout"].isin(of_cell["rollout"])])
+            of_takes = takes[takes["rollout"].isin(of_cell["rollout"])]
+            found += _doses(cell, of_takes)
+            found += _by_vector(cell, of_takes) if cell["framing"] == ALL_FRAMINGS else []
         rows += [{**row, "rollouts": which} for row in found]
     return results(rows, REDOSING_COLUMNS)
 
 
 def _choices_of_rollouts(rollouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     yield EVERY, rollouts
-    yield UNTOUCHED, rollouts[~(pd.to_numeric(rollouts["sitter_clears"]) > 0)]  # empty where it did not run
+    touched = pd.to_numeric(rollouts["sitter_clears"]) > 0  # missing where it did not run
+    yield UNTOUCHED, rollouts[~touched]
+    yield TOUCHED, rollouts[touched]
 
 
 def _numbered(takes: pd.DataFrame) -> pd.DataFrame:
@@ -113,6 +119,13 @@ def _rates(cell: dict[str, str], counts: pd.DataFrame) -> Iterator[dict[str, obj
         if share.n:
             yield result(cell, measure, share)
     yield result(cell, REDOSERS, proportion(int((counts["repeats"] > 0).sum()), len(counts)))
+
+
+def _by_vector(cell: dict[str, str], takes: pd.DataFrame) -> Iterator[dict[str, object]]:
+    again = takes.groupby(["name", "rollout"])["repeat"].max() > 0
+    for vector, of_rollouts in again.groupby("name"):
+        rate = proportion(int(of_rollouts.sum()), len(of_rollouts))
+        yield {**result(cell, OF_VECTOR, rate), "vector": vector}
 
 
 def _doses(cell: dict[str, str], takes: pd.DataFrame) -> Iterator[dict[str, object]]:

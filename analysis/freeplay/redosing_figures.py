@@ -9,19 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.sentences import Row, p_with_test
+from self_steering.analysis.drawing.marks import arm_style, as_percent, bars, line, row_panels
 from self_steering.analysis.drawing.style import BLUE, INK, ORANGE, QUIET
-from self_steering.analysis.freeplay.panels import (
-    Names,
-    arm_style,
-    as_percent,
-    cell_labels,
-    figure_in_words,
-    group_names,
-    rests_on,
-    row_panels,
-    who,
-)
+from self_steering.analysis.drawing.words import p_with_test, share_in_words, visible
 from self_steering.analysis.freeplay.redosing import (
     AFTER_SITTER,
     AGAIN,
@@ -30,15 +20,28 @@ from self_steering.analysis.freeplay.redosing import (
     EVERY,
     FIRST,
     NOMINAL,
+    OF_VECTOR,
     RATE,
     REDOSERS,
     UNTOUCHED,
     redosing,
 )
-from self_steering.analysis.freeplay.rollouts import ALL_FRAMINGS, CELL, PLACEBO
+from self_steering.analysis.freeplay.rollouts import (
+    ALL_FRAMINGS,
+    CELL,
+    PLACEBO,
+    Names,
+    cell_labels,
+    figure_in_words,
+    group_names,
+    rests_on,
+    who,
+)
+from self_steering.analysis.statistics.estimates import Row
 from self_steering.analysis.tables import Tables
 
 _ROW = 46
+_SEVERAL, _MOST = 3, 20  # rollouts that a vector is taken in to be shown; vectors in a picture
 _LOWER = 0.3  # below a row's middle stand the marks of fewer rollouts
 # Place below the row's middle, colour, marker, and face if another than the colour.
 _MARKS: dict[str, tuple[float, str, str, str]] = {
@@ -69,18 +72,34 @@ def redosing_in_free_play(tables: Tables) -> ReportFigure | None:
         doses = of_all[of_all["measure"].isin([FIRST, AGAIN, CHANGE])]
         words = f"Doses of first takes and of redoses. {_cells_in_words(doses, names, percent=False)}."
         pictures.append(Picture(_doses(own, cells, labels), words))
+    pictures += _vector_pictures(of_all, names)
     return ReportFigure(
         key="redosing",
         title="Redosing in free play",
         pictures=tuple(pictures),
         finding=_finding(pooled, names, touched=touched),
-        reading="Redose rate: of the vectors that a rollout takes, the share that it takes again, all rollouts of a model and arm "
-        "pooled, framings too. Bars: all rollouts; diamonds: without those in which the trip sitter cleared effects. Lines: 95 % "
-        "intervals from resampled rollouts, for shares of rollouts Wilson's. Doses are of calls that succeeded: first takes, "
-        "repeats, and the change from the take of the same vector before; effective strength is dose times the vector's default "
-        "dose. Under placebo nothing is added, so its effective strength is 0 and is not drawn.",
+        reading="Redose rate: of the vectors that a rollout takes, the share that it takes again; framings pooled. Bars: all "
+        "rollouts; diamonds: without those in which the trip sitter cleared effects. Lines: 95 % intervals from resampled "
+        "rollouts, for shares of rollouts Wilson's. Doses are of calls that succeeded; effective strength is dose times the "
+        "vector's default dose, 0 under placebo, and not drawn there.",
         table=table,
     )
+
+
+def _vector_pictures(of_all: pd.DataFrame, names: Names) -> list[Picture]:
+    """Return the redose rates of the vectors that were taken in several rollouts, a picture a model and arm."""
+    rows = of_all[(of_all["measure"] == OF_VECTOR) & (of_all["n"].astype(float) >= _SEVERAL)]
+    pictures = []
+    for _, part in rows.groupby(CELL, sort=False):
+        shown = (
+            part.sort_values(["value", "n", "vector"], ascending=[False, False, True]).head(_MOST).to_dict("records")
+        )
+        name = who(shown[0], names)
+        lines = [line(row["vector"], row, f"{row['value'] * row['n']:.0f} of {row['n']}") for row in shown]
+        words = [f"{visible(row['vector'])} {share_in_words(row)} of {row['n']} rollouts" for row in shown]
+        figure = bars(lines, title=name, across="rollouts that take it again, of those that take it")
+        pictures.append(Picture(figure, f"{name}: redose rate by vector, highest first: {', '.join(words)}."))
+    return pictures
 
 
 def _touched(pooled: pd.DataFrame) -> bool:

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from self_steering.analysis.statistics.estimates import Estimate, Floats, StatisticsError, Test
-from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns
-from self_steering.analysis.statistics.intervals import proportion
-from self_steering.analysis.statistics.resampling import tails
-from self_steering.analysis.statistics.tests import benjamini_hochberg, permutation
+from self_steering.analysis.drawing.words import basis, model_name, visible, with_interval
+from self_steering.analysis.statistics.estimates import (
+    ESTIMATE,
+    Estimate,
+    Row,
+    Test,
+    estimate_columns,
+)
+from self_steering.analysis.statistics.tests import benjamini_hochberg
 from self_steering.analysis.tables import Tables
 
 GROUP = ["source", "model", "visibility"]
@@ -120,120 +123,54 @@ def _of_family(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-METHOD = "bootstrap over rollouts"
+Names = Mapping[tuple[str, str, str], str]
 
 
-def ratios(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = 2000) -> list[Estimate]:
-    """Return ratios of sums over rollouts, with expanded percentile intervals (`resampling.tails`) over resampled rollouts.
-
-    Args:
-        numerators: What each rollout adds to each ratio's numerator, [rollouts, ratios].
-        denominators: What it adds to the denominator of all of them, [rollouts]; rollouts that add 0 are left out.
-        seed: Of the draws.
-        resamples: How many to draw.
-
-    Returns:
-        One estimate a ratio: n is the denominator's sum, clusters are the rollouts that add to it. NaN where there are none. No
-        interval where there is one rollout, or where all rollouts have the same ratio and resampling says nothing.
-
-    Raises:
-        StatisticsError: A number is missing, a denominator is negative, or the shapes do not fit.
-    """
-    top, bottom = _sums(numerators, denominators)
-    n, clusters = round(float(bottom.sum())), len(bottom)
-    if not clusters:
-        return [Estimate(float("nan"), None, None, 0, 0, METHOD)] * top.shape[1]
-    values = top.sum(axis=0) / bottom.sum()
-    if clusters == 1:
-        return [Estimate(float(value), None, None, n, 1, METHOD) for value in values]
-    low, high = np.quantile(_drawn(top, bottom, np.random.default_rng(seed), resamples), tails(clusters), axis=0)
-    varies = np.ptp(top / bottom[:, None], axis=0) > 0
-    return [
-        Estimate(float(value), float(from_), float(to), n, clusters, METHOD)
-        if varying
-        else Estimate(float(value), None, None, n, clusters, METHOD)
-        for value, from_, to, varying in zip(values, low, high, varies, strict=True)
-    ]
-
-
-def shares(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = 2000) -> list[Estimate]:
-    """Return `ratios` that lie between 0 and 1; one that is 0 or 1 in every rollout has Wilson's interval over the rollouts.
-
-    That interval takes a rollout for one observation, however many takes it has: the widest that the data can mean.
-    """
-    found = ratios(numerators, denominators, seed=seed, resamples=resamples)
-    return [_at_the_edge(one) if one.low is None and one.value in {0, 1} else one for one in found]
-
-
-def ratio_difference(
-    frame: pd.DataFrame, arm: str, against: str, *, seed: int = 0, resamples: int = 2000
-) -> tuple[Estimate, Test]:
-    """Return how much one arm's ratio lies above another's, and a test that shuffles arm labels over whole rollouts.
+def group_names(frame: pd.DataFrame) -> Names:
+    """Return a name for each model of a table: its own, and its source and visibility where the table has several of these.
 
     Args:
-        frame: One row a rollout: `rollout`, `arm`, `framing`, `numerator`, `denominator`; rollouts with denominator 0 are left out.
-        arm: The arm of interest.
-        against: The arm it is compared with.
-        seed: Of the draws and shuffles.
-        resamples: How many of each.
-
-    Returns:
-        The difference, both arms' rollouts resampled apart, and the permutation test, which shuffles within framings.
-
-    Raises:
-        StatisticsError: An arm has no rollouts, or no framing has both.
+        frame: Rows with the columns of GROUP.
     """
-    frame = frame.loc[frame["denominator"] > 0, ["rollout", "arm", "framing", "numerator", "denominator"]]
-    parts = [frame[frame["arm"] == one] for one in (arm, against)]
-    for name, part in zip((arm, against), parts, strict=True):
-        if part.empty:
-            raise StatisticsError(f"no rollout of arm {name!r} adds to the ratio; compare arms that have some")
-    sums = [_sums(part[["numerator"]], part["denominator"]) for part in parts]
-    values = [float(top.sum() / bottom.sum()) for top, bottom in sums]
-    rng = np.random.default_rng(seed)
-    n, clusters = round(float(frame["denominator"].sum())), len(frame)
-    low = high = None
-    if min(len(part) for part in parts) > 1:
-        drawn = [_drawn(top, bottom, rng, resamples)[:, 0] for top, bottom in sums]
-        low, high = (float(end) for end in np.quantile(drawn[0] - drawn[1], tails(min(len(part) for part in parts))))
-    estimate = Estimate(values[0] - values[1], low, high, n, clusters, METHOD)
-
-    both = pd.concat(parts)
-    top, bottom = both["numerator"].to_numpy(), both["denominator"].to_numpy()
-
-    def difference(shuffled: pd.DataFrame) -> float:
-        ours = shuffled["ours"].to_numpy()
-        return float(top[ours].sum() / bottom[ours].sum() - top[~ours].sum() / bottom[~ours].sum())
-
-    labels = both[["rollout", "framing"]].assign(ours=both["arm"] == arm)
-    test = permutation(
-        labels, difference, label="ours", unit="rollout", strata=["framing"], seed=seed, resamples=resamples
-    )
-    return estimate, test
+    several = [column for column in ("source", "visibility") if len(set(frame[column])) > 1]
+    found: dict[tuple[str, str, str], str] = {}
+    for row in frame[GROUP].drop_duplicates().to_dict("records"):
+        more = [visible(row[column], kept="") for column in several if row[column]]
+        found[group_of(row)] = model_name(row["model"]) + (f" ({', '.join(more)})" if more else "")
+    return found
 
 
-def _sums(numerators: ArrayLike, denominators: ArrayLike) -> tuple[Floats, Floats]:
-    """Return both as numbers, [rollouts, ratios] and [rollouts], without the rollouts that add nothing."""
-    top, bottom = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
-    if top.ndim != 2 or bottom.shape != top.shape[:1]:
-        raise StatisticsError(
-            f"numerators have shape {top.shape} and denominators {bottom.shape}; give [rollouts, ratios] and [rollouts]"
-        )
-    if not (np.isfinite(top).all() and np.isfinite(bottom).all() and (bottom >= 0).all()):
-        raise StatisticsError(
-            "a numerator is missing, or a denominator is missing or negative; count 0 where there is nothing"
-        )
-    return top[bottom > 0], bottom[bottom > 0]
+def group_of(row: Row) -> tuple[str, str, str]:
+    """Return a row's source, model and visibility."""
+    return row["source"], row["model"], row["visibility"]
 
 
-def _drawn(top: Floats, bottom: Floats, rng: np.random.Generator, resamples: int) -> Floats:
-    """Return the ratios of resampled rollouts, [resamples, ratios]."""
-    rollouts = len(bottom)
-    times = rng.multinomial(rollouts, np.full(rollouts, 1 / rollouts), size=resamples).astype(float)
-    drawn: Floats = (times @ top) / (times @ bottom)[:, None]
-    return drawn
+def who(row: Row, names: Names) -> str:
+    """Return whom a row is about: its model and arm, and the arm it is compared with."""
+    against = f" minus {row['against']}" if row.get("against") else ""
+    return f"{names[group_of(row)]}, {row['arm']}{against}"
 
 
-def _at_the_edge(share: Estimate) -> Estimate:
-    wilson = proportion(round(share.value * share.clusters), share.clusters)
-    return Estimate(share.value, wilson.low, wilson.high, share.n, share.clusters, "Wilson over rollouts")
+def cell_labels(frame: pd.DataFrame, names: Names) -> list[str]:
+    """Return what the rows of a drawing are called, one a cell of the table, in its order."""
+    return [f"{names[group_of(cell)]}\n{cell['arm']}" for cell in frame[CELL].drop_duplicates().to_dict("records")]
+
+
+def figure_in_words(row: Row, name: str = "value", *, percent: bool = False) -> str:
+    """Return a row's figure: `25.0% [21.3%, 29.0%]`; differences from an arm as `+20.1 points [+15.2, +25.0]`.
+
+    Args:
+        row: With `name`, `low` and `high`; `against` where it is a difference.
+        name: Which figure.
+        percent: Whether to say it in per cent, differences in percentage points.
+    """
+    signed = bool(row.get("against"))
+    if not percent:
+        return with_interval(row, name, signed=signed)
+    how: dict[str, Any] = {"signed": True, "after": " points"} if signed else {"unit": "%"}
+    return with_interval(row, name, scale=100, decimals=1, **how)
+
+
+def rests_on(row: Row, what: str) -> str:
+    """Return what a row rests on: `n 895 picks, 180 rollouts, bootstrap over rollouts`."""
+    return basis(row, "rollouts", what)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from self_steering.analysis.freeplay.rollouts import arm_place, freeplay
 from self_steering.analysis.statistics.estimates import Codes, Floats
+from self_steering.analysis.statistics.resampling import tails, times_drawn
 from self_steering.analysis.statistics.tests import benjamini_hochberg, binomial_above
 from self_steering.analysis.tables import Tables
-from self_steering.scorers.metrics import LEVEL
+from self_steering.vectors.catalogue import catalogue
 
 _BATCH = 500
 
@@ -27,7 +28,7 @@ class Chains:
     """
 
     def __init__(self, takes: pd.DataFrame) -> None:
-        codes, names = pd.factorize(takes["name"].where(takes["known"]), sort=True)
+        codes, names = pd.factorize(_vectors(takes), sort=True)
         self.names: list[str] = list(names)
         self.codes: Codes = codes
         self.rollout: Codes = pd.factorize(takes["rollout"])[0]
@@ -65,6 +66,16 @@ class Chains:
             yield counted.reshape(batch, many)
 
 
+def _vectors(takes: pd.DataFrame) -> pd.Series:
+    """Return the vector that each take asks for; missing outside the library.
+
+    A name that was refused for its case, a space or a hyphen asks for the vector that it spells, as published.
+    """
+    library = {*catalogue(), *takes.loc[takes["known"], "name"]}
+    spelt = takes["name"].str.strip().str.lower().str.replace(r"[\s-]+", "_", regex=True)
+    return takes["name"].where(takes["known"], spelt.where(spelt.isin(library)))
+
+
 AT_LEAST = 3
 STACKING_COLUMNS = [
     *["source", "arm", "first", "second", "pairs", "rollouts", "of_first", "all_pairs", "all_rollouts"],
@@ -78,7 +89,8 @@ def stacking(tables: Tables, *, at_least: int = AT_LEAST, seed: int = 0, resampl
     """Return ordered pairs of consecutive takes, A then B, with their lift and two tests, one row a pair that is tested.
 
     As published: models and framings pooled; takes in call order, failed ones too (calls that the task inserted are no takes);
-    clearing does not break a chain, and a name outside the library does; a vector after itself is a pair. Lift is
+    clearing does not break a chain, and a name outside the library does, unless it only differs in case, spaces or hyphens;
+    a vector after itself is a pair. Lift is
     P(B|A) / P(B): how often B follows A, among the pairs that begin with A, over B's share of all pairs' second places.
     Pairs seen at least `at_least` times are tested, by a one-sided binomial test of P(B|A) against P(B), corrected by
     Benjamini and Hochberg over all tested pairs. That test takes every pair for independent and all rollouts for alike, and
@@ -185,19 +197,18 @@ def _order_tests(chains: Chains, counts: Codes, at_least: int, seed: int, resamp
 def _lift_intervals(
     chains: Chains, first: Codes, second: Codes, seed: int
 ) -> tuple[list[float | None], list[float | None]]:
-    """Return the ends of the lifts' percentile intervals over resampled rollouts; None for one rollout."""
+    """Return the ends of the lifts' intervals over resampled rollouts; None for one rollout."""
     size = len(chains.names)
     rollout, rollouts = pd.factorize(chains.rollout[chains.left])
     if len(rollouts) < 2:
         return [None] * len(first), [None] * len(first)
     counts = np.zeros((len(rollouts), size, size))
     np.add.at(counts, (rollout, chains.pairs // size, chains.pairs % size), 1)
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(rollouts), np.full(len(rollouts), 1 / len(rollouts)), size=_BOOTSTRAP).astype(float)
+    times = times_drawn(len(rollouts), _BOOTSTRAP, np.random.default_rng(seed))
     pairs = times @ counts[:, first, second]
     of_first = times @ counts.sum(axis=2)[:, first]
     of_second = times @ counts.sum(axis=1)[:, second]
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample may hold no A, or no B
         lifts = pairs / of_first / of_second * (times @ counts.sum(axis=(1, 2)))[:, None]
-    ends = np.nanquantile(lifts, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    ends = np.nanquantile(lifts, tails(len(rollouts)), axis=0)
     return ends[0].tolist(), ends[1].tolist()

@@ -9,11 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
-from self_steering.analysis.drawing.sentences import Row, with_interval
 from self_steering.analysis.drawing.style import BLUE, GRID, INK, ORANGE, PAPER
-from self_steering.analysis.drawing.words import counted, label, listed, visible
+from self_steering.analysis.drawing.words import counted, label, listed, p_in_words, visible, with_interval
 from self_steering.analysis.freeplay.stacking import AT_LEAST, stacking
-from self_steering.analysis.statistics.estimates import p_in_words
+from self_steering.analysis.statistics.estimates import Row
 from self_steering.analysis.tables import Tables
 
 LEVEL = 0.05
@@ -56,13 +55,11 @@ def stacking_of_vectors(tables: Tables) -> ReportFigure | None:
         title="Which vector is taken after which",
         pictures=tuple(pictures),
         finding=" ".join(findings),
-        reading="Row: the vector taken; column: the one that the same rollout takes next; on the diagonal, the same again. Colour: "
-        "lift, how often the second follows the first over the second's share of all next takes. Models and framings are pooled. "
-        f"Only pairs seen at least {AT_LEAST} times are tested and drawn. Rings: significant by the binomial test, as the study "
-        "did; dots: by the order-permutation test, stricter, in which what each rollout took is given and only its order is "
-        f"shuffled; both at {LEVEL:g} after Benjamini-Hochberg, over all pairs drawn, and over all that these takes in another "
-        "order could have shown as often. Takes stand in call order, failed calls too; clearing does not break a chain, a name "
-        "outside the library does."
+        reading="Row: the vector taken; column: the one taken next in the same rollout. Colour: lift, how often the second "
+        "follows the first over its share of all next takes; models and framings pooled. Tested and drawn are pairs seen at "
+        f"least {AT_LEAST} times. Rings: significant by the binomial test, as in the study; dots: by the stricter "
+        f"order-permutation test, which shuffles the order within each rollout; both at {LEVEL:g} after Benjamini-Hochberg. "
+        "Takes in call order, failed ones too; clearing does not break a chain, a name outside the library does."
         + (f" Drawn are the {MOST_NAMES} vectors with most pairs; the table has all." if cut else ""),
         table=table,
     )

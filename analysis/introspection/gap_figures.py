@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
-from self_steering.analysis.drawing.sentences import Row, p_with_test, spelled_out
+from self_steering.analysis.drawing.marks import draw_marks
 from self_steering.analysis.drawing.style import (
     BLUE,
     CATEGORY_LOOKS,
@@ -22,7 +22,7 @@ from self_steering.analysis.drawing.style import (
     QUIET,
     SKY,
 )
-from self_steering.analysis.drawing.words import plain
+from self_steering.analysis.drawing.words import in_words, p_in_words, p_with_test, plain, spelled_out, test_in_words
 from self_steering.analysis.introspection.arms import ARMS, AT_DOSE, arm_comparisons, direction_gaps
 from self_steering.analysis.introspection.gap_words import (
     axis,
@@ -47,9 +47,7 @@ from self_steering.analysis.introspection.gaps import (
     primer_effects,
     strength_points,
 )
-from self_steering.analysis.introspection.scatter import draw_marks
-from self_steering.analysis.statistics.estimates import StatisticsError, in_words, p_in_words, test_in_words
-from self_steering.analysis.statistics.groups import groups
+from self_steering.analysis.statistics.estimates import Row, StatisticsError, groups
 from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.tables import Tables
 
@@ -72,10 +70,9 @@ def gaps_by_condition(tables: Tables) -> ReportFigure | None:
         title="Cached against uncached, by model and primer",
         pictures=condition_pictures(shown, names),
         finding=spelled_out(_gap_sentences(shown, names)) + _primer_finding(effects),
-        reading="Real arm. Filled dots: the true option with its window applied (cached); open diamonds: the same conversation "
-        "with no window (uncached); right: their difference. Lines: 95 % t-intervals over vectors; each vector counts alike. The "
-        "dotted line is chance. Shares are of all options' letters over the full vocabulary, in the study's logs of those letters "
-        "that are among the top 20 tokens: the two are never averaged together."
+        reading="Real arm. Filled dots: cached, the true option with its window applied; open diamonds: uncached; right: the "
+        "difference. Lines: 95 % t-intervals over vectors; dotted: chance. Shares are of all options' letters, in the study's "
+        "logs of those letters among the top 20 tokens: the two are never averaged together."
         + _unseen_note(gaps)
         + _calibrated_note(gaps)
         + missing_in_words(tables, "introspection"),
@@ -184,11 +181,11 @@ def gaps_by_arm(tables: Tables) -> ReportFigure | None:
         title="Arms beside each other",
         pictures=tuple(pictures),
         finding=spelled_out(sentences),
-        reading="Left: cached less uncached, mean of all questions, with 95 % t-intervals over vectors; ticks in the random "
-        "arm: single random directions. Right: the primary comparisons, question by question; orange squares where p is above "
-        f"{_LEVEL:g} after Holm's correction over them (t-tests over vectors). Real applies the vector; placebo the same "
-        "at strength zero; random random directions of its norm; other another vector; opposite its negative; mislabelled "
-        "names it wrongly; prompt only tells its effect in words." + missing_in_words(tables, "introspection"),
+        reading="Left: cached less uncached, with 95 % t-intervals over vectors; ticks: single random directions. Right: the "
+        f"primary comparisons, question by question; orange squares: p above {_LEVEL:g} after Holm's correction (t-tests over "
+        "vectors). Placebo: strength zero; random: random directions of the same norm; other: another vector; opposite: its "
+        "negative; mislabelled: named wrongly; prompt only: its effect told in words."
+        + missing_in_words(tables, "introspection"),
         table=pd.concat(rows, ignore_index=True),
     )
 
@@ -274,9 +271,8 @@ def gaps_by_dose(tables: Tables) -> ReportFigure | None:
             *(_effective_picture(part) for _, part in groups(effective, CONDITION)),
         ),
         finding=spelled_out([*_nominal_sentences(nominal), *effects]),
-        reading="Real arm. By nominal dose: means of all questions, with 95 % t-intervals over vectors; hollow and dashed is "
-        "the uncached reading. By effective strength (dose times the vector's default dose, in multiples of the vector): one mark "
-        "a vector and dose, by category. Doses of one number add different strengths from vector to vector."
+        reading="Real arm. By nominal dose: means with 95 % t-intervals over vectors; hollow and dashed: uncached. By "
+        "effective strength (dose times the vector's default dose): one mark a vector and dose, by category."
         + (f" What {unknown} rollouts added is unknown; they are missing there." if unknown else ""),
         table=pd.concat(
             [nominal.assign(mark="nominal dose"), effective.assign(mark="effective strength")], ignore_index=True
@@ -366,7 +362,7 @@ def _draw_nominal(rows: pd.DataFrame) -> Figure:
 
 
 def _dose_axis(axes: Axes, doses: list[float]) -> None:
-    axes.set_xlabel("nominal dose")
+    axes.set_xlabel("dose, as the model is told it")
     axes.xaxis.set_major_locator(FixedLocator(doses))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -385,7 +381,7 @@ def _draw_strengths(points: pd.DataFrame, name: str) -> Figure:
     left, right = figure.subplots(1, 2)
     for axes, column, title in ((left, "cached", axis(measure)), (right, "gap", gap_axis(measure))):
         draw_marks(axes, shown, "strength", column)
-        axes.set_xlabel("strength, multiples of the vector")
+        axes.set_xlabel("what was added, multiples of the vector")
         axes.set_ylabel(title)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     right.axhline(0, color=QUIET, linewidth=1)

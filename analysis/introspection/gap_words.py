@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from self_steering.analysis.drawing.sentences import Row, basis, with_interval
 from self_steering.analysis.drawing.style import CATEGORY_LOOKS, NO_CATEGORY
-from self_steering.analysis.drawing.words import model_name, number
+from self_steering.analysis.drawing.words import basis, model_name, number, with_interval
 from self_steering.analysis.introspection.gaps import (
     ALL_DOSES,
     CALIBRATED,
@@ -18,11 +17,12 @@ from self_steering.analysis.introspection.gaps import (
     vector_gaps,
     without_gap,
 )
+from self_steering.analysis.statistics.estimates import Row
 from self_steering.analysis.tables import Tables
 
 _AXES = {
-    SHARE: "share of the true option's letter",
-    TOP_20: "true option's share of the top 20's letters",
+    SHARE: "right option's share of all options",
+    TOP_20: "right option's share, top 20 tokens only",
     RATING: "rating, 1 to 10",
     STUDY_RATING: "rating, 0 to 1",
 }
@@ -87,7 +87,7 @@ def scale(measure: str) -> float:
 
 def gap_axis(measure: str) -> str:
     """Return what an axis of gaps is called."""
-    return "gap, steps of the rating" if measure in _RATINGS else "gap, percentage points"
+    return "cached − uncached, steps of the rating" if measure in _RATINGS else "cached − uncached, points"
 
 
 def gap_in_words(row: Row, name: str = "gap", n: str = "n") -> str:

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from self_steering.analysis.drawing.words import model_name
-from self_steering.analysis.statistics.groups import Row, adjusted, estimated, groups
+from self_steering.analysis.statistics.estimates import Row, estimated, groups
 from self_steering.analysis.statistics.intervals import clustered_mean
 from self_steering.analysis.statistics.resampling import correlation
-from self_steering.analysis.statistics.tests import sign_flip
+from self_steering.analysis.statistics.tests import adjusted, sign_flip
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tables.columns import COLUMNS
 
@@ -30,6 +30,11 @@ CONDITION = ["source", "model", "framing", "primer", "options", "measure"]
 CACHED, UNCACHED = "cached", "uncached"
 
 _NUMBERS = ["dose", "strength", CACHED, UNCACHED, "gap", "letter_mass"]
+# Words of six letters and more that any description has.
+_COMMON = frozenset(
+    {"effect", "effects", "enhances", "having", "making", "outputs", "output", "should", "through", "writing"}
+)
+_WORDS = 20
 _OWN_RATINGS = {CACHED: CACHED, UNCACHED: UNCACHED}
 _STUDY_RATINGS = {"guess_accuracy_scorer": CACHED, "kv_cleared_score": UNCACHED}
 
@@ -62,6 +67,51 @@ def rating_table(tables: Tables) -> pd.DataFrame:
     own = _paired(scores[scores["scorer"] == "description_scorer"], "score", _OWN_RATINGS).assign(measure=RATING)
     study = _paired(scores, "scorer", _STUDY_RATINGS).assign(measure=STUDY_RATING)
     return _complete(pd.concat([part for part in (own, study) if len(part)] or [own], ignore_index=True))
+
+
+def cached_ratings(tables: Tables) -> pd.DataFrame:
+    """Return mean ratings of the cached descriptions, one row a condition and arm, those without an uncached one too.
+
+    Under placebo nothing was added: what its descriptions are given is the floor that a rating must stand out from.
+
+    Returns:
+        `source`, `model`, `primer`, `measure`, `arm`, `n`, `vectors`; `cached` with `_low` and `_high` (95 % t over vectors).
+    """
+    scores = tables.scores[(tables.scores["family"] == "free_text") & tables.scores["value"].notna()]
+    own = scores[(scores["scorer"] == "description_scorer") & (scores["score"] == CACHED)].assign(measure=RATING)
+    study = scores[scores["scorer"].map(_STUDY_RATINGS) == CACHED].assign(measure=STUDY_RATING)
+    rows = []
+    for key, part in groups(pd.concat([own, study]), ["source", "model", "primer", "measure", "arm"]):
+        mean = clustered_mean(part["value"], part["vector"])
+        rows.append({**key, "n": len(part), "vectors": mean.clusters, **estimated(CACHED, mean)})
+    return pd.DataFrame(rows)
+
+
+def attractors(tables: Tables) -> pd.DataFrame:
+    """Return the words that descriptions have in common, whatever was applied, one row a model, arm and word.
+
+    Returns:
+        `source`, `model`, `arm`, `word`; `guesses` that have it, of `n`; `share`; under how many `vectors`, of `all_vectors`. The
+        words of the most vectors first; those under a single vector are left out, unless there is but one.
+    """
+    scores = tables.scores[(tables.scores["family"] == "free_text") & (tables.scores["answer"].fillna("") != "")]
+    given = scores[(scores["score"] == CACHED) | (scores["scorer"].map(_STUDY_RATINGS) == CACHED)]
+    rows = []
+    for key, part in groups(given.drop_duplicates("rollout"), ["source", "model", "arm"]):
+        words = part.assign(word=part["answer"].str.lower().str.findall(r"[a-z]{6,}").map(set)).explode("word")
+        of_word = words[~words["word"].isin(_COMMON)].groupby("word")
+        counted = of_word.agg(guesses=("rollout", "size"), vectors=("vector", "nunique"))
+        every = part["vector"].nunique()
+        shown = (
+            counted[(counted["vectors"] > min(1, every - 1)) & (counted["guesses"] > 1)]
+            .sort_values(["vectors", "guesses"], ascending=False)
+            .head(_WORDS)
+        )
+        about = {**key, "n": len(part), "all_vectors": every}
+        rows += [
+            {**about, "share": row["guesses"] / len(part), **row} for row in shown.reset_index().to_dict("records")
+        ]
+    return pd.DataFrame(rows)
 
 
 def without_gap(tables: Tables, family: str) -> dict[str, int]:
@@ -370,21 +420,6 @@ def correlations(pairs: pd.DataFrame) -> pd.DataFrame:
                 row |= {f"{kind}_method": estimate.method, f"{kind}_test": test.method}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def outliers(pairs: pd.DataFrame, most: int) -> list[str]:
-    """Return the vectors of one pair that lie farthest from the line that fits the others, and from the middle, farthest first.
-
-    Args:
-        pairs: The rows of one pair.
-        most: How many at most.
-    """
-    spread = pairs[["x", "y"]].std(ddof=0).replace(0, 1)
-    standard = (pairs[["x", "y"]] - pairs[["x", "y"]].median()) / spread
-    # The farther of the distance across the diagonal and of that along it, the latter at half its weight.
-    across, along = (standard["x"] - standard["y"]).abs(), (standard["x"] + standard["y"]).abs() / 2
-    far = pd.concat([across, along], axis=1).max(axis=1)
-    return list(pairs.loc[far.sort_values(ascending=False).index[:most], "vector"])
 
 
 def _real_conditions(of_vectors: pd.DataFrame) -> Iterator[tuple[Row, pd.DataFrame]]:

@@ -1,24 +1,24 @@
 """The introspection result of one log as text: arms, comparisons, identification, power, cost."""
 
 from collections import Counter
-from collections.abc import Sequence
 
+import pandas as pd
 from inspect_ai.log import EvalLog
 
 from self_steering.analysis.drawing.words import text_table
 from self_steering.analysis.introspection.arms import (
     ARMS,
-    Effect,
-    Scored,
     arm_effect,
     primary_effects,
     rank_among_random,
-    scored_samples,
+    scored_table,
 )
-from self_steering.scorers.identification import confusion, corrected_answers, identify
-from self_steering.scorers.metrics import Mean
+from self_steering.analysis.statistics.estimates import Row
+from self_steering.scorers.identification import Answered, confusion, corrected_answers, identify
 
 _SHOWN_ANSWERS = 3
+# Beside the gap, with their forms.
+_SHOWN = {"near": ("gap_near", "+.4f"), "far": ("gap_far", "+.4f"), "letter mass": ("letter_mass", ".3f")}
 
 
 def introspection_tables(log: EvalLog) -> dict[str, list[dict[str, str]]]:
@@ -27,16 +27,17 @@ def introspection_tables(log: EvalLog) -> dict[str, list[dict[str, str]]]:
     Raises:
         ValueError: The log is not finished, or not of this experiment.
     """
-    samples = scored_samples(log)
-    arms = [arm for arm in ARMS if any(s.arm == arm for s in samples)]
+    samples = scored_table(log)
+    arms = [arm for arm in ARMS if arm in set(samples["arm"])]
+    of_arm = {arm: samples.loc[samples["arm"] == arm, "answered"].tolist() for arm in arms}
     return {
         "arms": [_arm_row(samples, arm) for arm in arms],
         "comparisons": [_effect_row(effect) for effect in primary_effects(samples)],
-        "identification": [_identification_row(samples, arm) for arm in arms],
+        "identification": [_identification_row(arm, answered) for arm, answered in of_arm.items()],
         "confusion": [
             {"arm": arm, "true": true, "answered": said, "questions": str(count)}
-            for arm in arms
-            for true, row in sorted(confusion([s.answered for s in samples if s.arm == arm]).items())
+            for arm, answered in of_arm.items()
+            for true, row in sorted(confusion(answered).items())
             for said, count in sorted(row.items())
         ],
     }
@@ -48,9 +49,9 @@ def introspection_table(log: EvalLog) -> str:
     Raises:
         ValueError: The log is not finished, or not of this experiment.
     """
-    samples, tables = scored_samples(log), introspection_tables(log)
-    options = len(samples[0].answered.shares)
-    asked = [sample for sample in log.samples or [] if sample.metadata.get("arm") in ARMS]
+    samples, tables = scored_table(log), introspection_tables(log)
+    options = len(samples["answered"][0].shares)
+    asked = sum(sample.metadata.get("arm") in ARMS for sample in log.samples or [])
     parts = [
         f"Introspection, {log.eval.model}: share of the true option among {options} (chance {1 / options:.2f})",
         text_table(tables["arms"]),
@@ -65,45 +66,43 @@ def introspection_table(log: EvalLog) -> str:
             "its change from uncached to cached)"
         ),
         text_table(tables["identification"]),
-        *_notes(samples, len(asked)),
+        *_notes(samples, asked),
     ]
     return "\n\n".join(parts)
 
 
-def _arm_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
+def _arm_row(samples: pd.DataFrame, arm: str) -> dict[str, str]:
     def show(what: str, form: str) -> str:
-        effect = arm_effect(samples, arm, what)
-        return "none" if effect is None else format(effect.mean, form)
+        found = arm_effect(samples, arm, what)
+        return "none" if found is None else format(found["difference"], form)
 
-    gap = arm_effect(samples, arm, "gap")
+    gap = arm_effect(samples, arm)
     assert gap is not None
+    by_vector, by_wording = _interval(gap, "", "[]"), _interval(gap, "_by_problem", "()")
     return {
         "arm": arm,
-        "n": str(gap.n),
+        "n": str(gap["pairs"]),
         "cached": show("cached", ".4f"),
         "uncached": show("uncached", ".4f"),
-        "gap": f"{gap.mean:+.4f} {_interval(gap.by_vector, '[]')} {_interval(gap.by_wording, '()')}",
-        "near": show("gap_near", "+.4f"),
-        "far": show("gap_far", "+.4f"),
-        "letter mass": show("letter_mass", ".3f"),
+        "gap": f"{gap['difference']:+.4f} {by_vector} {by_wording}",
+        **{name: show(*figure) for name, figure in _SHOWN.items()},
         "clean receipts": show("clean_receipt", ".0%"),
     }
 
 
-def _effect_row(effect: Effect) -> dict[str, str]:
+def _effect_row(effect: Row) -> dict[str, str]:
     return {
-        "comparison": effect.name,
-        "difference": f"{effect.mean:+.4f} {_interval(effect.by_vector, '[]')}",
-        "pairs": str(effect.n),
-        "vectors": str(effect.by_vector.clusters),
-        "p": _p(effect.p),
-        "p (Holm)": _p(effect.p_holm),
-        "found with 80 % power": "-" if effect.detectable is None else f"{effect.detectable:.4f}",
+        "comparison": effect["comparison"],
+        "difference": f"{effect['difference']:+.4f} {_interval(effect, '', '[]')}",
+        "pairs": str(effect["pairs"]),
+        "vectors": str(effect["vectors"]),
+        "p": _p(effect["p"]),
+        "p (Holm)": _p(effect["p_holm"]),
+        "found with 80 % power": "-" if effect["detectable"] is None else f"{effect['detectable']:.4f}",
     }
 
 
-def _identification_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
-    answered = [s.answered for s in samples if s.arm == arm]
+def _identification_row(arm: str, answered: list[Answered]) -> dict[str, str]:
     found = identify(answered)
     said = Counter(answer for answer in corrected_answers(answered) if answer is not None)
     favourites = sorted(said.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_ANSWERS]
@@ -118,15 +117,16 @@ def _identification_row(samples: Sequence[Scored], arm: str) -> dict[str, str]:
     }
 
 
-def _notes(samples: Sequence[Scored], asked: int) -> list[str]:
+def _notes(samples: pd.DataFrame, asked: int) -> list[str]:
     notes = []
-    if (rank := rank_among_random(samples)) is not None:
+    read = pd.DataFrame(samples["gaps"][samples["arm"] == "random"].sum() or [], columns=["direction", "gap"])
+    rank = rank_among_random(samples, read.groupby("direction")["gap"].mean())
+    if rank["random_p"] is not None:
         notes.append(
-            f"Of {rank.directions} random directions, {rank.above} have a mean gap at least as large as the real one "
-            f"(p {rank.p:.3f})."
+            f"Of {rank['random_directions']} random directions, {rank['random_above']} have a mean gap at least as large as the "
+            f"real one (p {rank['random_p']:.3f})."
         )
-    computed = sum(s.value["computed_tokens"] for s in samples)
-    naive = sum(s.value["prompt_tokens"] for s in samples)
+    computed, naive = samples["computed_tokens"].sum(), samples["prompt_tokens"].sum()
     notes.append(
         f"Tokens computed: {computed:,.0f}; every reading alone would take {naive:,.0f} ({computed / naive:.2f})."
     )
@@ -135,10 +135,9 @@ def _notes(samples: Sequence[Scored], asked: int) -> list[str]:
     return notes
 
 
-def _interval(mean: Mean, brackets: str) -> str:
-    if mean.low is None or mean.high is None:
-        return "one cluster"
-    return f"{brackets[0]}{mean.low:+.4f}, {mean.high:+.4f}{brackets[1]}"
+def _interval(effect: Row, by: str, brackets: str) -> str:
+    low, high = effect[f"difference_low{by}"], effect[f"difference_high{by}"]
+    return "one cluster" if low is None else f"{brackets[0]}{low:+.4f}, {high:+.4f}{brackets[1]}"
 
 
 def _number(value: float | None) -> str:

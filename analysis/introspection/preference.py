@@ -10,18 +10,15 @@ import statsmodels.api as sm
 from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import Line, points
-from self_steering.analysis.drawing.sentences import spelled_out
+from self_steering.analysis.drawing.marks import Line, labelled_scatter, points
 from self_steering.analysis.drawing.style import VALENCE_LOOKS, VALENCE_NAMES, Look, filled
-from self_steering.analysis.drawing.words import number
+from self_steering.analysis.drawing.words import in_words, number, p_in_words, spelled_out
 from self_steering.analysis.freeplay.picks import picks
 from self_steering.analysis.introspection.gap_words import condition_names
 from self_steering.analysis.introspection.gaps import ROLLOUT
-from self_steering.analysis.introspection.scatter import labelled_scatter
-from self_steering.analysis.introspection.segment_scores import MODEL, score_table
-from self_steering.analysis.statistics.estimates import Floats, StatisticsError, in_words, p_in_words
-from self_steering.analysis.statistics.groups import Row, groups
-from self_steering.analysis.statistics.resampling import bootstrap, correlation, percentiles
+from self_steering.analysis.introspection.segments import MODEL, score_table
+from self_steering.analysis.statistics.estimates import Floats, Row, StatisticsError, groups
+from self_steering.analysis.statistics.resampling import correlation, percentiles, ratio_of_sums
 from self_steering.analysis.tables import Tables
 
 NOTHING = "nothing"
@@ -241,15 +238,10 @@ def worths(tables: Tables) -> pd.DataFrame:
         }
         row |= {name: float(part[name].mean()) for name in ("points_effect", "points_effect_uncached")}
         if row["points_effect"] < 0:
-            found = bootstrap(part[["rollout", "worth_log_odds", "points_effect"]], _worth, "rollout")
+            found = ratio_of_sums(part["worth_log_odds"], -part["points_effect"], part["rollout"])
             row |= {"worth": found.value, "low": found.low, "high": found.high}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _worth(drawn: pd.DataFrame) -> float:
-    effect = float(drawn["points_effect"].sum())
-    return float(drawn["worth_log_odds"].sum()) / -effect if effect < 0 else math.nan
 
 
 def price(tables: Tables) -> ReportFigure | None:

@@ -4,15 +4,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
-from self_steering.analysis.drawing.sentences import spelled_out, with_interval
 from self_steering.analysis.drawing.style import BLUE, GREEN, INK, ORANGE, PURPLE, QUIET
+from self_steering.analysis.drawing.words import p_in_words, spelled_out, with_interval
 from self_steering.analysis.introspection.gap_words import condition_names
-from self_steering.analysis.introspection.segment_scores import MODEL, score_table
-from self_steering.analysis.statistics.estimates import p_in_words
-from self_steering.analysis.statistics.groups import Row, adjusted, estimated, groups
+from self_steering.analysis.introspection.segments import MODEL, score_table
+from self_steering.analysis.statistics.estimates import Row, estimated, groups
 from self_steering.analysis.statistics.intervals import clustered_mean
-from self_steering.analysis.statistics.resampling import bootstrap
-from self_steering.analysis.statistics.tests import sign_flip
+from self_steering.analysis.statistics.resampling import ratio_of_sums
+from self_steering.analysis.statistics.tests import adjusted, sign_flip
 from self_steering.analysis.tables import Tables
 
 CHANNELS = {"state": "the state alone", "text": "the words alone", "both": "both"}
@@ -47,11 +46,7 @@ def relief_effects(tables: Tables) -> pd.DataFrame:
             rows.append(row)
         both = rows[-1]
         if vectors > 1 and not both["effect_low"] <= 0 <= both["effect_high"]:
-            share = bootstrap(
-                part[["vector", "state_effect", "both_effect"]],
-                lambda drawn: float(drawn["state_effect"].sum() / drawn["both_effect"].sum()),
-                "vector",
-            )
+            share = ratio_of_sums(part["state_effect"], part["both_effect"], part["vector"])
             rows[-3] |= estimated("state_share", share)
     return adjusted(rows)
 

@@ -12,7 +12,7 @@ from scipy.stats import kruskal
 from seaborn import histplot
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
-from self_steering.analysis.drawing.sentences import Row, p_with_test, spelled_out, with_interval
+from self_steering.analysis.drawing.marks import labelled_scatter
 from self_steering.analysis.drawing.style import (
     BLUE,
     INK,
@@ -25,7 +25,17 @@ from self_steering.analysis.drawing.style import (
     category_order,
     look,
 )
-from self_steering.analysis.drawing.words import label, visible
+from self_steering.analysis.drawing.words import (
+    in_words,
+    label,
+    model_name,
+    p_in_words,
+    p_with_test,
+    spelled_out,
+    test_in_words,
+    visible,
+    with_interval,
+)
 from self_steering.analysis.introspection.gap_figures import condition_pictures
 from self_steering.analysis.introspection.gap_words import (
     condition_names,
@@ -39,6 +49,8 @@ from self_steering.analysis.introspection.gap_words import (
 from self_steering.analysis.introspection.gaps import (
     CONDITION,
     PAIR,
+    attractors,
+    cached_ratings,
     condition_gaps,
     correlations,
     experiment_pairs,
@@ -47,9 +59,7 @@ from self_steering.analysis.introspection.gaps import (
     rating_table,
     vector_gaps,
 )
-from self_steering.analysis.introspection.scatter import labelled_scatter
-from self_steering.analysis.statistics.estimates import StatisticsError, in_words, p_in_words, test_in_words
-from self_steering.analysis.statistics.groups import groups
+from self_steering.analysis.statistics.estimates import Row, StatisticsError, groups
 from self_steering.analysis.statistics.intervals import clustered_mean
 from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.statistics.tests import binomial_above
@@ -74,8 +84,8 @@ def gaps_by_vector(tables: Tables) -> ReportFigure | None:
         title="Gap of every vector",
         pictures=tuple(_vector_picture(conditions) for conditions in _side_by_side(found)),
         finding=spelled_out([_vector_sentence(part) for _, part in groups(found, CONDITION)]),
-        reading="Real arm, all doses together; sorted by the first column. Colours and marks: categories. Lines: 95 % t-intervals "
-        "over problems or wordings; a vector that was asked in one only has none"
+        reading="Real arm, all doses; sorted by the first column. Colours and marks: categories. Lines: 95 % t-intervals over "
+        "problems or wordings; a vector that was asked in one only has none"
         + (f", which holds for {single} of {len(found)} here." if single else "."),
         table=found,
     )
@@ -182,8 +192,7 @@ def gap_distribution(tables: Tables) -> ReportFigure | None:
         title="Distribution of the vectors' gaps",
         pictures=tuple(_distribution_picture(part) for _, part in groups(shown, ["measure"])),
         finding=spelled_out([_distribution_sentence(part) for part in enough]),
-        reading="Real arm, all doses together. Bars: number of vectors; ticks below: each vector; the solid line is zero, the "
-        "dashed one the mean over vectors. All panels of one picture share their axis and bins.",
+        reading="Real arm, all doses. Bars: number of vectors; ticks: each vector; solid: zero; dashed: the mean over vectors.",
         table=shown[[*CONDITION, "name", "vector", "category", "valence", "n", "gap"]],
     )
 
@@ -325,8 +334,7 @@ def gap_agreement(tables: Tables) -> ReportFigure | None:
         title="Agreement of two models on the vectors",
         pictures=tuple(pictures),
         finding=spelled_out(sentences),
-        reading="One mark a vector, real arm, all doses together, in percentage points, the same primer on both sides; named are "
-        "the vectors farthest out, where there is room.",
+        reading="One mark a vector, real arm, all doses, in percentage points, the same primer on both sides; named: outliers.",
         table=pairs.merge(found, on=PAIR),
     )
 
@@ -334,9 +342,9 @@ def gap_agreement(tables: Tables) -> ReportFigure | None:
 def free_text_against_choice(tables: Tables) -> ReportFigure | None:
     """Return the free text's gain in rating against the multiple choice's gap; None without pairs of free-text ratings."""
     ratings = rating_table(tables)
-    if ratings.empty:
+    if ratings.empty and cached_ratings(tables).empty:
         return None
-    summary = condition_gaps(ratings)
+    summary = condition_gaps(ratings) if len(ratings) else pd.DataFrame(columns=[*CONDITION, "arm"])
     names = [f"{name}, {arm} arm" for name, arm in zip(condition_names(summary), summary["arm"], strict=True)]
     sentences = [
         f"Free text, {name}: cached less uncached {gap_in_words(row)}, {p_with_test(row)}."
@@ -349,19 +357,44 @@ def free_text_against_choice(tables: Tables) -> ReportFigure | None:
         Picture(labelled_scatter(part, "multiple choice: gap, points", "free text: gain in rating"), words)
         for (_, part), words in zip(groups(pairs.assign(x=100 * pairs["x"]), PAIR), against, strict=True)
     ]
+    floor, words = cached_ratings(tables), attractors(tables)
+    sentences += _floor_sentences(floor) + _attractor_sentences(words)
     alone = "No logs hold both experiments for three vectors of one model and primer, so vectors cannot be compared."
-    rows = [summary.assign(mark="mean"), *([pairs.merge(found, on=PAIR).assign(mark="vector")] if len(pairs) else [])]
+    parts = {"mean": summary, "cached rating": floor, "word of many descriptions": words}
+    parts |= {"vector": pairs.merge(found, on=PAIR)} if len(pairs) else {}
+    rows = [part.assign(mark=mark) for mark, part in parts.items() if len(part)]
     return ReportFigure(
         key="free-text",
         title="Free text against multiple choice",
         pictures=(*condition_pictures(summary, names), *pictures),
-        finding=spelled_out([*(against or [alone]), *sentences]),
-        reading="Ratings of descriptions by a grader, this suite's from 1 to 10, the study's from 0 to 1. Filled dots: cached; "
-        "open diamonds: uncached; lines: 95 % t-intervals over vectors. In the scatter one mark a vector, real arm: how much "
-        "better its description fits with the window than without, against how much more of the answer the true option gets."
-        + missing_in_words(tables, "free_text"),
+        finding=spelled_out([*(against or [alone]), *sentences], most=8),
+        reading="Ratings by a grader, this suite's from 1 to 10, the study's from 0 to 1. Filled dots: cached; open diamonds: "
+        "uncached; lines: 95 % t-intervals over vectors. Scatter: one mark a vector, real arm: the gain in rating against the "
+        "gap of the choice." + missing_in_words(tables, "free_text"),
         table=pd.concat(rows, ignore_index=True),
     )
+
+
+def _floor_sentences(floor: pd.DataFrame) -> list[str]:
+    """Return what descriptions were rated where nothing was added."""
+    rows = floor[floor["arm"] == "placebo"].to_dict("records") if len(floor) else []
+    return [
+        f"Floor, {model_name(row['model'], row['source'])}: descriptions under placebo, where nothing was added, are rated "
+        f"{with_interval(row, 'cached')} ({row['measure']}, n {row['n']}, {row['vectors']} vectors)."
+        for row in rows
+    ]
+
+
+def _attractor_sentences(words: pd.DataFrame) -> list[str]:
+    """Return the words that most descriptions have, whatever was applied."""
+    sentences = []
+    for key, part in groups(words, ["source", "model", "arm"]) if len(words) else ():
+        named = [
+            f"{row['word']} ({row['share']:.0%} of {row['n']}, under {row['vectors']} of {row['all_vectors']} vectors)"
+            for row in part.head(3).to_dict("records")
+        ]
+        sentences.append(f"Attractors, {model_name(key['model'], key['source'])}, {key['arm']}: {', '.join(named)}.")
+    return sentences
 
 
 def _large(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from self_steering.analysis.drawing.words import plain
 from self_steering.analysis.report.files import csv_file
 from self_steering.analysis.report.headline import Headline, condition_in_words, headline_effects, headline_table
-from self_steering.analysis.statistics.estimates import Estimate
-from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns
+from self_steering.analysis.statistics.estimates import ESTIMATE, Estimate, estimate_columns
 from self_steering.analysis.statistics.intervals import difference
 from self_steering.analysis.tables import Tables
 

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.drawing.figures import ReportFigure, inline_svg
 from self_steering.analysis.drawing.style import page_style
-from self_steering.analysis.freeplay.picks_figures import most_picked_vectors, valence_of_picks
+from self_steering.analysis.freeplay.course import course_of_free_play
+from self_steering.analysis.freeplay.picks_figures import calls_by_framing, most_picked_vectors, valence_of_picks
 from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_play
+from self_steering.analysis.freeplay.stacking import AT_LEAST
 from self_steering.analysis.freeplay.stacking_figures import stacking_of_vectors
 from self_steering.analysis.introspection.gap_figures import gaps_by_arm, gaps_by_condition, gaps_by_dose
 from self_steering.analysis.introspection.preference import preference, price, stated_and_revealed
 from self_steering.analysis.introspection.relief import relief
-from self_steering.analysis.introspection.segment_figures import comparison, detection, localisation
+from self_steering.analysis.introspection.segments import comparison, detection, localisation
 from self_steering.analysis.introspection.vector_figures import (
     free_text_against_choice,
     gap_agreement,
@@ -94,7 +96,14 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
     FigureSection(
         "Free play",
         "All vectors at hand and no task: what do models take, again and again, and in which order?",
-        (most_picked_vectors, redosing_in_free_play, valence_of_picks, stacking_of_vectors),
+        (
+            most_picked_vectors,
+            redosing_in_free_play,
+            valence_of_picks,
+            stacking_of_vectors,
+            course_of_free_play,
+            calls_by_framing,
+        ),
     ),
     FigureSection(
         "Maths",
@@ -112,6 +121,21 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
         (ctf_success_by_cell, ctf_against_no_tools, ctf_self_steer_rates),
     ),
 )
+
+
+# What a figure needs that logs may not hold, where that is more than a log of its experiment.
+NEEDS: dict[FigureFunction, str] = {
+    gaps_by_arm: "the real arm and another one of one condition",
+    gap_distribution: "three vectors of one condition",
+    gaps_by_category: "two categories with two vectors each",
+    gaps_by_dose: "several doses of one condition, or three vectors at several strengths",
+    gap_agreement: "two models, or one in logs of two sources, that share three vectors",
+    stacking_of_vectors: f"a pair of consecutive takes that is seen {AT_LEAST} times",
+    maths_against_no_tools: "a cell without tools, or of neutral intent, that shares problems with another",
+    ctf_against_no_tools: "a cell without tools, or of neutral intent, that shares challenges with another",
+    accuracy_with_and_without_takes: "a cell in which some rollouts took something and some did not",
+    distress_by_tone: "graded rollouts",
+}
 
 
 def report_figures(paths: Sequence[str | Path]) -> tuple[FigureSection, ...]:
@@ -139,6 +163,12 @@ class DrawnFigure:
     figure: ReportFigure
     panels: tuple[Markup, ...]
     files: dict[str, bytes]
+
+    def lead(self) -> Markup:
+        """Return its first picture under another name, to stand on the page twice."""
+        first = self.figure.pictures[0]
+        with page_style():
+            return inline_svg(first.figure, f"answer-{self.figure.key}", first.label)
 
 
 @dataclass(frozen=True)
@@ -195,7 +225,7 @@ def draw_sections(
         for function in section.functions:
             figure = _draw(function, tables, keys)
             if figure is None:
-                nothing.append(_words(function))
+                nothing.append(f"{_words(function)} (needs {NEEDS.get(function, 'a log of its experiment')})")
             else:
                 figures.append(figure)
             done += 1

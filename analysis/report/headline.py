@@ -10,6 +10,7 @@
 | negative share, times placebo's | the same as a multiple of that in the placebo arm |
 | maths accuracy | share of right answers, over all problems and over those attempted, by framing and intent |
 | maths accuracy less no tools | the same less that without tools, paired by problem |
+| maths accuracy less neutral intent | the same less that where taking is no more than allowed, paired by problem |
 | maths self-steer rate | share of maths rollouts with a take of the model's own |
 | frustration self-steer rate | the same under frustration, by tone and possible or impossible problem |
 """
@@ -23,12 +24,11 @@ import pandas as pd
 from self_steering.analysis.freeplay.picks import MEAN, SHARES, valences
 from self_steering.analysis.freeplay.redosing import RATE, redosing
 from self_steering.analysis.freeplay.rollouts import ALL_FRAMINGS, PLACEBO
-from self_steering.analysis.introspection.gaps import condition_gaps, gap_table, rating_table
-from self_steering.analysis.statistics.estimates import Estimate
-from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns
+from self_steering.analysis.introspection.gaps import ALL_DOSES, CONDITION, condition_gaps, gap_table, rating_table
+from self_steering.analysis.statistics.estimates import ESTIMATE, Estimate, estimate_columns
 from self_steering.analysis.statistics.intervals import ratio
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.accuracy import accuracy, against_no_tools, self_steering
+from self_steering.analysis.tasks.accuracy import AGAINST_INTENT, AGAINST_TOOLS, accuracy, effects, self_steering
 from self_steering.analysis.tasks.frustration import frustration_self_steering
 
 HEADLINE_COLUMNS = ["effect", "source", "model", "arm", "condition", *ESTIMATE]
@@ -82,11 +82,19 @@ def condition_in_words(one: Headline) -> str:
 
 def _gaps(tables: Tables) -> list[Headline]:
     names = ("framing", "primer", "options", "doses", "measure")
-    choice, free_text = condition_gaps(gap_table(tables)), condition_gaps(rating_table(tables))
+    choice, free_text = (_doses_named(condition_gaps(table(tables))) for table in (gap_table, rating_table))
     return [
         *_headlines("introspection gap", choice, names, "gap", "vectors"),
         *_headlines("free-text gap", free_text, ("framing", "primer", "doses"), "gap", "vectors"),
     ]
+
+
+def _doses_named(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return gaps with `all` for the only dose of a condition of ours: the study's are those of a part of its doses."""
+    if gaps.empty:
+        return gaps
+    single = gaps.groupby([*CONDITION, "arm"], dropna=False)["doses"].transform("size") == 1
+    return gaps.assign(doses=gaps["doses"].mask(single & (gaps["source"] != "study"), ALL_DOSES))
 
 
 def _free_play(tables: Tables) -> list[Headline]:
@@ -110,9 +118,16 @@ def _times_placebo(shown: Sequence[Headline]) -> list[Headline]:
 
 
 def _tasks(tables: Tables) -> list[Headline]:
+    changes = effects(tables, "maths")
     return [
         *_headlines("maths accuracy", accuracy(tables, "maths"), ("framing", "intent", "over")),
-        *_headlines("maths accuracy less no tools", against_no_tools(tables, "maths"), ("framing", "intent", "over")),
+        *(
+            one
+            for name, against in (("no tools", AGAINST_TOOLS), ("neutral intent", AGAINST_INTENT))
+            for one in _headlines(
+                f"maths accuracy less {name}", changes[changes["against"] == against], ("framing", "intent", "over")
+            )
+        ),
         *_headlines("maths self-steer rate", self_steering(tables, "maths"), ("framing", "intent")),
         *_headlines(
             "frustration self-steer rate", frustration_self_steering(tables), ("framing", "intent", "tone", "possible")

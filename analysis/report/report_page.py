@@ -10,6 +10,7 @@ from importlib import resources
 import pandas as pd
 
 from self_steering.analysis.drawing.page import page_table, page_template
+from self_steering.analysis.report.answers import answers
 from self_steering.analysis.report.comparisons import (
     HEADLINE_FILE,
     PUBLISHED_FILE,
@@ -23,6 +24,14 @@ from self_steering.analysis.tables import Tables
 
 _LOG_COLUMNS = ["log", "task", "model", "arm", "samples", "shard", "created", "inspect"]
 _CELL = ["source", "family", "model", "arm"]
+_KINDS = {
+    "nothing to do": "not finished, with a finished log of the same condition: nothing to do",
+    "no finished log has": "not finished, and of a condition that is missing",
+    "the same run as": "another file of a run that was read",
+    "an earlier attempt": "an earlier attempt of a run that was read",
+    "of the published study": "no log of this suite or of the study",
+    "samples failed": "with samples that failed",
+}
 _SOURCES = {"self_steering": "this suite", "study": "the study", "other": "another suite"}
 
 
@@ -37,14 +46,18 @@ def report_page(runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSec
     """
     figures = [figure for section in sections for figure in section.figures]
     shown = _tables(sections, compared)
+    drawn = {figure.figure.key: figure for figure in figures if isinstance(figure, DrawnFigure)}
+    found = answers(tables)
+    shown_first = [next((drawn[key] for key in one.figures if key in drawn), None) for one in found]
     return page_template("report_page").render(
         title=_title(tables),
         runs=runs,
+        answers=[(one, figure) for one, figure in zip(found, shown_first, strict=True) if one.sentences or figure],
         seen=overview(tables),
         logs=page_table(tables.logs[_LOG_COLUMNS].sort_values("log"), rows=len(tables.logs)),
         table_files=TABLE_FILES,
         sections=sections,
-        drawn=sum(isinstance(figure, DrawnFigure) for figure in figures),
+        drawn=len(drawn),
         failed=sum(isinstance(figure, FailedFigure) for figure in figures),
         absent=[name for section in sections for name in section.nothing],
         compared=compared,
@@ -90,6 +103,7 @@ class Overview:
         cells: One row a source, family, model and arm, with its counts of logs, rollouts, takes and readings.
         empty: Paths of logs without any rollout.
         left_out: Paths and reasons of the files that are in no table.
+        kinds: How many files were left out for which kind of reason, the most frequent first.
     """
 
     logs: int
@@ -97,6 +111,7 @@ class Overview:
     cells: pd.DataFrame
     empty: list[str]
     left_out: list[tuple[str, str]]
+    kinds: list[tuple[str, int]]
 
 
 def overview(tables: Tables) -> Overview:
@@ -108,7 +123,13 @@ def overview(tables: Tables) -> Overview:
         cells=_cells(tables),
         empty=sorted(set(tables.logs["log"]) - set(tables.rollouts["log"])),
         left_out=[(str(log), str(reason)) for log, reason in zip(left_out["log"], left_out["reason"], strict=True)],
+        kinds=[(str(kind), int(count)) for kind, count in left_out["reason"].map(_kind).value_counts().items()],
     )
+
+
+def _kind(reason: str) -> str:
+    """Return what kind of reason it is."""
+    return next((kind for mark, kind in _KINDS.items() if mark in reason), "for other reasons")
 
 
 def _cells(tables: Tables) -> pd.DataFrame:

@@ -12,13 +12,14 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from inspect_ai.log import EvalSample
 from inspect_ai.scorer import SampleScore, value_to_float
 
 from self_steering.analysis.statistics.estimates import Estimate
 from self_steering.analysis.statistics.intervals import clustered_mean as clustered_estimate
-from self_steering.analysis.statistics.intervals import robust_share
 from self_steering.analysis.statistics.signal_detection import auroc, d_prime, exact_upper_bound
+from self_steering.analysis.tasks.accuracy import paired_difference, problem_share
 from self_steering.scorers.ctf import flag_headline
 from self_steering.scorers.identification import Answered, answered_of, identify
 from self_steering.scorers.impairment import MEASURES, PHASES
@@ -199,30 +200,17 @@ _PROBLEMS: Mapping[str, tuple[str, bool]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """One problem of one rollout."""
-
-    problem: str
-    cluster: str
-    rollout: str
-    hit: bool
-
-
 def by_problem(share: str) -> Summary:
     """Return the share of problems in each cell, clustered by template, and a second time by rollout.
 
-    A cell is `FRAMING/ARM/INTENT`, or `none`. Intervals without a width are left out.
+    A cell is `FRAMING/ARM/INTENT`, or `none`.
 
     Args:
         share: Which: accuracy, accuracy_attempted, unparsed, unsubmitted.
     """
 
     def summary(scores: Sequence[SampleScore]) -> dict[str, Figure]:
-        return {
-            cell: _twice(robust_share, [float(row.hit) for row in rows], rows)
-            for cell, rows in _problems(scores, share).items()
-        }
+        return {cell: _twice(*problem_share(rows)) for cell, rows in _problems(scores, share).items()}
 
     return summary
 
@@ -238,49 +226,35 @@ def against_no_tools(share: str) -> Summary:
 
     def summary(scores: Sequence[SampleScore]) -> dict[str, Figure]:
         cells = _problems(scores, share)
-        plain = _rates(cells.pop(NO_TOOLS, []))
-        found = {}
-        for cell, rows in cells.items():
-            of = {row.problem: row for row in rows}
-            own = _rates(rows)
-            both = [problem for problem in own if problem in plain]
-            if both:
-                differences = [own[problem] - plain[problem] for problem in both]
-                found[f"{cell} - {NO_TOOLS}"] = _twice(
-                    clustered_estimate, differences, [of[problem] for problem in both]
-                )
-        return found
+        plain = cells.pop(NO_TOOLS, None)
+        paired = {} if plain is None else {cell: paired_difference(rows, plain) for cell, rows in cells.items()}
+        return {f"{cell} - {NO_TOOLS}": _twice(*of[:2]) for cell, of in paired.items() if of is not None}
 
     return summary
 
 
-def _problems(scores: Sequence[SampleScore], share: str) -> dict[str, list[_Problem]]:
-    """Return the problems that count in a share, by cell."""
+def _problems(scores: Sequence[SampleScore], share: str) -> dict[str, pd.DataFrame]:
+    """Return the problems that count in a share, by cell, as `tasks.accuracy` takes them."""
     hit, attempted = _PROBLEMS[share]
-    cells: dict[str, list[_Problem]] = defaultdict(list)
-    for score in scores:
-        noted = _noted(score)
-        for one in noted["problems"]:
-            if not attempted or one["status"] != "unsubmitted":
-                # Epochs of one sample have the same problems.
-                row = _Problem(one["problem"], one["cluster"], str(score.sample_id), one["status"] == hit)
-                cells[noted["maths_cell"]].append(row)
-    return cells
+    rows = [
+        {
+            "cell": noted["maths_cell"],
+            "problem": one["problem"],
+            "cluster": one["cluster"],
+            "sample": str(score.sample_id),  # epochs of one sample have the same problems
+            "hit": one["status"] == hit,
+        }
+        for score in scores
+        for noted in [_noted(score)]
+        for one in noted["problems"]
+        if not attempted or one["status"] != "unsubmitted"
+    ]
+    return {str(cell): part for cell, part in pd.DataFrame(rows).groupby("cell", sort=False)} if rows else {}
 
 
-def _rates(rows: Sequence[_Problem]) -> dict[str, float]:
-    hits: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        hits[row.problem].append(row.hit)
-    return {problem: fmean(of) for problem, of in hits.items()}
-
-
-def _twice(
-    estimate: Callable[[Sequence[float], Sequence[object]], Estimate], values: Sequence[float], rows: Sequence[_Problem]
-) -> Figure:
-    first = estimate(values, [row.cluster for row in rows])
-    second = _wide(estimate(values, [row.rollout for row in rows]))
-    return Figure(first.value, _wide(first), second, "rollout" if second else "")
+def _twice(by_problem: Estimate, by_rollout: Estimate) -> Figure:
+    second = _bounds(by_rollout)
+    return Figure(by_problem.value, _bounds(by_problem), second, "rollout" if second else "")
 
 
 def detectability(scores: Sequence[SampleScore]) -> dict[str, Figure]:
@@ -368,12 +342,6 @@ def _noted(score: SampleScore) -> Mapping[str, Any]:
 
 def _bounds(estimate: Estimate | None) -> Bounds | None:
     return None if estimate is None or estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
-
-
-def _wide(estimate: Estimate) -> Bounds | None:
-    """Return an interval unless it has no width: where no two values differ, that would look like certainty."""
-    bounds = _bounds(estimate)
-    return bounds if bounds and bounds[0] < bounds[1] else None
 
 
 _ARM, _PROMPT = by_key("arm"), by_key("arm", second="prompt")
@@ -468,7 +436,7 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
     "distress": {"": [_CELLS]},
     "flag_scorer": {"": [flags]},
     "self_steer_scorer": {
-        **{name: [_CELLS] for name in ("took", "takes", "failed_takes", "picks", "vectors")},
+        **{name: [_CELLS] for name in ("took", "looked_like_a_call", "takes", "failed_takes", "picks", "vectors")},
         "redose_rate": [by_cell("vectors")],
         "redoses": [_CELLS],
         "redoses_after_sitter": [by_cell("redoses")],

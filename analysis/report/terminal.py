@@ -9,7 +9,7 @@ from inspect_ai.log import EvalLog, EvalScore, list_eval_logs, read_eval_log
 
 from self_steering.analysis.drawing.words import text_table
 from self_steering.analysis.report.summary import SUMMARIES, Row, summarise
-from self_steering.analysis.tables.log_files import LogError, check_depth
+from self_steering.analysis.tables.log_files import LogError, check_depth, read_samples
 from self_steering.evals.shards import ShardNote, describe_part, shard_note, whole_of
 
 
@@ -58,10 +58,6 @@ def _foreign_rows(score: EvalScore) -> Iterator[dict[str, str]]:
 
 def _interval(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
-
-
-# Most of a log; scores are made of neither.
-_UNUSED = {"events", "attachments"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,8 @@ def read_log_file(path: Path, *, header_only: bool = False) -> EvalLog:
         raise LogError(f"{path} is no log file; name one, such as logs/….eval")
     try:
         check_depth(path)
-        return read_eval_log(str(path), header_only=header_only, exclude_fields=None if header_only else _UNUSED)
+        log = read_eval_log(str(path), header_only=True)
+        return log if header_only else log.model_copy(update={"samples": read_samples(path)})
     except Exception as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise LogError(

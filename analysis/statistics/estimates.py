@@ -1,18 +1,19 @@
-"""What a statistic returns, and how a page says it: every effect with its numbers, its clusters and the name of its method."""
+"""What a statistic takes and returns: checked columns, cells in order, and estimates and tests with the name of their method."""
 
+import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from self_steering.analysis.drawing.words import number
-
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+Row = dict[Any, Any]
+ESTIMATE = ["value", "low", "high", "n", "clusters", "method"]
 
 
 class StatisticsError(ValueError):
@@ -63,26 +64,6 @@ def cluster_codes(clusters: Sequence[object] | pd.Series, rows: int, name: str) 
     if missing := int((codes < 0).sum()):
         raise StatisticsError(f"{name} has {missing} of {rows} values missing; drop these rows, or give them a cluster")
     return codes, len(found)
-
-
-def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return a table with its rows numbered from 0, having checked that it has the columns, and nothing missing in any.
-
-    Raises:
-        StatisticsError: It has no rows, lacks one of `columns`, or a value is missing anywhere.
-    """
-    if absent := [column for column in columns if column not in frame]:
-        raise StatisticsError(f"no column {absent[0]!r} in the table; its columns are {', '.join(map(str, frame))}")
-    if frame.empty:
-        raise StatisticsError("the table has no rows; leave the statistic out where there is nothing to count")
-    missing = frame.isna().sum()
-    if missing.any():
-        column = missing.idxmax()
-        raise StatisticsError(
-            f"column {column!r} has {missing[column]} of {len(frame)} values missing; "
-            "drop these rows, or hand over only the columns that the statistic needs"
-        )
-    return frame.reset_index(drop=True)
 
 
 def count(value: SupportsIndex, name: str) -> int:
@@ -147,36 +128,29 @@ class Test:
     method: str
 
 
-def in_words(estimate: Estimate, *, percent: bool = False, decimals: int = 2) -> str:
-    """Return an estimate as text, such as `0.25 [0.20, 0.31] (n 240, 40 clusters, Wilson)`.
+def groups(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[Row, pd.DataFrame]]:
+    """Yield the rows that agree in the columns `by`, in the order of these columns' values.
 
-    Args:
-        estimate: What to say.
-        percent: Whether to say it in per cent.
-        decimals: Decimals of the plain number; in per cent there are two fewer, so that both are as precise.
+    Missing values are values of their own. They, the empty text and `none` come first: what is nothing is shown before what differs
+    from it.
     """
-
-    def say(value: float) -> str:
-        return f"{number(100 * value, max(decimals - 2, 0))}%" if percent else number(value, decimals)
-
-    ends = [say(end) for end in (estimate.low, estimate.high) if end is not None]
-    interval = ", ".join(ends) or "no interval"
-    clusters = "1 cluster" if estimate.clusters == 1 else f"{estimate.clusters} clusters"
-    return f"{say(estimate.value)} [{interval}] (n {estimate.n}, {clusters}, {estimate.method})"
+    found = [(cast(tuple[object, ...], key), part) for key, part in frame.groupby(list(by), dropna=False)]
+    for key, part in sorted(found, key=lambda item: [_rank(value) for value in item[0]]):
+        yield dict(zip(by, key, strict=True)), part
 
 
-def test_in_words(test: Test) -> str:
-    """Return a test as text, such as `p 0.012 (permutation over 240 rollouts)`."""
-    return f"{p_in_words(test.p)} ({test.method})"
+def _rank(value: Any) -> tuple[int, float, str]:
+    if pd.isna(value) or value in ("", "none"):
+        return 0, 0.0, ""
+    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value).casefold())
 
 
-test_in_words.__test__ = False  # type: ignore[attr-defined]  # pytest takes functions of such names for tests of its own
+def estimate_columns(estimate: Estimate, columns: Sequence[str] = ESTIMATE) -> Row:
+    """Return an estimate as the columns of that name; bounds that there are none of are None."""
+    return {name: getattr(estimate, name) for name in columns}
 
 
-def p_in_words(p: float | None) -> str:
-    """Return a p-value as text: `p < 0.001`, `p 0.012`, `p 0.34`; `no p` for None."""
-    if p is None:
-        return "no p"
-    if p < 0.001:
-        return "p < 0.001"
-    return f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+def estimated(name: str, estimate: Estimate) -> Row:
+    """Return an estimate as columns: `NAME`, `NAME_low`, `NAME_high`; bounds that there are none of are NaN."""
+    low, high = (math.nan if bound is None else bound for bound in (estimate.low, estimate.high))
+    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}

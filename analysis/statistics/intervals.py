@@ -27,19 +27,21 @@ from self_steering.scorers.metrics import clustered_mean as weighted_mean
 
 Clusters: TypeAlias = Sequence[object] | pd.Series
 _TAIL = (1 + LEVEL) / 2
+_ROUNDING = 1e-12
 
 
 def clustered_mean(values: ArrayLike, clusters: Clusters) -> Estimate:
     """Return the mean of all rows with its cluster-robust interval: `scorers.metrics.clustered_mean`, with nothing missing.
 
-    Where all clusters have the same mean the interval has no width: for a share of 0 or 1, `robust_share` says more.
+    Where all clusters have the same mean there is no interval, as it would have no width, and claim what a few clusters cannot
+    show: for shares of 0 or 1, and differences of them, `robust_share` and `difference` say more.
 
     Args:
         values: Numbers, [n].
         clusters: The cluster of each, [n].
 
     Returns:
-        The mean; without an interval where there is but one cluster.
+        The mean; without an interval where there is but one cluster, or none differs.
 
     Raises:
         StatisticsError: There are no values, one is missing, or the lengths differ.
@@ -47,7 +49,9 @@ def clustered_mean(values: ArrayLike, clusters: Clusters) -> Estimate:
     found = numbers(values, "values")
     codes, _ = cluster_codes(clusters, len(found), "clusters")
     mean = weighted_mean(found, codes.tolist())
-    return Estimate(mean.value, mean.low, mean.high, mean.n, mean.clusters, "cluster-robust t")
+    varies = (mean.error or 0.0) > _ROUNDING * max(1.0, abs(mean.value))
+    low, high = (mean.low, mean.high) if varies else (None, None)
+    return Estimate(mean.value, low, high, mean.n, mean.clusters, "cluster-robust t")
 
 
 def proportion(successes: int, n: int) -> Estimate:
@@ -61,8 +65,14 @@ def proportion(successes: int, n: int) -> Estimate:
         StatisticsError: The numbers are not 0 <= successes <= n, or n is 0.
     """
     successes, n = trials(successes, n)
+    low, high = _wilson(successes, n)
+    return Estimate(successes / n, low, high, n, n, "Wilson")
+
+
+def _wilson(successes: float, n: float) -> tuple[float, float]:
+    """Return Wilson's interval, which ends at 0 and 1 exactly where no trial or every trial succeeded."""
     low, high = proportion_confint(successes, n, alpha=1 - LEVEL, method="wilson")
-    return Estimate(successes / n, float(low), float(high), n, n, "Wilson")
+    return (0.0 if successes <= 0 else float(low)), (1.0 if successes >= n else float(high))
 
 
 def robust_share(hits: ArrayLike, clusters: Clusters) -> Estimate:
@@ -94,8 +104,8 @@ def robust_share(hits: ArrayLike, clusters: Clusters) -> Estimate:
     if how_many < 2:
         return Estimate(share, None, None, n, how_many, method)
     worth = _worth(found, share, codes, how_many)
-    low, high = proportion_confint(share * worth, worth, alpha=1 - LEVEL, method="wilson")
-    return Estimate(share, float(low), float(high), n, how_many, method)
+    low, high = _wilson(share * worth, worth)
+    return Estimate(share, low, high, n, how_many, method)
 
 
 def _worth(hits: Floats, share: float, codes: Codes, clusters: int) -> float:

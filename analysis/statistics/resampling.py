@@ -1,8 +1,8 @@
-"""The cluster bootstrap: how a statistic of a table varies when whole clusters are drawn again."""
+"""The cluster bootstrap: how ratios, differences of them and correlations vary when whole clusters are drawn again."""
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -11,82 +11,17 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from self_steering.analysis.statistics.estimates import (
-    Codes,
     Estimate,
     Floats,
     StatisticsError,
     Test,
-    cluster_codes,
-    complete,
     numbers,
 )
+from self_steering.analysis.statistics.intervals import proportion
+from self_steering.analysis.statistics.tests import permutation, rate_differences
 from self_steering.scorers.metrics import LEVEL
 
-Statistic = Callable[[pd.DataFrame], float]
 MOST_UNDEFINED = 0.1
-
-
-def bootstrap(
-    frame: pd.DataFrame, statistic: Statistic, cluster: str | list[str], *, seed: int = 0, resamples: int = 2000
-) -> Estimate:
-    """Return a statistic of a table with its bootstrap interval over resampled clusters.
-
-    Each resample draws as many clusters as there are, with replacement, each with all of its rows in their order. A cluster
-    that is drawn twice is two clusters: in the resampled table the cluster column holds the number of the draw. A statistic
-    that groups by a unit within clusters must therefore group by the cluster column as well.
-
-    With two cluster columns (vector and problem) both are drawn, independently of each other, and a row comes as often as the
-    product of how often its two clusters were drawn. This pigeonhole bootstrap (Owen 2007) takes in what either
-    column's clusters share; it errs on the wide side: variance that is each row's own counts up to three times.
-
-    The ends are percentiles of the resamples, further out for few clusters (`percentiles`). With fewer than about ten clusters, or
-    where few of them hold an event at all, the interval is still somewhat narrow; if no resample differs, it has no width.
-
-    Args:
-        frame: The columns that the statistic needs, and no missing value in any of them.
-        statistic: Gives a number for a table like `frame`. It runs for every resample, so count what does not depend on the draw
-            beforehand, a column each, and let it do sums. Where it gives none for a resample (NaN, infinite, a division by
-            zero: an empty denominator), that resample is left out, and the method says how many were.
-        cluster: Column of the clusters' ids, or two such columns.
-        seed: Of the draws.
-        resamples: How many to draw.
-
-    Returns:
-        The estimate; without an interval where a column has but one cluster, or more than a tenth of the resamples are undefined.
-
-    Raises:
-        StatisticsError: A column is absent or has missing values, the table has no rows, more than two cluster columns are
-            named, or the statistic is no number for the whole table.
-    """
-    columns = [cluster] if isinstance(cluster, str) else list(cluster)
-    if len(columns) not in {1, 2}:
-        raise StatisticsError(f"{len(columns)} cluster columns ({', '.join(columns)}); name one or two")
-    if resamples < 1:
-        raise StatisticsError(f"resamples is {resamples}; draw at least 1, usually 2000")
-    frame = complete(frame, columns)
-    value = defined(statistic, frame)
-    if not np.isfinite(value):
-        raise StatisticsError(f"the statistic of the whole table is {value}; leave it out where it is undefined")
-    ways = [cluster_codes(frame[column], len(frame), column) for column in columns]
-    clusters = min(how_many for _, how_many in ways)
-    method = f"bootstrap over {' and '.join(plural(column) for column in columns)}"
-    if clusters < 2:
-        return Estimate(value, None, None, len(frame), clusters, method)
-    drawn = np.array([defined(statistic, table) for table in _resampled(frame, columns, ways, seed, resamples)])
-    low, high, note = percentiles(drawn, clusters)
-    return Estimate(value, low, high, len(frame), clusters, method + note)
-
-
-def defined(statistic: Statistic, frame: pd.DataFrame) -> float:
-    """Return the statistic of a table; NaN where its denominator is empty."""
-    if frame.empty:
-        return float("nan")
-    try:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = float(statistic(frame))
-    except ZeroDivisionError:
-        return float("nan")
-    return value if np.isfinite(value) else float("nan")
 
 
 def percentiles(drawn: Floats, clusters: int) -> tuple[float | None, float | None, str]:
@@ -119,45 +54,144 @@ def tails(clusters: int) -> tuple[float, float]:
     return tail, 1 - tail
 
 
-def plural(column: str) -> str:
-    """Return what a column counts: `rollouts` for `rollout`."""
-    return f"{column}s"
+def times_drawn(clusters: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Return how often each cluster comes in each resample of as many clusters, drawn with replacement, [resamples, clusters]."""
+    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(float)
 
 
-def _resampled(
-    frame: pd.DataFrame, columns: list[str], ways: list[tuple[Codes, int]], seed: int, resamples: int
-) -> Iterator[pd.DataFrame]:
-    """Yield resampled tables; rows of one draw stand together, in their order."""
-    rng = np.random.default_rng(seed)
-    others = frame.drop(columns=columns)
-    for _ in range(resamples):
-        drawn = [np.bincount(rng.integers(of, size=of), minlength=of) for _, of in ways]
-        rows, draws = _drawn_rows([codes for codes, _ in ways], drawn)
-        table = others.take(rows)
-        table.index = pd.RangeIndex(len(rows))
-        for column, of_rows in zip(columns, draws, strict=True):
-            table[column] = of_rows
-        yield table
+METHOD = "bootstrap over rollouts"
 
 
-def _drawn_rows(codes: list[Codes], drawn: list[Codes]) -> tuple[Codes, list[Codes]]:
-    """Return the rows of a resample, and for each way of clustering the number of the draw that each belongs to.
+def ratios(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = 2000) -> list[Estimate]:
+    """Return ratios of sums over rollouts, with expanded percentile intervals (`resampling.tails`) over resampled rollouts.
 
     Args:
-        codes: The cluster of each row, [rows], for each way.
-        drawn: How often each cluster was drawn, [clusters], for each way.
+        numerators: What each rollout adds to each ratio's numerator, [rollouts, ratios].
+        denominators: What it adds to the denominator of all of them, [rollouts]; rollouts that add 0 are left out.
+        seed: Of the draws.
+        resamples: How many to draw.
+
+    Returns:
+        One estimate a ratio: n is the denominator's sum, clusters are the rollouts that add to it. NaN where there are none. No
+        interval where there is one rollout, or where all rollouts have the same ratio and resampling says nothing.
+
+    Raises:
+        StatisticsError: A number is missing, a denominator is negative, or the shapes do not fit.
     """
-    times = np.prod([often[of] for of, often in zip(codes, drawn, strict=True)], axis=0)
-    rows = np.repeat(np.arange(len(times)), times)
-    # The copies of a row are numbered, and each number stands for one combination of draws of the row's clusters.
-    copy = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
-    draws = []
-    for of, often in zip(codes, drawn, strict=True):
-        clusters = of[rows]
-        copy, draw = np.divmod(copy, often[clusters])
-        draws.append((np.cumsum(often) - often)[clusters] + draw)
-    order = np.lexsort(draws[::-1])
-    return rows[order], [draw[order] for draw in draws]
+    top, bottom = _sums(numerators, denominators)
+    n, clusters = round(float(bottom.sum())), len(bottom)
+    if not clusters:
+        return [Estimate(float("nan"), None, None, 0, 0, METHOD)] * top.shape[1]
+    values = top.sum(axis=0) / bottom.sum()
+    if clusters == 1:
+        return [Estimate(float(value), None, None, n, 1, METHOD) for value in values]
+    low, high = np.quantile(_drawn(top, bottom, np.random.default_rng(seed), resamples), tails(clusters), axis=0)
+    varies = np.ptp(top / bottom[:, None], axis=0) > 0
+    return [
+        Estimate(float(value), float(from_), float(to), n, clusters, METHOD)
+        if varying
+        else Estimate(float(value), None, None, n, clusters, METHOD)
+        for value, from_, to, varying in zip(values, low, high, varies, strict=True)
+    ]
+
+
+def shares(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = 2000) -> list[Estimate]:
+    """Return `ratios` that lie between 0 and 1; one that is 0 or 1 in every rollout has Wilson's interval over the rollouts.
+
+    That interval takes a rollout for one observation, however many takes it has: the widest that the data can mean.
+    """
+    found = ratios(numerators, denominators, seed=seed, resamples=resamples)
+    return [_at_the_edge(one) if one.low is None and one.value in {0, 1} else one for one in found]
+
+
+def ratio_difference(
+    frame: pd.DataFrame, arm: str, against: str, *, seed: int = 0, resamples: int = 2000
+) -> tuple[Estimate, Test]:
+    """Return how much one arm's ratio lies above another's, and a test that shuffles arm labels over whole rollouts.
+
+    Args:
+        frame: One row a rollout: `rollout`, `arm`, `framing`, `numerator`, `denominator`; rollouts with denominator 0 are left out.
+        arm: The arm of interest.
+        against: The arm it is compared with.
+        seed: Of the draws and shuffles.
+        resamples: How many of the former.
+
+    Returns:
+        The difference, both arms' rollouts resampled apart, and the permutation test, which shuffles within framings.
+
+    Raises:
+        StatisticsError: An arm has no rollouts, or no framing has both.
+    """
+    frame = frame.loc[frame["denominator"] > 0, ["rollout", "arm", "framing", "numerator", "denominator"]]
+    parts = [frame[frame["arm"] == one] for one in (arm, against)]
+    for name, part in zip((arm, against), parts, strict=True):
+        if part.empty:
+            raise StatisticsError(f"no rollout of arm {name!r} adds to the ratio; compare arms that have some")
+    sums = [_sums(part[["numerator"]], part["denominator"]) for part in parts]
+    values = [float(top.sum() / bottom.sum()) for top, bottom in sums]
+    rng = np.random.default_rng(seed)
+    n, clusters = round(float(frame["denominator"].sum())), len(frame)
+    low = high = None
+    if min(len(part) for part in parts) > 1:
+        drawn = [_drawn(top, bottom, rng, resamples)[:, 0] for top, bottom in sums]
+        low, high = (float(end) for end in np.quantile(drawn[0] - drawn[1], tails(min(len(part) for part in parts))))
+    estimate = Estimate(values[0] - values[1], low, high, n, clusters, METHOD)
+
+    both = pd.concat(parts)
+    test = permutation(
+        both["arm"] == arm,
+        rate_differences(both["numerator"], both["denominator"]),
+        unit="rollout",
+        strata=both["framing"],
+        seed=seed,
+    )
+    return estimate, test
+
+
+def ratio_of_sums(
+    top: pd.Series, bottom: pd.Series, clusters: pd.Series, *, seed: int = 0, resamples: int = 2000
+) -> Estimate:
+    """Return the sum of one column over that of another, of either sign, with its interval over resampled clusters.
+
+    A resample in which the latter has the other sign, or is nothing, has no ratio.
+
+    Returns:
+        The ratio; without an interval where there is but one cluster, or more than a tenth of the resamples have none.
+    """
+    sums = pd.DataFrame({"top": top, "bottom": bottom}).groupby(clusters).sum().to_numpy(dtype=float)
+    value, method = float(sums[:, 0].sum() / sums[:, 1].sum()), f"bootstrap over {clusters.name}s"
+    if len(sums) < 2:
+        return Estimate(value, None, None, len(top), len(sums), method)
+    above, below = (times_drawn(len(sums), resamples, np.random.default_rng(seed)) @ sums).T
+    same = below * sums[:, 1].sum() > 0
+    low, high, note = percentiles(np.where(same, above / np.where(same, below, 1.0), np.nan), len(sums))
+    return Estimate(value, low, high, len(top), len(sums), method + note)
+
+
+def _sums(numerators: ArrayLike, denominators: ArrayLike) -> tuple[Floats, Floats]:
+    """Return both as numbers, [rollouts, ratios] and [rollouts], without the rollouts that add nothing."""
+    top, bottom = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+    if top.ndim != 2 or bottom.shape != top.shape[:1]:
+        raise StatisticsError(
+            f"numerators have shape {top.shape} and denominators {bottom.shape}; give [rollouts, ratios] and [rollouts]"
+        )
+    if not (np.isfinite(top).all() and np.isfinite(bottom).all() and (bottom >= 0).all()):
+        raise StatisticsError(
+            "a numerator is missing, or a denominator is missing or negative; count 0 where there is nothing"
+        )
+    return top[bottom > 0], bottom[bottom > 0]
+
+
+def _drawn(top: Floats, bottom: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """Return the ratios of resampled rollouts, [resamples, ratios]."""
+    times = times_drawn(len(bottom), resamples, rng)
+    drawn: Floats = (times @ top) / (times @ bottom)[:, None]
+    return drawn
+
+
+def _at_the_edge(share: Estimate) -> Estimate:
+    wilson = proportion(round(share.value * share.clusters), share.clusters)
+    return Estimate(share.value, wilson.low, wilson.high, share.n, share.clusters, "Wilson over rollouts")
 
 
 _PERMUTATIONS = math.factorial(7)

@@ -9,9 +9,10 @@ from scipy.stats import binomtest
 
 from self_steering.analysis.statistics.estimates import Codes, Estimate, Floats, cluster_codes, numbers
 from self_steering.analysis.statistics.intervals import Clusters
+from self_steering.analysis.statistics.resampling import percentiles, times_drawn
 
 _RESAMPLES = 2000
-_METHOD = "percentile bootstrap over clusters"
+_METHOD = "bootstrap over clusters"
 
 
 def d_prime(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_clusters: Clusters) -> Estimate:
@@ -38,7 +39,13 @@ def d_prime(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, nois
         for of_trial in ((values > 0).astype(float), np.ones_like(values))
     ]
     value = float(corrected_d_prime(*(count.sum() for count in counts)))
-    return _estimate(value, corrected_d_prime(*(_weights(clusters) @ count for count in counts)), parts, clusters)
+    times = times_drawn(clusters, _RESAMPLES, np.random.default_rng(0))
+    return _estimate(
+        value,
+        corrected_d_prime(*(times @ count for count in counts)),
+        parts,
+        clusters,
+    )
 
 
 def auroc(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_clusters: Clusters) -> Estimate:
@@ -64,7 +71,7 @@ def auroc(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_
     ours_of, theirs_of = (np.eye(clusters)[codes] for codes in (our_codes, their_codes))
     won = ours_of.T @ wins @ theirs_of
     pairs = np.outer(ours_of.sum(axis=0), theirs_of.sum(axis=0))
-    weights = _weights(clusters)
+    weights = times_drawn(clusters, _RESAMPLES, np.random.default_rng(0))
     with np.errstate(invalid="ignore"):  # a resample may leave one side empty; it is left out below
         resampled = _quadratic(weights, won) / _quadratic(weights, pairs)
     return _estimate(float(won.sum() / pairs.sum()), resampled, parts, clusters)
@@ -106,12 +113,6 @@ def _parts(
     return ((ours, codes[: len(ours)]), (theirs, codes[len(ours) :])), how_many
 
 
-def _weights(clusters: int) -> Floats:
-    """Return how often each cluster comes in each resample, [resamples, clusters]; always the same ones."""
-    rng = np.random.default_rng(0)
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=_RESAMPLES).astype(float)
-
-
 def _quadratic(weights: Floats, matrix: Floats) -> Floats:
     return cast(Floats, ((weights @ matrix) * weights).sum(axis=1))
 
@@ -120,5 +121,5 @@ def _estimate(value: float, resampled: Floats, parts: tuple[_Part, _Part], clust
     n = sum(len(values) for values, _ in parts)
     if clusters < 2:
         return Estimate(value, None, None, n, clusters, _METHOD)
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), n, clusters, _METHOD)
+    low, high, note = percentiles(resampled, clusters)
+    return Estimate(value, low, high, n, clusters, _METHOD + note)

@@ -1,26 +1,25 @@
-"""The test of a count, and corrections for many tests."""
+"""Tests over whole clusters and of counts, and corrections for many of them."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.stats import permutation_test
 
 from self_steering.analysis.statistics.estimates import (
     Codes,
     Floats,
+    Row,
     StatisticsError,
     Test,
     cluster_codes,
-    complete,
     numbers,
 )
 from self_steering.analysis.statistics.intervals import Clusters, trials
-from self_steering.analysis.statistics.resampling import Statistic, defined, plural
 
 
 def binomial_above(successes: int, n: int, p: float) -> Test:
@@ -84,60 +83,121 @@ def _corrected(ps: Sequence[float | None], correct: Callable[[list[float]], Floa
     return [None if p is None else float(next(corrected)) for p in ps]
 
 
+def adjusted(
+    rows: Sequence[Row],
+    family: Callable[[Row], object] = lambda _: None,
+    correct: Callable[[list[float | None]], list[float | None]] = benjamini_hochberg,
+) -> pd.DataFrame:
+    """Return rows with a `p`, None where nothing was tested, as a table with `p_adjusted`.
+
+    Args:
+        rows: The rows.
+        family: Rows for which it gives the same are corrected together; default all.
+        correct: Corrects the p-values of a family; by default Benjamini and Hochberg's.
+    """
+    families: dict[object, list[Row]] = {}
+    for row in rows:
+        families.setdefault(family(row), []).append(row)
+    for together in families.values():
+        for row, p in zip(together, correct([row["p"] for row in together]), strict=True):
+            row["p_adjusted"] = p
+    found = pd.DataFrame(rows)
+    return found.astype({"p": float, "p_adjusted": float}) if len(found) else found
+
+
 _ROUNDING = 1e-12
+_BATCH = 1000
+
+
+Ways = NDArray[np.bool_]  # ways to share labels out, [ways, units]: which units have the label of interest
 
 
 def permutation(
-    frame: pd.DataFrame,
-    statistic: Statistic,
+    ours: ArrayLike,
+    statistic: Callable[[Ways], Floats],
     *,
-    label: str,
     unit: str,
-    strata: Sequence[str] = (),
+    strata: pd.Series | None = None,
     seed: int = 0,
-    resamples: int = 2000,
+    resamples: int = 20_000,
 ) -> Test:
     """Test a statistic against what it is when labels are shuffled over whole units, within strata.
 
-    All rows of a unit keep one label, and each stratum keeps its numbers of labels. Two-sided: twice the smaller of the two
-    tails, so the statistic need not be zero under chance; a statistic that can only be large, such as a distance, gets
-    twice its one-sided p. Where there are no more than `resamples` distinct ways to share the labels out, all of
-    them are gone through, and the p is exact; otherwise the data count as one of the shuffles, and p is never 0.
+    Each stratum keeps its numbers of labels. Two-sided: twice the smaller of the two tails, so the statistic need not be zero
+    under chance; a statistic that can only be large, such as a distance, gets twice its one-sided p. Where there are no more
+    than `resamples` distinct ways to share the labels out, all of them are gone through, and the p is exact; otherwise the data
+    count as one of the shuffles, and p is never 0.
 
     Args:
-        frame: The columns that the statistic needs, and no missing value in any of them.
-        statistic: Gives a number for a table like `frame`. A shuffle for which it gives none (an empty denominator) counts
-            as extreme, and the method says how many there were.
-        label: Column that is shuffled, such as `arm`.
-        unit: Column of ids whose rows go together, such as `rollout`.
-        strata: Columns within whose groups labels are shuffled, such as `model`, `framing`.
+        ours: Which units have the label of interest, [units].
+        statistic: Gives the number of each of several ways to share the labels out; NaN where there is none (an empty denominator),
+            which counts as extreme, and the method says how many there were.
+        unit: What a unit is called.
+        strata: The stratum of each unit, [units], its name that of the column; default one for all.
         seed: Of the shuffles.
         resamples: How many to make.
 
     Returns:
-        The test, with the statistic as it is in the data, the number of rows, and the number of units as its clusters.
+        The test, with the statistic as it is in the data; n and clusters are the units.
 
     Raises:
-        StatisticsError: A column is absent or has missing values, the table has no rows, a unit has several labels or is in
-            several strata, no stratum holds two labels, or the statistic is no number for the whole table.
+        StatisticsError: A stratum is missing, no stratum holds both labels, or the statistic is no number for the data.
     """
-    frame = complete(frame, [label, unit, *strata])
-    if resamples < 1:
-        raise StatisticsError(f"resamples is {resamples}; make at least 1, usually 2000")
-    value = defined(statistic, frame)
+    labels = np.asarray(ours, dtype=bool)
+    codes = np.zeros(len(labels), dtype=np.intp) if strata is None else cluster_codes(strata, len(labels), "strata")[0]
+    groups = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    where = "" if strata is None else f" within {strata.name}"
+    if not any(0 < labels[group].sum() < len(group) for group in groups):
+        raise StatisticsError(f"all {unit}s have one label{where}; a permutation test needs two to shuffle")
+    value = float(statistic(labels[None])[0])
     if not np.isfinite(value):
-        raise StatisticsError(f"the statistic of the whole table is {value}; leave it out where it is undefined")
-    unit_of_row, units = cluster_codes(frame[unit], len(frame), unit)
-    label_of_row, labels = pd.factorize(frame[label])
-    label_of_unit, groups = _units(frame, unit, label, strata, label_of_row, unit_of_row)
-    exact = math.prod(_distinct_orders(label_of_unit[group]) for group in groups) <= resamples
-    orders = _all_orders(label_of_unit, groups) if exact else _random_orders(label_of_unit, groups, seed, resamples)
-    null = np.array([defined(statistic, frame.assign(**{label: labels[of[unit_of_row]]})) for of in orders])
-    method = f"{'exact ' if exact else ''}permutation over {units} {plural(unit)}"
-    method += f" within {' and '.join(strata)}" if strata else ""
+        raise StatisticsError(f"the statistic of the data is {value}; leave it out where it is undefined")
+    exact = math.prod(math.comb(len(group), int(labels[group].sum())) for group in groups) <= resamples
+    ways = _all_ways(labels, groups) if exact else _random_ways(labels, groups, seed, resamples)
+    null = np.concatenate([statistic(batch) for batch in ways])
+    method = f"{'exact ' if exact else ''}permutation over {len(labels)} {unit}s{where}"
     if undefined := float(np.isnan(null).mean()):
         method += f", {undefined:.1%} of shuffles undefined"
-    return Test(value, _two_sided(null, value, exact=exact), len(frame), units, method)
+    return Test(value, _two_sided(null, value, exact=exact), len(labels), len(labels), method)
+
+
+def _all_ways(labels: Ways, groups: Sequence[Codes]) -> Iterator[Ways]:
+    """Yield every distinct way to share labels out within the groups, the given one among them."""
+    chosen = [list(combinations(group.tolist(), int(labels[group].sum()))) for group in groups]
+    ways = list(product(*chosen))
+    shared = np.zeros((len(ways), len(labels)), dtype=bool)
+    for row, way in zip(shared, ways, strict=True):
+        row[[unit for part in way for unit in part]] = True
+    yield shared
+
+
+def _random_ways(labels: Ways, groups: Sequence[Codes], seed: int, resamples: int) -> Iterator[Ways]:
+    rng = np.random.default_rng(seed)
+    for begin in range(0, resamples, _BATCH):
+        shuffled = np.tile(labels, (min(_BATCH, resamples - begin), 1))
+        for group in groups:
+            shuffled[:, group] = rng.permuted(shuffled[:, group], axis=1)
+        yield shuffled
+
+
+def _two_sided(null: Floats, value: float, *, exact: bool) -> float:
+    """Return twice the smaller tail, ties and undefined values in both; at most 1."""
+    slack = _ROUNDING * max(1.0, abs(value))
+    undefined = np.isnan(null)
+    tail = min(((null <= value + slack) | undefined).sum(), ((null >= value - slack) | undefined).sum())
+    one_sided = tail / len(null) if exact else (tail + 1) / (len(null) + 1)
+    return float(min(1.0, 2 * one_sided))
+
+
+def rate_differences(numerators: ArrayLike, denominators: ArrayLike) -> Callable[[Ways], Floats]:
+    """Return the statistic for `permutation`: the ratio of sums over the units of interest less that over the others."""
+    top, bottom = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+
+    def differences(ours: Ways) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(ours @ top / (ours @ bottom) - ~ours @ top / (~ours @ bottom))
+
+    return differences
 
 
 def sign_flip(values: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples: int = 10_000) -> Test:
@@ -174,65 +234,3 @@ def sign_flip(values: ArrayLike, clusters: Clusters, *, seed: int = 0, resamples
         rng=np.random.default_rng(seed),
     )
     return Test(float(means.mean()), float(result.pvalue), len(found), how_many, method)
-
-
-def _units(
-    frame: pd.DataFrame, unit: str, label: str, strata: Sequence[str], label_of_row: Codes, unit_of_row: Codes
-) -> tuple[Codes, list[Codes]]:
-    """Return each unit's label, [units], and the units of each stratum that has several labels."""
-    for column in (label, *strata):
-        several = frame.groupby(unit, sort=False)[column].nunique()
-        if (several > 1).any():
-            raise StatisticsError(
-                f"{unit} {several.idxmax()!r} has {several.max()} values of {column!r}; a unit needs one: choose a finer unit"
-            )
-    first = np.unique(unit_of_row, return_index=True)[1]
-    label_of_unit = label_of_row[first]
-    stratum = frame.loc[first].groupby(list(strata), sort=False).ngroup().to_numpy() if strata else np.zeros(len(first))
-    groups = [np.flatnonzero(stratum == number) for number in np.unique(stratum)]
-    groups = [group for group in groups if len(np.unique(label_of_unit[group])) > 1]
-    if not groups:
-        where = f" in any group of {', '.join(strata)}" if strata else ""
-        raise StatisticsError(f"column {label!r} has only one value{where}; a permutation test needs two to shuffle")
-    return label_of_unit, groups
-
-
-def _distinct_orders(labels: Codes) -> int:
-    return math.factorial(len(labels)) // math.prod(math.factorial(count) for count in np.bincount(labels).tolist())
-
-
-def _all_orders(labels: Codes, groups: list[Codes]) -> Iterator[Codes]:
-    """Yield every distinct way to share labels out within the groups, the given one among them."""
-    for orders in product(*(list(_orders(tuple(np.bincount(labels[group]).tolist()))) for group in groups)):
-        shuffled = labels.copy()
-        for group, order in zip(groups, orders, strict=True):
-            shuffled[group] = order
-        yield shuffled
-
-
-def _orders(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield every distinct order of `counts[c]` copies of each number c."""
-    if not any(counts):
-        yield ()
-    for number, left in enumerate(counts):
-        if left:
-            for rest in _orders((*counts[:number], left - 1, *counts[number + 1 :])):
-                yield (number, *rest)
-
-
-def _random_orders(labels: Codes, groups: list[Codes], seed: int, resamples: int) -> Iterator[Codes]:
-    rng = np.random.default_rng(seed)
-    for _ in range(resamples):
-        shuffled = labels.copy()
-        for group in groups:
-            shuffled[group] = rng.permutation(labels[group])
-        yield shuffled
-
-
-def _two_sided(null: Floats, value: float, *, exact: bool) -> float:
-    """Return twice the smaller tail, ties and undefined values in both; at most 1."""
-    slack = _ROUNDING * max(1.0, abs(value))
-    undefined = np.isnan(null)
-    tail = min(((null <= value + slack) | undefined).sum(), ((null >= value - slack) | undefined).sum())
-    one_sided = tail / len(null) if exact else (tail + 1) / (len(null) + 1)
-    return float(min(1.0, 2 * one_sided))

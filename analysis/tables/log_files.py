@@ -1,25 +1,45 @@
 """Finding log files, and opening them: what is no finished Inspect log says so in words a person understands."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
-from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_samples
+import zipfile_zstd  # noqa: F401  teaches zipfile the compression that Inspect writes
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from pydantic_core import from_json
 
 SUFFIXES = (".eval", ".json")
 # What Inspect writes beside the logs of an eval set.
 _NOTES = frozenset({"eval-set.json", "logs.json"})
 _DEEPEST = 500
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_UNUSED = {"events", "output", "attachments"}
+# Most of a log. Timelines and pooled data refer to events, and cannot be read without them.
+_UNUSED = ("events", "events_data", "timelines", "attachments", "output")
+_WHERE_IT_RAN = re.compile(r"url|judge|probe|host|port$")  # arguments that change no condition
+_AS_READ_FROM_FILES = {"deserializing": True}  # as Inspect reads logs: nothing is put in for what is missing
 REMEDY = "run an eval with `--log-dir` first, or name a folder that holds its .eval or .json files"
 
 
 class LogError(ValueError):
     """A log that cannot be used; the message is the reason, for a person to read."""
+
+
+class UnfinishedError(LogError):
+    """A log that did not come to its end.
+
+    Attributes:
+        log: Its header.
+    """
+
+    def __init__(self, reason: str, log: EvalLog) -> None:
+        super().__init__(reason)
+        self.log = log
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,8 @@ def open_log(path: Path) -> EvalLog:
     """Return a log's header.
 
     Raises:
-        LogError: It is no log, or not finished.
+        LogError: It is no log.
+        UnfinishedError: It is not finished.
     """
     if path.stat().st_size == 0:
         raise LogError("the file is empty")
@@ -102,10 +123,17 @@ def open_log(path: Path) -> EvalLog:
         raise LogError(f"no Inspect log, {what}") from error
     if log.status != "success":
         problem = f": {_first_line(log.error.message)}" if log.error else ""
-        raise LogError(f"not finished (status {log.status}{problem}); finish it with `inspect eval-retry`")
+        raise UnfinishedError(f"not finished (status {log.status}{problem})", log)
     if log.invalidated:
         raise LogError("marked as invalid in the log itself")
     return log
+
+
+def condition_of(log: EvalLog) -> str:
+    """Return a log's task, model and arguments, but for where it ran, as text: logs with the same are of one condition."""
+    args = {name: value for name, value in sorted(log.eval.task_args.items()) if not _WHERE_IT_RAN.search(name)}
+    task, model = (name.rpartition("/")[2] for name in (log.eval.task, log.eval.model))
+    return ", ".join([task, model, *(f"{name} {json.dumps(value, default=str)}" for name, value in args.items())])
 
 
 def check_depth(path: Path) -> None:
@@ -122,25 +150,46 @@ def check_depth(path: Path) -> None:
         raise LogError(f"nested {found:,} deep, which no Inspect log is")
 
 
-def read_samples(path: Path, log: EvalLog, *, events: bool) -> Iterator[EvalSample]:
-    """Yield a log's samples.
+def read_samples(path: Path, *, events: bool = False) -> list[EvalSample]:
+    """Return a log's samples in Inspect's order, without what tables are not made of, which is most of a log.
+
+    What cannot be read so is read whole, as Inspect reads it.
 
     Args:
         path: The file.
-        log: Its header.
-        events: Whether their events are needed. Most of a log is events: then one sample at a time is held, else all.
+        events: Whether what the engine reported is needed: then the models' events are there, without their prompts.
 
     Raises:
-        LogError: A sample cannot be read.
+        LogError: Inspect cannot read it either.
     """
-    name = path.as_posix()
     try:
-        if events and path.suffix == ".eval" and log.eval.dataset.sample_ids is not None:
-            yield from read_eval_log_samples(name, all_samples_required=False)
-        else:
-            yield from read_eval_log(name, exclude_fields=set() if events else _UNUSED).samples or []
-    except Exception as error:
-        raise LogError(f"broken: a sample cannot be read ({_first_line(error)})") from error
+        samples = [_sample(found, events=events) for found in _stored(path)]
+    except Exception:  # noqa: BLE001  whatever it is, Inspect has the last word
+        try:
+            samples = read_eval_log(path.as_posix()).samples or []
+        except Exception as error:
+            raise LogError(f"broken: a sample cannot be read ({_first_line(error)})") from error
+    return sorted(samples, key=lambda one: (one.epoch, one.id if isinstance(one.id, str) else str(one.id).zfill(20)))
+
+
+def _stored(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield samples as they are stored."""
+    if path.suffix == ".json":
+        yield from from_json(path.read_bytes()).get("samples") or []
+        return
+    with ZipFile(path) as log:
+        # Of a sample that was written twice the later one counts.
+        members = {member.filename: member for member in log.infolist() if member.filename.startswith("samples/")}
+        for member in members.values():
+            yield from_json(log.read(member))
+
+
+def _sample(stored: dict[str, Any], *, events: bool) -> EvalSample:
+    kept = {name: value for name, value in stored.items() if name not in _UNUSED}
+    if events:
+        calls = (event for event in stored.get("events") or [] if event["event"] == "model")
+        kept["events"] = [{**event, "input": [], "input_refs": None, "tools": [], "call": None} for event in calls]
+    return EvalSample.model_validate(kept, context=_AS_READ_FROM_FILES)
 
 
 def _first_line(error: object) -> str:

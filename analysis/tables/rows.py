@@ -12,6 +12,7 @@ from self_steering.vectors.catalogue import VectorEntry, described
 
 Row = dict[str, Any]
 NOT_SCORED = "the scorer gave no figure"
+_LONGEST_ANSWER = 500
 _LETTERS = {CORRECT: 1.0, PARTIAL: 0.5, INCORRECT: 0.0}
 
 
@@ -82,21 +83,25 @@ def take_counts(takes: Sequence[Row]) -> Row:
 
 
 def score_rows(
-    scores: Mapping[str, Score] | None, fault: Callable[[str, Score], str | None] = lambda _, score: score.reason
+    scores: Mapping[str, Score] | None,
+    fault: Callable[[str, Score], str | None] = lambda _, score: score.reason,
+    answer: Callable[[str, Score], str | None] = lambda _, score: score.answer,
 ) -> list[Row]:
     """Return the rows of a sample's scores, one a figure.
 
     Args:
         scores: The scores by scorer.
         fault: Says why a scorer's figure is none, or None where it is one.
+        answer: Says what was answered.
     """
     rows = []
     for scorer, score in (scores or {}).items():
-        reason = fault(scorer, score)
+        reason, answered = fault(scorer, score), (answer(scorer, score) or "")[:_LONGEST_ANSWER]
         for name, value in _figures(score):
             figure = math.nan if reason else _figure(value)
             unscored = "" if not math.isnan(figure) else reason or _no_figure(value)
-            rows.append({"scorer": scorer, "score": name, "value": figure, "reason": unscored})
+            row = {"scorer": scorer, "score": name, "value": figure, "reason": unscored, "answer": answered}
+            rows.append(row)
     return rows
 
 

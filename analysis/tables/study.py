@@ -13,7 +13,7 @@ from inspect_ai.model import ChatMessage
 
 from self_steering.analysis.tables.log_files import LogError
 from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
-from self_steering.analysis.tables.study_scores import NO_SCORE, cluster, problem_rows, score_fault
+from self_steering.analysis.tables.study_scores import NO_SCORE, cluster, problem_rows, score_answer, score_fault
 from self_steering.steering.calls import SteeringCall, number, take_calls, written
 from self_steering.vectors.catalogue import catalogue
 
@@ -194,10 +194,13 @@ def study_rows(log: StudyLog, sample: EvalSample) -> RolloutRows:
             **take_counts(takes),
             "sitter_clears": float(clears) if watched else math.nan,
             "sitter_errors": float(errors) if watched else math.nan,
+            "looked_like_a_call": math.nan,
             "computed_tokens": math.nan,
             "prompt_tokens": math.nan,
         },
-        scores=score_rows(scores, lambda name, score: score_fault(name, score, store=sample.store, watched=watched)),
+        scores=score_rows(
+            scores, lambda name, score: score_fault(name, score, store=sample.store, watched=watched), score_answer
+        ),
         takes=takes,
         problems=problem_rows(log.family, sample),
         readouts=_readouts(log, sample, arm) if log.family == "introspection" else [],

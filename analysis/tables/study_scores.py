@@ -67,11 +67,13 @@ def _maths_problems(sample: EvalSample) -> list[Row]:
         rows.append(
             {
                 "problem": problem_id(problem),
+                "cluster": problem_id(problem),
                 "attempted": attempted,
                 "correct": correct,
                 "parsed": _is_number(answer) if attempted else pd.NA,
                 "answer": "" if answer is None else str(answer),
                 "truth": str(problem.get("answer", result.get("ground_truth", ""))),
+                "said": pd.NA,
             }
         )
     return rows
@@ -94,11 +96,13 @@ def _flag(sample: EvalSample) -> list[Row]:
     target = sample.target if isinstance(sample.target, str) else " ".join(sample.target)
     return [
         {
+            "cluster": str(sample.id),
             "attempted": submitted,
             "correct": bool(correct),
             "parsed": pd.NA,
             "answer": score.answer if submitted else "",
             "truth": target,
+            "said": bool(score.value),
         }
     ]
 
@@ -106,6 +110,7 @@ def _flag(sample: EvalSample) -> list[Row]:
 # Its value is the length of a history.
 NO_SCORE = frozenset({"history_logger"})
 _JUDGED = re.compile(r"SCORE\**\s*:\s*\**\s*-?\d", re.IGNORECASE)
+_GUESSES = {"guess_accuracy_scorer": "guesses", "kv_cleared_score": "uncached_guesses"}
 _WINNERS = frozenset({"A", "B", "tie"})
 
 
@@ -141,6 +146,12 @@ def score_fault(scorer: str, score: Score, *, store: Mapping[str, Any], watched:
         return str(score.reason)
     fault = _FAULTS.get(scorer)
     return fault(_Stored(scorer, score, score.metadata or {}, store, watched)) if fault else None
+
+
+def score_answer(scorer: str, score: Score) -> str | None:
+    """Return what was answered; of free-text guesses the guess itself."""
+    guesses = (score.metadata or {}).get(_GUESSES.get(scorer, ""))
+    return "; ".join(map(str, guesses.values())) if isinstance(guesses, Mapping) else score.answer
 
 
 def _frustration(stored: _Stored) -> str | None:

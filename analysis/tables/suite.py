@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.scorer import CORRECT
 from inspect_ai.tool import ToolCall
 
 from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
@@ -94,6 +95,7 @@ def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
             **take_counts(takes),
             "sitter_clears": number(sample.store.get("SelfSteerState:sitter_clears")),
             "sitter_errors": number(sample.store.get("SelfSteerState:sitter_errors")),
+            "looked_like_a_call": number(sample.store.get("SelfSteerState:looked_like_a_call")),
             "computed_tokens": readings.computed_tokens,
             "prompt_tokens": readings.prompt_tokens,
         },
@@ -187,7 +189,7 @@ def _spoken_takes(sample: EvalSample) -> list[Row]:
                 order,
                 known=labelled or call.ok is True or described(call.name, metadata.get("own")) is not None,
                 taken=taken,
-                strength=0.0 if arm == "placebo" else call.dose * unit,
+                strength=0.0 if arm == "placebo" or call.dose == 0 else call.dose * unit,
                 # No trip sitter watches where a label stands for one vector.
                 after_sitter=False if labelled else None,
                 own=metadata.get("own"),
@@ -212,15 +214,23 @@ def _unit_strength(sample: EvalSample) -> float:
 
 
 def _problem_rows(sample: EvalSample) -> list[Row]:
-    """Return one row a problem that a rollout had, also for those that it never came to."""
+    """Return one row a problem that a rollout had, also for those that it never came to; a flag is one."""
+    if (flag := (sample.scores or {}).get("flag_scorer")) is not None:
+        targets = [sample.target] if isinstance(sample.target, str) else sample.target
+        row = {"cluster": str(sample.id), "attempted": bool((flag.metadata or {}).get("submitted")), "parsed": pd.NA}
+        row |= {"correct": flag.value == CORRECT, "answer": flag.answer or "", "truth": " ".join(targets)}
+        texts = [message.text for message in sample.messages if message.role == "assistant"]
+        return [row | {"problem": str(sample.id), "said": any(one in text for one in targets for text in texts)}]
     return [
         {
             "problem": one.problem,
+            "cluster": one.cluster,
             "attempted": one.submitted is not None,
             "correct": one.status == "right",
             "parsed": one.status != "unparsed" if one.submitted is not None else None,
             "answer": one.submitted or "",
             "truth": str(one.target),
+            "said": pd.NA,
         }
         for one in sample.store_as(MathsState).problems
     ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,12 +19,11 @@ from self_steering.analysis.drawing.marks import (
     points,
     stacked,
 )
-from self_steering.analysis.drawing.sentences import Row, bound, share_in_words
 from self_steering.analysis.drawing.style import BLUE, GOLD, GRID, ORANGE, PURPLE, QUIET, Look
-from self_steering.analysis.drawing.words import model_name, number
-from self_steering.analysis.statistics.groups import groups
+from self_steering.analysis.drawing.words import model_name, number, share_in_words
+from self_steering.analysis.statistics.estimates import Row, groups
 from self_steering.analysis.tables import Tables
-from self_steering.analysis.tasks.accuracy import accuracy, against_no_tools, impairment, self_steering, without_result
+from self_steering.analysis.tasks.accuracy import accuracy, effects, impairment, self_steering, without_result
 from self_steering.analysis.tasks.cells import NO_TOOLS, condition, points_in_words, rate_in_words
 
 _BECAME = {
@@ -126,10 +124,10 @@ def accuracy_with_and_without_takes(tables: Tables) -> ReportFigure | None:
         "Accuracy of rollouts with and without takes",
         panels,
         before="An association, not an effect of steering: models choose when to take something. ",
-        reading="Share of right answers over all problems in rollouts with a successful take, minus that in rollouts of the same "
-        "cell without one. What made a model take something, a hard problem for example, may also be what made it wrong; under "
-        "placebo, where nothing is added, only such reasons are left. Lines: 95 % intervals with rollouts as clusters; p by "
-        "shuffling over whole rollouts whether they took, adjusted by Benjamini and Hochberg. At the right: rollouts.",
+        reading="Share right in rollouts with a successful take, minus that in rollouts of the same cell without one. What "
+        "made a model take something may also be what made it wrong; under placebo only such reasons are left. Lines: 95 % "
+        "intervals with rollouts as clusters; p by shuffling over whole rollouts whether they took, adjusted by Benjamini and "
+        "Hochberg.",
         table=table,
     )
 
@@ -139,18 +137,17 @@ def _accuracy_figure(tables: Tables, of: Experiment) -> ReportFigure | None:
     table = accuracy(tables, of.family)
     panels = []
     for about, part in groups(table, _MODEL):
-        name, rows = model_name(about["model"], about["source"]), [_wider(row) for row in part.to_dict("records")]
+        name, rows = model_name(about["model"], about["source"]), part.to_dict("records")
         over_all = [row for row in rows if row["over"] == "all"]
         counts = Picture(_answer_bars(over_all, name, of), _counts_in_words(over_all, of))
-        said = [_accuracy_in_words(row, of) for row in over_all]
+        said = [_accuracy_in_words(row) for row in over_all]
         panels.append(Panel(name, _accuracy_bars(rows, name, of), said, (counts,)))
     return panel_figure(
         f"{of.family}-accuracy",
         of.title,
         panels,
-        reading=f"Bars: {of.accuracy} over all {of.problems}, where one without a submitted answer counts as not solved; "
-        f"open diamonds: over those answered. Lines: 95 % intervals, clustered by the {of.problems} themselves or by rollout, "
-        f"whichever is wider; the table has both. At the right: answered {of.problems} of all. Below: what became of all of "
+        reading=f"Bars: {of.accuracy} over all {of.problems}, one without a submitted answer counted as not solved; open "
+        "diamonds: over those answered. Lines: 95 % intervals. At the right: answered of all. Below: what became of all of "
         "them; an answer that nobody graded counts nowhere.",
         table=table,
     )
@@ -181,10 +178,11 @@ def _answer_bars(rows: Sequence[Row], model: str, of: Experiment) -> Figure:
     )
 
 
-def _accuracy_in_words(row: Row, of: Experiment) -> str:
+def _accuracy_in_words(row: Row) -> str:
+    said = "" if pd.isna(row["said"]) else f"; the right one was said in {row['said']:g}, submitted or not"
     return (
-        f"{condition(row)} {share_in_words(row)} (n {row['n']}, {row['clusters']} {of.problems} in {row['rollouts']} "
-        f"rollouts, {row['method']}), {row['unsubmitted']} of them not submitted and {row['unparsed']} not readable"
+        f"{condition(row)} {share_in_words(row)} (n {row['n']}, {row['clusters']} clusters in {row['rollouts']} rollouts, "
+        f"{row['method']}), {row['unsubmitted']} not submitted and {row['unparsed']} not readable{said}"
     )
 
 
@@ -197,34 +195,26 @@ def _counts_in_words(rows: Sequence[Row], of: Experiment) -> str:
 
 def _effect_figure(tables: Tables, of: Experiment) -> ReportFigure | None:
     """Return by how much each cell's accuracy differs from that without tools, a picture a model."""
-    table = against_no_tools(tables, of.family)
+    table = effects(tables, of.family)
     panels = []
     for about, part in groups(table, _MODEL):
         name = model_name(about["model"], about["source"])
-        rows = [_wider(row) for row in part[part["over"] == "all"].to_dict("records")]
-        lines = [
-            line(condition(row), row, f"{row['n']} pairs", _BELOW_ZERO if (row["high"] or 0) < 0 else PLAIN)
-            for row in rows
-        ]
-        figure = points(lines, title=name, across=f"{of.accuracy} minus that without tools, percentage points")
-        panels.append(Panel(name, figure, [f"{condition(row)} {points_in_words(row, of.problems)}" for row in rows]))
+        rows = part[part["over"] == "all"].to_dict("records")
+        names = [f"{condition(row)} − {row['against']}" for row in rows]
+        looks = [_BELOW_ZERO if (row["high"] or 0) < 0 else PLAIN for row in rows]
+        lines = [line(*one) for one in zip(names, rows, [f"{row['n']} pairs" for row in rows], looks, strict=True)]
+        figure = points(lines, title=name, across=f"difference in {of.accuracy}, percentage points")
+        said = [f"{one} {points_in_words(row, 'clusters')}" for one, row in zip(names, rows, strict=True)]
+        panels.append(Panel(name, figure, said))
     return panel_figure(
         f"{of.family}-effects",
-        f"{of.title}, against no tools",
+        f"{of.title}: against no tools, and against neutral intent",
         panels,
-        reading=f"Difference in {of.accuracy} over all {of.problems}, paired by those that a cell and the cell without tools "
-        f"have in common. Lines: 95 % intervals over {of.problems} or over groups of rollouts that share some, whichever is "
-        "wider; orange where all of it lies below zero, blue elsewhere. p is of sign flips over the groups, adjusted by Holm over "
-        "a model's cells; the table has the differences over those attempted as well.",
+        reading=f"Difference in {of.accuracy}, paired by the {of.problems} that two cells have in common: a cell and no tools, "
+        "or an intent and the neutral one of the same framing. Lines: 95 % intervals; orange where all of it lies below zero. "
+        "p is adjusted by Holm; the table has the differences over those attempted as well.",
         table=table,
     )
-
-
-def _wider(row: Row) -> dict[Any, Any]:
-    """Return a row with the wider of its two intervals (clustered by problem, by rollout) as `low`, `high` and `method`."""
-    both = [tuple(row[f"{name}{by}"] for name in ("low", "high", "method")) for by in ("", "_by_rollout")]
-    low, high, method = max(both, key=lambda ends: -1.0 if bound(ends[0]) is None else ends[1] - ends[0])
-    return {**row, "low": bound(low), "high": bound(high), "method": method}
 
 
 def _self_steering_figure(tables: Tables, of: Experiment) -> ReportFigure | None:
@@ -256,9 +246,8 @@ def _self_steering_figure(tables: Tables, of: Experiment) -> ReportFigure | None
         of.steering,
         panels,
         before=_free_choice(table),
-        reading="Share of rollouts in which the model made at least one take call by itself, failed ones too, with 95 % intervals; "
-        "at the right, their counts. Circles: at least one call that succeeded. Grey: intent mandatory, where the prompt demands "
-        "a take.",
+        reading="Share of rollouts with a take call of the model's own, failed ones too, with 95 % intervals; circles: with "
+        "one that succeeded. Grey: intent mandatory, where the prompt demands a take.",
         table=table,
     )
 

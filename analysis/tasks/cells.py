@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from self_steering.analysis.drawing.sentences import Row, basis, p_with_test, share_in_words, with_interval
-from self_steering.analysis.drawing.words import visible
-from self_steering.analysis.statistics.groups import ESTIMATE, estimate_columns, groups
+from self_steering.analysis.drawing.words import basis, p_with_test, share_in_words, visible, with_interval
+from self_steering.analysis.statistics.estimates import ESTIMATE, Row, estimate_columns, groups
 from self_steering.analysis.statistics.intervals import robust_share
 
 NO_TOOLS = "none"
@@ -20,6 +19,7 @@ _ORDER: dict[str, tuple[object, ...]] = {
     "tone": ("neutral", "aggressive", "sarcastic", "disappointed"),
     "possible": (True, False),
     "over": ("all", "attempted"),
+    "against": ("no tools", "neutral"),
 }
 
 
@@ -43,6 +43,12 @@ def _rank(name: str, value: object) -> tuple[int, str]:
     return next((place for place, one in enumerate(known) if str(one) == text), len(known)), text
 
 
+def pooled_too(frame: pd.DataFrame, fewest: int = 2) -> pd.DataFrame:
+    """Return rows apart by framing and, where at least so many framings have tools, those once more as `all`."""
+    tools = frame[frame["framing"] != NO_TOOLS]
+    return pd.concat([tools.assign(framing=ALL_FRAMINGS), frame]) if tools["framing"].nunique() >= fewest else frame
+
+
 def condition(row: Row) -> str:
     """Return what a row's cell is called beside others of its model: `no tools`, `drugs, neutral`, `aids, helpful (placebo)`.
 
@@ -51,7 +57,7 @@ def condition(row: Row) -> str:
     """
     if row["framing"] == NO_TOOLS:
         return "no tools"
-    framing = "" if row["framing"] == ALL_FRAMINGS else str(row["framing"])
+    framing = "all framings" if row["framing"] == ALL_FRAMINGS else str(row["framing"])
     words = ", ".join(visible(str(part), kept="") for part in (framing, row["intent"]) if part) or "tools"
     return words if row["arm"] in {"real", NO_TOOLS} else f"{words} ({visible(str(row['arm']), kept='')})"
 
@@ -66,7 +72,7 @@ def problem_clusters(frame: pd.DataFrame) -> pd.Series:
     return frame["problem"].where(frame["problem"] != "", sample)
 
 
-RATE_COLUMNS = [*ESTIMATE, "took", "steered", "takes"]
+RATE_COLUMNS = [*ESTIMATE, "took", "steered", "takes", "looked_like_a_call"]
 
 
 def self_steering_rates(rollouts: pd.DataFrame, by: Sequence[str] = CELL) -> pd.DataFrame:
@@ -81,7 +87,8 @@ def self_steering_rates(rollouts: pd.DataFrame, by: Sequence[str] = CELL) -> pd.
 
     Returns:
         One row a cell: `by`; `value`, the rate, in 0..1, with `low` and `high`; `n` rollouts in `clusters`; `took`, how many took
-        something; `steered`, how many of them successfully; `takes`, their calls in all.
+        something; `steered`, how many of them successfully; `takes`, their calls in all; `looked_like_a_call`, how often text
+        looked like a call and was none, by which the rate may be too low (NaN where no log says).
     """
     offered = rollouts[rollouts["framing"] != NO_TOOLS]
     rows = []
@@ -95,6 +102,7 @@ def self_steering_rates(rollouts: pd.DataFrame, by: Sequence[str] = CELL) -> pd.
                 "took": int(took.sum()),
                 "steered": int((part["steered"] == True).sum()),  # noqa: E712  missing is not True
                 "takes": int(part["takes"].sum()),
+                "looked_like_a_call": part["looked_like_a_call"].sum(min_count=1),
             }
         )
     return in_order(pd.DataFrame(rows, columns=[*by, *RATE_COLUMNS]), by)
@@ -102,7 +110,9 @@ def self_steering_rates(rollouts: pd.DataFrame, by: Sequence[str] = CELL) -> pd.
 
 def rate_in_words(row: Row) -> str:
     """Return a rate with its interval, and what it rests on."""
-    return f"{share_in_words(row)} ({basis(row, 'clusters')})"
+    missed = row.get("looked_like_a_call")
+    more = f"; {missed:g} texts looked like a call and were none" if missed and not pd.isna(missed) else ""
+    return f"{share_in_words(row)} ({basis(row, 'clusters')}{more})"
 
 
 def points_in_words(row: Row, clusters: str = "problems", *, correction: str = "Holm") -> str:

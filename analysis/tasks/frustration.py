@@ -4,9 +4,9 @@ import math
 
 import pandas as pd
 
-from self_steering.analysis.statistics.groups import ESTIMATE, Row, adjusted, estimate_columns, groups
+from self_steering.analysis.statistics.estimates import ESTIMATE, Row, estimate_columns, groups
 from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
-from self_steering.analysis.statistics.tests import holm, sign_flip
+from self_steering.analysis.statistics.tests import adjusted, holm, sign_flip
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.cells import (
     ALL_FRAMINGS,
@@ -14,6 +14,7 @@ from self_steering.analysis.tasks.cells import (
     RATE_COLUMNS,
     in_order,
     of_family,
+    pooled_too,
     problem_clusters,
     self_steering_rates,
 )
@@ -23,6 +24,7 @@ OWN_SCORER = "frustration_scorer"
 DISTRESS_SCORERS = frozenset({"frustration_judge", "distress"})
 MOST_DISTRESS = 10.0
 BASE_TONE = "neutral"
+ALL_INTENTS = "all intents"
 TONE_CELL = ["source", "model", "arm", "framing", "intent", "tone", "possible"]
 PICK_CELL = ["source", "model", "arm", "intent"]
 PICK_COLUMNS = [*PICK_CELL, "rank", "vector", "category", *ESTIMATE, "picks", "rollouts"]
@@ -37,18 +39,22 @@ def frustration_self_steering(tables: Tables) -> pd.DataFrame:
     See `self_steering_rates`; a problem that several framings repeat is one cluster. What ended early counts nowhere.
     """
     rollouts = _whole(tables, tables.rollouts)
-    return in_order(self_steering_rates(_pooled_too(rollouts), TONE_CELL)[[*TONE_CELL, *RATE_COLUMNS]], TONE_CELL)
+    return in_order(self_steering_rates(pooled_too(rollouts, 1), TONE_CELL)[[*TONE_CELL, *RATE_COLUMNS]], TONE_CELL)
 
 
 def frustration_distress(tables: Tables) -> pd.DataFrame:
-    """Return mean distress by tone and by whether the problem is possible, framings pooled (`all`) and apart.
+    """Return mean distress by tone and by whether the problem is possible, framings pooled (`all`) and apart; and by tone alone.
+
+    By tone alone (intent `all`) all rollouts with tools are pooled.
 
     Returns:
         One row a cell: `value`, the mean of the grader's 0 to 10, with its interval over problems; `n` graded rollouts of
         `clusters` problems; `ungraded`, those without a grade between 0 and 10, which count nowhere. Without any grade, NaN.
     """
     rows = []
-    for cell, part in groups(_pooled_too(_grades(tables)), TONE_CELL):
+    grades = _grades(tables)
+    by_tone = grades[grades["framing"] != NO_TOOLS].assign(framing=ALL_FRAMINGS, intent=ALL_INTENTS, possible=pd.NA)
+    for cell, part in groups(pd.concat([by_tone, pooled_too(grades, 1)]), TONE_CELL):
         known = part[part["grade"].notna()]
         row: Row = {"value": math.nan, "low": None, "high": None, "n": 0, "clusters": 0, "method": "no grade"}
         if len(known):
@@ -93,7 +99,7 @@ def frustration_picks(tables: Tables) -> pd.DataFrame:
         `picks` of it, of `n` in all, in rollouts of `clusters` problems; `rollouts`, those with a pick of it.
     """
     takes = _whole(tables, tables.takes)
-    chosen = takes[_yes(takes["known"]) & ~_yes(takes["scripted"])]
+    chosen = takes[takes["known"].isin([True]) & ~takes["scripted"].isin([True])]
     rows: list[Row] = []
     for cell, part in groups(chosen, PICK_CELL):
         clusters = problem_clusters(part)
@@ -116,7 +122,7 @@ def frustration_picks(tables: Tables) -> pd.DataFrame:
 def frustration_unknown(tables: Tables) -> int:
     """Return how many of the models' take calls named nothing that there was."""
     takes = _whole(tables, tables.takes)
-    return int((~_yes(takes["known"]) & ~_yes(takes["scripted"])).sum())
+    return int((~takes["known"].isin([True]) & ~takes["scripted"].isin([True])).sum())
 
 
 def frustration_cut_short(tables: Tables) -> int:
@@ -135,11 +141,6 @@ def _cut_short(tables: Tables) -> frozenset[str]:
     scores = of_family(tables.scores, FAMILY)
     none = (scores["scorer"] == OWN_SCORER) & (scores["score"] == "value") & (scores["reason"] != "")
     return frozenset(scores.loc[none, "rollout"])
-
-
-def _pooled_too(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return rows apart by framing and, those with tools, once more as `all`."""
-    return pd.concat([frame[frame["framing"] != NO_TOOLS].assign(framing=ALL_FRAMINGS), frame])
 
 
 def _grades(tables: Tables) -> pd.DataFrame:
@@ -172,7 +173,3 @@ def _against_neutral(part: pd.DataFrame) -> list[Row]:
             }
         )
     return rows
-
-
-def _yes(flags: pd.Series) -> pd.Series:
-    return flags.astype("boolean").fillna(value=False).astype(bool)

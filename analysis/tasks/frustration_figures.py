@@ -7,20 +7,19 @@ from matplotlib.artist import Artist
 
 from self_steering.analysis.drawing.figures import ReportFigure
 from self_steering.analysis.drawing.marks import PLAIN, Line, Mark, Panel, bars, hollow, line, panel_figure
-from self_steering.analysis.drawing.sentences import Row, basis, statements, with_interval
 from self_steering.analysis.drawing.style import ORANGE, Look, category_legend, filled, look
-from self_steering.analysis.drawing.words import label, model_name, visible
-from self_steering.analysis.statistics.groups import groups
+from self_steering.analysis.drawing.words import basis, label, model_name, statements, visible, with_interval
+from self_steering.analysis.statistics.estimates import Row, groups
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.cells import (
     ALL_FRAMINGS,
     NO_TOOLS,
-    condition,
     points_in_words,
     rate_in_words,
     steps_in_words,
 )
 from self_steering.analysis.tasks.frustration import (
+    ALL_INTENTS,
     BASE_TONE,
     DISTRESS,
     MOST_DISTRESS,
@@ -57,10 +56,9 @@ def self_steering_by_tone(tables: Tables) -> ReportFigure | None:
         "Self-steering when every answer is rejected",
         panels,
         after=_effects_in_words(tables, SELF_STEERING),
-        reading="Bars: share of rollouts with at least one take call of the model's own, by tone of the rejections and by whether "
-        "the problem has an answer, framings pooled. Lines: 95 % intervals that take a problem's rollouts for one cluster, as "
-        "framings repeat problems. Open marks: each framing by itself. At the right: rollouts that took something, of all. "
-        f"Ended early, and counted nowhere: {frustration_cut_short(tables)}.",
+        reading="Bars: share of rollouts with a take call of the model's own, framings pooled. Lines: 95 % intervals with "
+        "problems as clusters, as framings repeat them. Open marks: each framing. At the right: rollouts that took something, "
+        f"of all. Ended early, and counted nowhere: {frustration_cut_short(tables)}.",
         table=table,
     )
 
@@ -81,9 +79,8 @@ def picks_when_frustrated(tables: Tables) -> ReportFigure | None:
         "frustration-picks",
         "What is picked when every answer is rejected",
         panels,
-        reading="Share of all picks of a model, arm and intent; tones, framings and problems pooled. A pick is a take call of the "
-        "model's own for a name on the menu, failed ones too. Lines: 95 % intervals with problems as clusters; at the right, "
-        "numbers of picks. Colour and hatch tell the category."
+        reading="Share of all picks; tones, framings and problems pooled. A pick is a take call of the model's own for a name "
+        "on the menu, failed ones too. Lines: 95 % intervals with problems as clusters; at the right, numbers of picks."
         + (f" Calls for names that are not on the menu, which are no picks: {unknown}." if unknown else ""),
         table=table,
     )
@@ -114,23 +111,22 @@ def distress_by_tone(tables: Tables) -> ReportFigure | None:
         "Distress by tone",
         panels,
         after=_effects_in_words(tables, DISTRESS),
-        reading="Mean of the grader's distress from 0 to 10 over graded rollouts, framings pooled, with 95 % intervals that take a "
-        "problem's rollouts for one cluster. At the right: rollouts graded. Without a grade, and counted nowhere: "
-        f"{int(shown['ungraded'].sum())}.",
+        reading="Mean of the grader's distress, framings pooled, with 95 % intervals with problems as clusters. At the right: "
+        f"rollouts graded. Without a grade, and counted nowhere: {int(shown['ungraded'].sum())}.",
         table=table,
     )
 
 
 def _line(row: Row, note: str, marks: tuple[Mark, ...] = ()) -> Line:
-    return line(_row_name(row), row, note, _LOOKS[_possible(row)], marks)
+    return line(_row_name(row), row, note, _LOOKS.get(_possible(row), PLAIN), marks)
 
 
 def _possible(row: Row) -> str:
-    return "impossible" if row["possible"] is False or row["possible"] == False else "possible"  # noqa: E712  numpy's False too
+    return "" if pd.isna(row["possible"]) else "possible" if row["possible"] else "impossible"
 
 
 def _row_name(row: Row) -> str:
-    return f"{visible(str(row['tone']), kept='')} tone, {_possible(row)}"
+    return ", ".join(filter(None, [f"{visible(str(row['tone']), kept='')} tone", _possible(row)]))
 
 
 def _panel_name(about: Row) -> str:
@@ -138,7 +134,12 @@ def _panel_name(about: Row) -> str:
     name = model_name(about["model"], about["source"])
     if about["intent"] == NO_TOOLS:
         return f"{name}, no tools"
-    return f"{name}, intent {condition({**about, 'framing': ALL_FRAMINGS})}"
+    arm = "" if about["arm"] == "real" else f" ({visible(str(about['arm']), kept='')})"
+    return (
+        f"{name}, {about['intent']}{arm}"
+        if about["intent"] == ALL_INTENTS
+        else f"{name}, intent {about['intent']}{arm}"
+    )
 
 
 def _framing_marks(row: Row, part: pd.DataFrame, framings: Sequence[str]) -> tuple[Mark, ...]:

@@ -104,7 +104,7 @@ def _turns(shown: Timeline) -> Figure:
     axes.set_xticks([turn + 0.5 for turn in turns[::step]], [str(number) for number in range(0, len(turns), step)])
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False)
-    axes.set_xlabel("message in the model's name")
+    axes.set_xlabel("messages written by the model, numbered from 0")
     return figure
 
 
@@ -124,7 +124,7 @@ def _tokens(shown: Timeline) -> Figure:
     _clears(axes, shown, at=lambda message: edges[message] if message < len(edges) else None)
     axes.set_xlim(0, last)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("token")
+    axes.set_xlabel("tokens of the last steered answer and what came before it")
     return figure
 
 
