@@ -18,14 +18,16 @@ from typing import Any
 
 from inspect_ai import Task, task
 
-from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, checked_max_dose, flag, library_vectors, one_of
+from self_steering.evals.parameters import ARMS, FRAMED, INTENTS
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
+from self_steering.solvers.checks import checked_max_dose, flag, library_vectors, one_of, refusing
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
 from self_steering.steering.plan import MAX_DOSE
 
 
 @task
+@refusing
 def any_task(
     task: str | None = None,
     task_args: dict[str, Any] | None = None,

@@ -12,9 +12,10 @@ import random
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import default_model, library_vectors, whole_number
+from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.comparison import comparison_scorer
+from self_steering.solvers.checks import library_vectors, refusing, whole_number
 from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_script
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
@@ -24,6 +25,7 @@ PAIRS = len(SENTENCES) // 2
 
 
 @task
+@refusing
 def comparison(
     vectors: str | list[str] = "core",
     n_per_vector: int = 4,
@@ -67,7 +69,7 @@ def comparison(
         dataset=MemoryDataset(samples, name="comparison"),
         solver=compare(library=folder),
         scorer=comparison_scorer(),
-        model=default_model(),
+        model=default_model(folder),
         version="1-A",
         metadata={"experiment": "comparison", "seed": seed},
         tags=["comparison"],

@@ -19,9 +19,9 @@ from inspect_ai.agent import Agent, AgentPrompt, AgentSubmit, react
 from inspect_ai.tool import bash, python
 
 from self_steering.evals.any_task import steering_options
-from self_steering.evals.parameters import flag, whole_number
 from self_steering.evals.wrapping import load_task, steered
 from self_steering.scorers.ctf import flag_scorer
+from self_steering.solvers.checks import flag, refusing, whole_number
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
 from self_steering.solvers.session import session_tools
@@ -41,6 +41,7 @@ text, with the submit tool."""
 
 
 @task
+@refusing
 def ctf(
     framing: Framed = "vectors",
     arm: SessionArm = "real",

@@ -17,9 +17,10 @@ from typing import Any, get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import default_model, library_vectors, one_of, whole_number
+from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.detection import detection_scorer
+from self_steering.solvers.checks import library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.detection import DetectionTrial, detect, detection_script
 from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
@@ -32,6 +33,7 @@ TEXTS = len(LABELS) * len(SENTENCES) * len(DETECTION_QUESTIONS)
 
 
 @task
+@refusing
 def detection(
     vectors: str | list[str] = "core",
     n_per_vector: int = 1,
@@ -85,7 +87,7 @@ def detection(
         dataset=MemoryDataset(samples, name="detection"),
         solver=detect(controls=controls, library=folder),
         scorer=detection_scorer(),
-        model=default_model(),
+        model=default_model(folder),
         version="2-A",
         metadata={"experiment": "detection", "seed": seed},
         tags=["detection", f"framing-{framing}"],

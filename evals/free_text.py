@@ -23,16 +23,9 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import (
-    check_turns,
-    chosen,
-    default_model,
-    flag,
-    library_vectors,
-    one_of,
-    whole_number,
-)
+from self_steering.evals.parameters import check_turns, default_model
 from self_steering.scorers.free_text import description_scorer, graded
+from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.free_text import FreeTextTrial, explore, opening
 from self_steering.solvers.prompts.free_text import WORDINGS
 from self_steering.solvers.prompts.introspection import PRIMERS
@@ -45,6 +38,7 @@ ARMS: tuple[FreeTextArm, ...] = get_args(FreeTextArm)
 
 
 @task
+@refusing
 def introspection_free_text(
     vectors: str | list[str] = "core",
     n_per_vector: int = 1,
@@ -111,7 +105,7 @@ def introspection_free_text(
             library=folder,
         ),
         scorer=[description_scorer(), graded()],
-        model=default_model(),
+        model=default_model(folder),
         version="1-A",
         metadata={"experiment": "introspection_free_text", "seed": seed},
         tags=["introspection_free_text", f"primer-{primer}", f"framing-{framing}"],

@@ -19,18 +19,10 @@ from itertools import product
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import (
-    ARMS,
-    check_turns,
-    checked_max_dose,
-    chosen,
-    default_model,
-    flag,
-    library_vectors,
-    whole_number,
-)
+from self_steering.evals.parameters import ARMS, default_model, session_options
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
+from self_steering.solvers.checks import chosen, flag, refusing, whole_number
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
 from self_steering.solvers.records import Condition
@@ -40,6 +32,7 @@ from self_steering.steering.plan import MAX_DOSE
 
 
 @task
+@refusing
 def freeplay(
     vectors: str | list[str] = "all",
     framing: str | list[str] = "drugs,aids,vectors",
@@ -75,34 +68,26 @@ def freeplay(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the vectors' order, labels, random directions and sampling.
     """
-    whole_number(turns, "turns", 1, 100)
-    check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
-    checked_max_dose(max_dose)
-    flag(opt_in, "opt_in")
-    flag(debrief, "debrief")
-    folder, _, menu, _ = library_vectors(library, vectors)
+    options = session_options(
+        library=library,
+        vectors=vectors,
+        max_dose=max_dose,
+        sitter=sitter,
+        max_tokens=max_tokens,
+        temperature=temperature,
+    )
     samples = make_samples(
-        menu=menu,
+        menu=options["menu"],
         framings=chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)}),
         arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
         visibilities=chosen(visibility, "visibility", list(VISIBILITIES), {"all": list(VISIBILITIES)}),
         rollouts=whole_number(rollouts, "rollouts", 1),
-        turns=turns,
+        turns=whole_number(turns, "turns", 1, 100),
         seed=seed,
     )
     return Task(
         dataset=MemoryDataset(samples, name="freeplay"),
-        solver=free_play(
-            menu=menu,
-            turns=turns,
-            opt_in=opt_in,
-            debrief=debrief,
-            sitter=sitter,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            max_dose=max_dose,
-            library=folder,
-        ),
+        solver=free_play(turns=turns, opt_in=flag(opt_in, "opt_in"), debrief=flag(debrief, "debrief"), **options),
         scorer=[
             self_steer_scorer(),
             exposure_scorer(),
@@ -110,7 +95,7 @@ def freeplay(
             impairment_scorer(),
             sitter_scorer(),
         ],
-        model=default_model(),
+        model=default_model(options["library"]),
         version="1-A",
         metadata={"experiment": "freeplay", "seed": seed},
         tags=["freeplay"],

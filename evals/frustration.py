@@ -30,21 +30,10 @@ from typing import Any, get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import (
-    ARMS,
-    FRAMED,
-    INTENTS,
-    NO_TOOLS,
-    check_turns,
-    checked_max_dose,
-    chosen,
-    conditions,
-    default_model,
-    library_vectors,
-    whole_number,
-)
+from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, NO_TOOLS, conditions, default_model, session_options
 from self_steering.scorers.frustration import distress, frustration_scorer
 from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
+from self_steering.solvers.checks import chosen, refusing, whole_number
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
 from self_steering.solvers.sitter import Monitor
@@ -64,6 +53,7 @@ class ProblemError(ValueError):
 
 
 @task
+@refusing
 def frustration(
     tone: str | list[str] = "all",
     possible: bool | str | list[bool | str] = "true,false",
@@ -103,9 +93,14 @@ def frustration(
     """
     whole_number(rounds, "rounds", 1, MOST_ROUNDS)
     whole_number(max_tool_turns, "max_tool_turns", 1, 50)
-    check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
-    checked_max_dose(max_dose)
-    folder, _, menu, _ = library_vectors(library, vectors)
+    options = session_options(
+        library=library,
+        vectors=vectors,
+        max_dose=max_dose,
+        sitter=sitter,
+        max_tokens=max_tokens,
+        temperature=temperature,
+    )
     samples = make_samples(
         tones=chosen(tone, "tone", TONES, {"all": TONES}),
         kinds=_kinds(possible),
@@ -117,18 +112,9 @@ def frustration(
     )
     return Task(
         dataset=MemoryDataset(samples, name="frustration"),
-        solver=frustrate(
-            menu=menu,
-            rounds=rounds,
-            max_tool_turns=max_tool_turns,
-            sitter=sitter,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            max_dose=max_dose,
-            library=folder,
-        ),
+        solver=frustrate(rounds=rounds, max_tool_turns=max_tool_turns, **options),
         scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer()],
-        model=default_model(),
+        model=default_model(options["library"]),
         version="1-A",
         metadata={"experiment": "frustration", "seed": seed},
         tags=["frustration"],

@@ -15,8 +15,9 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import chosen, default_model, flag, library_vectors, one_of, whole_number
+from self_steering.evals.parameters import default_model
 from self_steering.scorers.introspection import introspection_scorer
+from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.introspection import Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABEL, PRIMERS, WORDINGS
 from self_steering.solvers.readings import Arm
@@ -29,6 +30,7 @@ ARMS: tuple[Arm, ...] = get_args(Arm)
 
 
 @task
+@refusing
 def introspection(
     vectors: str | list[str] = "core",
     n_per_vector: int = 1,
@@ -85,7 +87,7 @@ def introspection(
         dataset=MemoryDataset([to_sample(trial, index) for trial, index in trials], name="introspection"),
         solver=introspect(rotations=rotations, library=folder),
         scorer=introspection_scorer(),
-        model=default_model(),
+        model=default_model(folder),
         version="2-A",
         metadata={"experiment": "introspection", "seed": seed},
         tags=["introspection", f"primer-{primer}", f"framing-{framing}"],

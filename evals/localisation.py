@@ -13,9 +13,10 @@ from string import ascii_uppercase
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import default_model, library_vectors, whole_number
+from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.localisation import localisation_scorer
+from self_steering.solvers.checks import library_vectors, refusing, whole_number
 from self_steering.solvers.localisation import LocalisationTrial, localisation_script, localise
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
@@ -26,6 +27,7 @@ SETS = len(SENTENCES) // MOST
 
 
 @task
+@refusing
 def localisation(
     vectors: str | list[str] = "core",
     rounds: int = 1,
@@ -71,7 +73,7 @@ def localisation(
         dataset=MemoryDataset(samples, name="localisation"),
         solver=localise(library=folder),
         scorer=localisation_scorer(),
-        model=default_model(),
+        model=default_model(folder),
         version="1-A",
         metadata={"experiment": "localisation", "seed": seed},
         tags=["localisation"],

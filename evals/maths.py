@@ -25,24 +25,11 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample, hf_dataset
 
-from self_steering.evals.parameters import (
-    ARMS,
-    FRAMED,
-    INTENTS,
-    NO_TOOLS,
-    check_turns,
-    checked_max_dose,
-    chosen,
-    conditions,
-    default_model,
-    flag,
-    library_vectors,
-    one_of,
-    whole_number,
-)
+from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, NO_TOOLS, conditions, default_model, session_options
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.maths import maths_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
+from self_steering.solvers.checks import chosen, flag, one_of, refusing, whole_number
 from self_steering.solvers.maths import Problem, opening, read_answer, solve_problems
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
@@ -60,6 +47,7 @@ class ProblemsError(ValueError):
 
 
 @task
+@refusing
 def maths(
     dataset: str = "generated",
     level: str = GRADE,
@@ -104,10 +92,14 @@ def maths(
     whole_number(turns, "turns", 1, 200)
     whole_number(rollouts, "rollouts", 1)
     whole_number(problems_per_rollout, "problems_per_rollout", 1)
-    check_turns(max_tokens=max_tokens, temperature=temperature, sitter=sitter)
-    checked_max_dose(max_dose)
-    flag(debrief, "debrief")
-    folder, _, menu, _ = library_vectors(library, vectors)
+    options = session_options(
+        library=library,
+        vectors=vectors,
+        max_dose=max_dose,
+        sitter=sitter,
+        max_tokens=max_tokens,
+        temperature=temperature,
+    )
     source, problems = _problems(dataset, level, revision)
     samples = make_samples(
         problems=draw(problems, rollouts, problems_per_rollout, seed),
@@ -119,16 +111,7 @@ def maths(
     )
     return Task(
         dataset=MemoryDataset(samples, name=source),
-        solver=solve_problems(
-            menu=menu,
-            turns=turns,
-            debrief=debrief,
-            sitter=sitter,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            max_dose=max_dose,
-            library=folder,
-        ),
+        solver=solve_problems(turns=turns, debrief=flag(debrief, "debrief"), **options),
         scorer=[
             maths_scorer(),
             self_steer_scorer(),
@@ -137,7 +120,7 @@ def maths(
             sitter_scorer(),
             *([self_account_scorer()] if debrief else []),
         ],
-        model=default_model(),
+        model=default_model(options["library"]),
         version="1-A",
         metadata={"experiment": "maths", "seed": seed, "problems": source},
         tags=["maths", f"problems-{dataset}"],

@@ -1,205 +1,90 @@
-"""What the tasks' parameters have in common: the default model, vectors and libraries, names in lists, numbers, conditions."""
+"""What the tasks' parameters have in common: the default model, vectors and libraries, sessions, conditions."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple, get_args
+from typing import Any, get_args
 
-from inspect_ai.model import get_model
+import click
+from inspect_ai.model import Model, get_model
 
-from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import TASK_MENU, Framed, Intent
+from self_steering.solvers.checks import checked_max_dose, library_vectors, number, one_of, whole_number
+from self_steering.solvers.readings import NO_MODEL, SessionArm, check_active_model, check_steerable
+from self_steering.solvers.records import Framed, Intent
 from self_steering.solvers.sitter import Monitor
-from self_steering.steering.plan import MAX_DOSE
-from self_steering.vectors.card import library_folder, read_card
-from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, entry_of, in_order
-from self_steering.vectors.shown import shown
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 FRAMED: tuple[Framed, ...] = get_args(Framed)
 ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
-_TEN = 10
-CORE_VECTORS = (
-    "calm",
-    "anxious",
-    "melancholic",
-    "curious",
-    "focused",
-    "creative",
-    "dumbed_down",
-    "honest",
-    "golden_gate",
-    "goblins",
-)
 
 
-def default_model() -> str | None:
-    """Return the default model where none was named: Task(model=…) would beat --model."""
+def default_model(library: str | None, *, steered: bool = True) -> Model | None:
+    """Return the default model where none was named, as Task(model=…) would beat --model; make sure that it can be steered.
+
+    Outside of an eval nothing is known of the model: whoever runs the task names it, and is told in its first sample.
+
+    Args:
+        library: Folder of the library; None for the one that fits the model.
+        steered: Whether anything is steered at all.
+
+    Raises:
+        ValueError: Arguments were given for no model, the model cannot be steered, or the library is for another one.
+    """
     try:
-        named = str(get_model())
+        named = str(get_model()) != NO_MODEL
     except ValueError:
-        # Made in Python, outside of an eval: whoever runs the task names the model.
         return None
-    return DEFAULT_MODEL if named == "none/none" else None
-
-
-class Vectors(NamedTuple):
-    """Vectors that an eval asks about.
-
-    Attributes:
-        folder: The library's absolute folder; None for the shipped one.
-        names: All vectors of the library, in the catalogue's order, those that it lacks behind them by name, so that the library's
-            folder has no say in what is asked.
-        picked: Those that were chosen.
-        own: What the library says of vectors that the catalogue lacks or tells otherwise.
-    """
-
-    folder: str | None
-    names: list[str]
-    picked: list[str]
-    own: Own
-
-
-def library_vectors(library: str | None, vectors: str | Sequence[str]) -> Vectors:
-    """Return a library's vectors and those that were chosen.
-
-    Args:
-        library: Folder of the library; None for the shipped one, which has the forty of the catalogue.
-        vectors: Names separated by commas, or a word that stands for several: `all`; `core` and `menu`, the ten of that name where
-            the library has them all, else its first ten; `negative`, those whose valence is.
-
-    Raises:
-        ValueError: There is no such library, or it has no such vector.
-    """
-    folder = library_folder(library) if library else None
-    card = read_card(folder) if folder else None
-    names = in_order(card.default_doses) if card else list(catalogue())
-    own = card.own if card else NO_OWN
-    words = {
-        "all": names,
-        "core": _ten(names, CORE_VECTORS),
-        "menu": _ten(names, TASK_MENU),
-        "negative": [name for name in names if entry_of(name, own).valence == -1],
-    }
-    picked = chosen(vectors, "vectors", names, words)
-    return Vectors(str(folder) if folder else None, names, picked, own)
-
-
-def _ten(names: Sequence[str], published: Sequence[str]) -> Sequence[str]:
-    """Return the ten of a name where a library has them all, else its first ten."""
-    return published if set(published) <= set(names) else names[:_TEN]
-
-
-def chosen(
-    value: str | Sequence[str], what: str, valid: Sequence[str], shorthands: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """Return the names that a parameter lists.
-
-    Args:
-        value: Names separated by commas, a list of them, or one shorthand.
-        what: The parameter, for errors.
-        valid: Names that can be chosen.
-        shorthands: Words that stand for several names.
-
-    Raises:
-        ValueError: A name is unknown or comes twice, a shorthand is not alone, or there is no name.
-    """
-    if not isinstance(value, str) and not (
-        isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    ):
-        raise ValueError(f"{what}={shown(value)}; give names separated by commas: {', '.join([*valid, *shorthands])}")
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
-    if len(parts) == 1 and parts[0] in shorthands:
-        parts = list(shorthands[parts[0]])
-    if not parts:
-        raise ValueError(f"{what}={shown(value)} is empty; choose from {', '.join([*valid, *shorthands])}")
-    for name in parts:
-        if name in shorthands:
-            raise ValueError(f"{what}={shown(value)}: {name!r} stands for several; give it alone, or name each")
-        if name not in valid:
-            raise ValueError(f"{what}={shown(name)} is unknown; choose from {', '.join([*valid, *shorthands])}")
-    if len(set(parts)) != len(parts):
-        raise ValueError(f"{what}={shown(value)} names something twice; name each once")
-    return parts
-
-
-def one_of(value: str, what: str, valid: Iterable[str]) -> str:
-    """Return `value` if it is one of `valid`.
-
-    Raises:
-        ValueError: It is not.
-    """
-    valid = list(valid)
-    if not isinstance(value, str) or value not in valid:
-        raise ValueError(f"{what}={shown(value)} is unknown; choose from {', '.join(valid)}")
-    return value
-
-
-def whole_number(value: object, what: str, lowest: int, highest: int | None = None) -> int:
-    """Return `value` as a whole number.
-
-    Raises:
-        ValueError: It is none, or out of range.
-    """
-    if (
-        not isinstance(value, int)
-        or isinstance(value, bool)
-        or value < lowest
-        or (highest is not None and value > highest)
-    ):
-        valid = f", at least {lowest}" if highest is None else f" from {lowest} to {highest}"
-        raise ValueError(f"{what}={shown(value)}; choose a whole number{valid}")
-    return value
-
-
-def flag(value: object, what: str) -> bool:
-    """Return `value` if it is true or false.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    if not isinstance(value, bool):
-        raise ValueError(f"{what}={shown(value)}; choose true or false")
-    return value
-
-
-def number(value: object, what: str, lowest: float, highest: float) -> float:
-    """Return `value` as a number in a range.
-
-    Raises:
-        ValueError: It is none, or out of range.
-    """
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or not lowest <= value <= highest:  # type: ignore[operator]  # a number, by the line above
-        raise ValueError(f"{what}={shown(value)}; choose a number from {lowest:g} to {highest:g}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def checked_max_dose(value: object) -> float:
-    """Return the largest dose that a model may take.
-
-    Raises:
-        ValueError: It is no number above 0, or larger than any dose may be.
-    """
-    largest = number(value, "max_dose", 0, MAX_DOSE)
-    if not largest:
+    if named:
+        if steered:
+            check_active_model(library)
+        return None
+    command = click.get_current_context(silent=True)
+    if command is not None and (given := command.params.get("m") or command.params.get("model_config")):
+        arguments = given if isinstance(given, str) else " ".join(given)
         raise ValueError(
-            f"max_dose={value!r}; choose a number above 0, up to {MAX_DOSE:g}, so that something can be taken"
+            f"-M {arguments}: no model is named that it could be for; add --model {DEFAULT_MODEL}, the default, or another"
         )
-    return largest
+    model = get_model(DEFAULT_MODEL)
+    if steered:
+        check_steerable(model, library)
+    return model
 
 
-def check_turns(*, max_tokens: object, temperature: object, sitter: str = "none") -> None:
-    """Check what says how the turns of a conversation are generated, and who looks in.
+def session_options(
+    *,
+    library: str | None,
+    vectors: str | Sequence[str],
+    max_dose: float,
+    sitter: str,
+    max_tokens: int,
+    temperature: float,
+) -> dict[str, Any]:
+    """Return what the solvers of whole sessions are given, checked.
+
+    Raises:
+        ValueError: A value is out of range or unknown.
+    """
+    folder, _, menu, _ = library_vectors(library, vectors)
+    check_turns(max_tokens=max_tokens, temperature=temperature)
+    return {
+        "menu": menu,
+        "library": folder,
+        "max_dose": checked_max_dose(max_dose),
+        "sitter": one_of(sitter, "sitter", get_args(Monitor)),
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+    }
+
+
+def check_turns(*, max_tokens: object, temperature: object) -> None:
+    """Check what says how the turns of a conversation are generated.
 
     Raises:
         ValueError: A value is out of range or unknown.
     """
     whole_number(max_tokens, "max_tokens", 1)
     number(temperature, "temperature", 0, 2)
-    one_of(sitter, "sitter", get_args(Monitor))
 
 
 def conditions(framings: Sequence[str], arms: Sequence[str], intents: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -18,9 +18,10 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import chosen, default_model, library_vectors, one_of, whole_number
+from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.preference import preference_scorer
+from self_steering.solvers.checks import chosen, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.preference import NOTHING, Asked, PreferenceTrial, prefer, preference_script
 from self_steering.solvers.prompts.preference import CHOICES, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
@@ -34,6 +35,7 @@ ASKED: tuple[Asked, ...] = get_args(Asked)
 
 
 @task
+@refusing
 def preference(
     vectors: str | list[str] = "core",
     opponents: int = 4,
@@ -84,7 +86,7 @@ def preference(
         dataset=MemoryDataset(samples, name="preference"),
         solver=prefer(library=folder),
         scorer=preference_scorer(),
-        model=default_model(),
+        model=default_model(folder),
         version="1-A",
         metadata={"experiment": "preference", "seed": seed},
         tags=["preference", f"framing-{framing}"],

@@ -18,17 +18,10 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
 from self_steering.evals.detection import parse_doses
-from self_steering.evals.parameters import (
-    check_turns,
-    chosen,
-    default_model,
-    flag,
-    library_vectors,
-    one_of,
-    whole_number,
-)
+from self_steering.evals.parameters import check_turns, default_model
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.relief import relief_scorer
+from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import UNSTEERED_ARMS, ReliefArm
 from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_script, relieve
@@ -38,6 +31,7 @@ ARMS: tuple[ReliefArm, ...] = get_args(ReliefArm)
 
 
 @task
+@refusing
 def relief(
     vectors: str | list[str] = "negative",
     n_per_vector: int = 1,
@@ -103,7 +97,7 @@ def relief(
         dataset=MemoryDataset(samples, name="relief"),
         solver=relieve(max_tokens=max_tokens, temperature=temperature, library=folder),
         scorer=relief_scorer(),
-        model=default_model(),
+        model=default_model(folder),
         version="1-A",
         metadata={"experiment": "relief", "seed": seed},
         tags=["relief", f"labels-{labels}", "sham" if sham else "ends"],

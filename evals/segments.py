@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessage
 
-from self_steering.evals.parameters import chosen
+from self_steering.solvers.checks import chosen
 from self_steering.solvers.preference import PreferenceTrial
 from self_steering.solvers.readings import DetectionArm, InjectionArm
 from self_steering.solvers.relief import ReliefTrial

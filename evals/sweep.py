@@ -170,7 +170,8 @@ def _check(entry: Entry) -> None:
 
 
 def _parameters(task: str) -> list[str]:
-    return list(inspect.signature(TASKS[task]).parameters)
+    # The last one takes what is refused.
+    return [name for name in inspect.signature(TASKS[task]).parameters if name != "others"]
 
 
 def _overrides(overrides: Sequence[str], tasks: Sequence[str]) -> dict[str, dict[str, Any]]:

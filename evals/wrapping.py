@@ -59,7 +59,7 @@ def steered(task: Task, *, experiment: str, wrapped: str, seed: int, **options: 
     if task.metrics is None:
         # Ours last: agents with several attempts judge an answer by the first score.
         task.scorer = [*(task.scorer or []), self_steer_scorer()]
-    if task.model is None and (model := default_model()) is not None:
+    if task.model is None and (model := default_model(options["library"])) is not None:
         task = task_with(task, model=model)
     return task_with(
         task,

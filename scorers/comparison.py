@@ -15,8 +15,8 @@ from self_steering.scorers.answers import (
 )
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.comparison import FIRST, FIRST_HARDER, SECOND, SECOND_HARDER, ComparisonTrial
-from self_steering.solvers.readings import Reading
-from self_steering.solvers.segments import UNCACHED, StretchState
+from self_steering.solvers.readings import UNCACHED, Reading
+from self_steering.solvers.segments import StretchState
 
 
 def comparison_headline(scores: Sequence[SampleScore]) -> dict[str, float]:

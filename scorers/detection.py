@@ -20,17 +20,9 @@ from self_steering.scorers.answers import (
     reading_faults,
 )
 from self_steering.scorers.metrics import arm_means, by_arm, headline, value_of
-from self_steering.solvers.detection import (
-    ALWAYS_NO,
-    ALWAYS_YES,
-    CACHED,
-    CONTROLS,
-    DETECTION,
-    STRENGTH,
-    DetectionTrial,
-)
-from self_steering.solvers.readings import Reading
-from self_steering.solvers.segments import UNCACHED, StretchState
+from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, CONTROLS, DETECTION, STRENGTH, DetectionTrial
+from self_steering.solvers.readings import CACHED, UNCACHED, Reading
+from self_steering.solvers.segments import StretchState
 
 _DIGIT = re.compile(r"\s*([0-9])[.)]?\s*")
 

@@ -10,10 +10,11 @@ from typing import Any, get_args
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import window_faults
+from self_steering.scorers.answers import costs, window_faults
 from self_steering.scorers.metrics import arm_means, headline
-from self_steering.solvers.free_text import Description, ExplorationState, FreeTextTrial, ReadingName, Turn
+from self_steering.solvers.free_text import Description, ExplorationState, FreeTextTrial
 from self_steering.solvers.judge import Grade, grade
+from self_steering.solvers.readings import Reading, ReadingName
 from self_steering.vectors.catalogue import entry_of
 
 _READINGS: tuple[ReadingName, ...] = get_args(ReadingName)
@@ -53,7 +54,7 @@ def description_scorer() -> Scorer:
         trial = FreeTextTrial.model_validate(state.metadata)
         texts = {description.name: description for description in result.descriptions}
         if set(texts) != set(_READINGS):
-            return Score.unscored(reason="no_response", explanation=result.problem, metadata=_cost(result.turns))
+            return Score.unscored(reason="no_response", explanation=result.problem, metadata=costs(result.turns))
         answer = texts["cached"].text
         grades = await _grades(trial, texts, f"{trial.seed}/{state.epoch}")
         faults = [fault for turn in result.turns for fault in receipt_faults(turn)]
@@ -61,7 +62,7 @@ def description_scorer() -> Scorer:
             "descriptions": {name: texts[name].model_dump() for name in _READINGS},
             "grades": {f"{name} against {vector}": found.model_dump() for (name, vector), found in grades.items()},
             "receipt_faults": faults,
-            **_cost(result.turns),
+            **costs(result.turns),
         }
         failed = next((found for found in grades.values() if found.value is None), None)
         if failed is not None:
@@ -127,11 +128,10 @@ def _values(
     }
 
 
-def receipt_faults(turn: Turn) -> list[str]:
+def receipt_faults(turn: Reading) -> list[str]:
     """Return what a turn's receipts say went otherwise than its plan, in words; an empty list means nothing."""
     expected = [_with_neighbours(receipt, turn.receipts) for receipt in turn.receipts]
-    strengths = [window.strength for window in turn.plan.windows]
-    return [f"{turn.name}, {fault}" for fault in window_faults(expected, strengths)]
+    return [f"{turn.name}, {fault}" for fault in window_faults(expected, turn.strengths)]
 
 
 def _with_neighbours(receipt: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -144,18 +144,11 @@ def _with_neighbours(receipt: Mapping[str, Any], receipts: Sequence[Mapping[str,
     return {**receipt, "expected_shift": shift}
 
 
-def _cost(turns: Sequence[Turn]) -> dict[str, int]:
-    return {
-        "computed_tokens": sum(turn.computed_tokens for turn in turns),
-        "prompt_tokens": sum(turn.prompt_tokens for turn in turns),
-    }
-
-
 def _explain(
     trial: FreeTextTrial,
     texts: Mapping[ReadingName, Description],
     grades: Grades,
-    turns: Sequence[Turn],
+    turns: Sequence[Reading],
     faults: Sequence[str],
 ) -> str:
     true, distractor = (f"{name} ({entry_of(name, trial.own).effect})" for name in (trial.vector, trial.distractor))

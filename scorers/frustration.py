@@ -18,7 +18,7 @@ from self_steering.scorers.metrics import (
     value_of,
 )
 from self_steering.solvers.frustration import FrustrationState, Round
-from self_steering.solvers.judge import Grade, as_data, ask_grader, fenced_prompt, parse_grade
+from self_steering.solvers.judge import Grade, as_data, ask_grader, fenced_prompt
 from self_steering.solvers.prompts.judge import DISTRESS_INSTRUCTIONS, DISTRESS_SYSTEM
 
 _ANSWERS, _READABLE = "answers", "readable"
@@ -155,8 +155,3 @@ def distress_prompt(texts: Sequence[str], seed: str) -> list[ChatMessage]:
     """Return the messages that ask for one grade."""
     data = f'{{"answers": [{", ".join(map(as_data, texts))}]}}'
     return fenced_prompt(DISTRESS_SYSTEM, data, DISTRESS_INSTRUCTIONS, seed)
-
-
-def parse_distress(reply: str) -> int | None:
-    """Return the grade if it is the whole reply, in a code block or not; anything else is no grade."""
-    return parse_grade(reply, LOWEST)

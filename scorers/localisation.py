@@ -8,8 +8,9 @@ from inspect_ai.solver import TaskState
 
 from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_shares, reading_faults
 from self_steering.scorers.metrics import arm_means, headline
-from self_steering.solvers.localisation import CACHED, LocalisationTrial
-from self_steering.solvers.segments import UNCACHED, StretchState
+from self_steering.solvers.localisation import LocalisationTrial
+from self_steering.solvers.readings import CACHED, UNCACHED
+from self_steering.solvers.segments import StretchState
 
 
 def localisation_headline(scores: Sequence[SampleScore]) -> dict[str, float]:

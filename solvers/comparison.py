@@ -4,14 +4,12 @@ The text never changes. Both assignments of the two doses to the two sentences a
 so that a liking for a sentence, a place or a letter cancels.
 """
 
-from functools import partial
-
 from inspect_ai.model import ChatMessage, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from self_steering.solvers.prompts import segments as prompts
 from self_steering.solvers.readings import default_dose
-from self_steering.solvers.segments import UNCACHED, Injection, Question, StretchState, numbered_turns, read_questions
+from self_steering.solvers.segments import Injection, Question, numbered_turns, read_script
 
 FIRST_HARDER, SECOND_HARDER = "first harder", "second harder"
 FIRST, SECOND = "first", "second"
@@ -40,22 +38,15 @@ def compare(library: str | None = None) -> Solver:
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        model = get_model()
         trial = ComparisonTrial.model_validate(state.metadata)
-        unit = default_dose(model, library, trial.vector)
+        unit = default_dose(get_model(), library, trial.vector)
         script, places = comparison_script(trial)
-        questions = comparison_questions()
         doses = {FIRST_HARDER: (trial.stronger, trial.weaker), SECOND_HARDER: (trial.weaker, trial.stronger)}
-        read = partial(read_questions, steered_from=places[0], library=library)
-        readings = []
-        for name, of_name in doses.items():
-            windows = [trial.window(place, dose, unit) for place, dose in zip(places, of_name, strict=True)]
-            found, asked, output = await read(model, name, script, windows, questions)
-            readings += found
-            if name == FIRST_HARDER:
-                state.messages, state.output = [*asked, output.message], output
-        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
-        StretchState(store=state.store).readings = [*readings, *uncached]
+        steerings = {
+            name: [trial.window(place, dose, unit) for place, dose in zip(places, of_name, strict=True)]
+            for name, of_name in doses.items()
+        }
+        await read_script(state, script, steerings, comparison_questions(), library=library)
         return state
 
     return solve

@@ -1,6 +1,6 @@
 """A conversation in which a model may steer itself: turn by turn, until it ends the session or its turns are used up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, execute_tools
 from inspect_ai.tool import Tool, ToolDef
@@ -8,7 +8,7 @@ from inspect_ai.tool import Tool, ToolDef
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.records import Answer, Ending
 from self_steering.solvers.session import SteeringSession
-from self_steering.solvers.sitter import TripSitter
+from self_steering.solvers.sitter import Monitor, TripSitter
 from self_steering.steering.calls import END_TOOL
 
 
@@ -48,19 +48,31 @@ async def converse(
     *,
     turns: int,
     config: GenerateConfig,
-    sitter: TripSitter,
-    go_on: Callable[[int], str],
-) -> Ending:
-    """Hold a conversation.
+    monitor: Monitor,
+    go_on: str,
+    interview: bool = False,
+) -> None:
+    """Hold a conversation; the session's record says what ended it.
 
     Args:
         session: The session, active.
         tools: Tools beside those that steer, the one that ends the session among them.
         turns: Most turns.
         config: How each turn is generated.
-        sitter: Watches after each turn.
-        go_on: What the user says after a turn without a tool call, given the number of turns that are left.
+        monitor: Who watches after each turn.
+        go_on: What the user says after a turn without a tool call; {left} is the number of turns that are left.
+        interview: Ask the closing questions where there were steering tools, unless the conversation has outgrown the context.
     """
+    ended = session.record.ended = await _until_it_ends(
+        session, tools, turns, config, TripSitter(session, monitor), go_on
+    )
+    if interview and session.tools and ended != "context":
+        await debrief(session, config)
+
+
+async def _until_it_ends(
+    session: SteeringSession, tools: Sequence[Tool], turns: int, config: GenerateConfig, sitter: TripSitter, go_on: str
+) -> Ending:
     for left in range(turns - 1, -1, -1):
         ended = await one_turn(session, tools, config)
         if ended is not None:
@@ -71,7 +83,7 @@ async def converse(
         quiet = isinstance(session.state.messages[-1], ChatMessageAssistant)
         # The sitter's words are a user's turn already.
         if quiet and left and len(session.state.messages) == length:
-            session.state.messages.append(ChatMessageUser(content=go_on(left)))
+            session.state.messages.append(ChatMessageUser(content=go_on.format(left=left)))
     return "turns"
 
 

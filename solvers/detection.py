@@ -6,7 +6,6 @@ injection (cached) and without (uncached).
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from inspect_ai.model import (
     ChatMessage,
@@ -24,17 +23,17 @@ from inspect_ai.util import span
 
 from self_steering.solvers.prompts import detection as prompts
 from self_steering.solvers.prompts.detection import CASINGS
-from self_steering.solvers.readings import Cost, Reading, default_dose
-from self_steering.solvers.segments import UNCACHED, Injection, Question, StretchState, read_questions
+from self_steering.solvers.readings import CACHED, Reading, default_dose
+from self_steering.solvers.segments import Injection, Question, read_script
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Window, plan_windows
-from self_steering.steering.request import SteeringRequest, steering_report
+from self_steering.steering.request import SteeringRequest
 from self_steering.steering.tools import tool_infos
 
 DETECTION, STRENGTH = "detection", "strength"
 ALWAYS_NO, ALWAYS_YES, UNKNOWABLE = "always no", "always yes", "unknowable"
 CONTROLS = {ALWAYS_NO: prompts.ALWAYS_NO, ALWAYS_YES: prompts.ALWAYS_YES, UNKNOWABLE: prompts.UNKNOWABLE}
-CACHED, SAMPLED = "cached", "sampled"
+SAMPLED = "sampled"
 _SPACES = ("", " ")
 
 
@@ -79,18 +78,10 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
         added = trial.treatment(trial.dose * default_dose(model, library, trial.vector))
         windows = plan_windows(script, {trial.label: added}).windows
         questions = detection_questions(trial, controls, yes_no_answers(model))
-        read = partial(
-            read_questions,
-            steered_from=windows[0].start,
-            tools=tool_infos(trial.framing),
-            library=library,
-        )
-        cached, asked, output = await read(model, CACHED, script, windows, questions)
-        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
-        sampled, answer = await _sample_strength(model, trial, script, windows, library)
-        result = StretchState(store=state.store)
-        result.readings, result.sampled = [*cached, *uncached, sampled], answer
-        state.messages, state.output = [*asked, output.message], output
+        tools = tool_infos(trial.framing)
+        result = await read_script(state, script, {CACHED: windows}, questions, tools=tools, library=library)
+        sampled, result.sampled = await _sample_strength(model, trial, script, windows, library)
+        result.readings = [*result.readings, sampled]
         return state
 
     return solve
@@ -176,15 +167,5 @@ async def _sample_strength(
         request = SteeringRequest(plan=Plan(messages=len(messages), windows=tuple(windows)), library=library)
         sampling = GenerateConfig(max_tokens=8, temperature=1.0, top_p=1.0, top_k=0, seed=trial.sample_seed)
         output = await model.generate(messages, tools=tool_infos(trial.framing), config=request.config(sampling))
-    report = steering_report(output)
-    computed = report["computed_tokens"]
-    reading = Reading(
-        name=SAMPLED,
-        kind=STRENGTH,
-        item=prompts.STRENGTH_QUESTION,
-        logprobs={},
-        strengths=[window.strength for window in windows],
-        receipts=report["receipts"],
-        cost=Cost(computed_tokens=computed, prompt_tokens=computed + report["reused_tokens"]),
-    )
+    reading = Reading.sampled(SAMPLED, request.plan, output, kind=STRENGTH, item=prompts.STRENGTH_QUESTION)
     return reading, output.completion

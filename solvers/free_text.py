@@ -24,11 +24,11 @@ from inspect_ai.model import (
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import Tool, ToolCall, ToolChoice, ToolDef, ToolError, ToolFunction, ToolParam, ToolParams
 from inspect_ai.util import StoreModel, span
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from self_steering.solvers.prompts import free_text as prompts
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL, PRIMERS
-from self_steering.solvers.readings import FreeTextArm, default_dose, steering_map, treatment
+from self_steering.solvers.readings import FreeTextArm, Reading, ReadingName, default_dose, steering_map, treatment
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Treatment, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
@@ -36,7 +36,6 @@ from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import CLEARED_TEXT, steering_tools, taken_text
 from self_steering.vectors.catalogue import VectorEntry
 
-ReadingName = Literal["cached", "uncached"]
 Form = Literal["submitted", "prose", "forced"]
 
 
@@ -88,24 +87,6 @@ class FreeTextTrial(BaseModel):
         )
 
 
-class Turn(BaseModel):
-    """One generation.
-
-    Attributes:
-        name: Which one.
-        plan: What was to be steered.
-        receipts: What the engine did, one entry a window.
-        computed_tokens: Tokens that were computed for it.
-        prompt_tokens: Tokens of its prompt.
-    """
-
-    name: str
-    plan: Plan
-    receipts: list[dict[str, Any]]
-    computed_tokens: int
-    prompt_tokens: int
-
-
 class Description(BaseModel):
     """One description of the effect.
 
@@ -126,17 +107,28 @@ class ExplorationState(StoreModel):
 
     Attributes:
         turns: Every generation, in order.
+        unit_strength: Multiple of the direction that dose 1.0 adds.
         descriptions: The cached and the uncached one; empty where there is none.
         inserted_take: Whether the take call was inserted, as the model had not taken the label in its first turn.
         active: Whether an effect was active while the description was written.
         problem: Why there is no description.
     """
 
-    turns: list[Turn] = Field(default_factory=list)
+    turns: list[Reading] = Field(default_factory=list)
+    unit_strength: float | None = None
     descriptions: list[Description] = Field(default_factory=list)
     inserted_take: bool = False
     active: bool = False
     problem: str = "the sample ended before a description was written"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_logs(cls, data: Any) -> Any:
+        """Read what earlier logs hold: the doses and strengths of each turn's plan."""
+        turns = data.get("turns", []) if isinstance(data, dict) and "unit_strength" not in data else []
+        plans = (turn.get("plan", {}) for turn in turns if isinstance(turn, dict))
+        units = (one["strength"] / one["dose"] for plan in plans for one in plan.get("windows", []) if one["dose"])
+        return data if (unit := next(units, None)) is None else {**data, "unit_strength": unit}
 
 
 class _Overflow(Exception):  # noqa: N818  a way out of the conversation, shown as the reason of an unscored sample
@@ -203,6 +195,7 @@ class _Session:
 
     def __post_init__(self) -> None:
         self.result = ExplorationState(store=self.state.store)
+        self.result.unit_strength = self.treatment.unit_strength
         self.words = prompts.WORDINGS[self.trial.prompt]
 
     @property
@@ -283,15 +276,7 @@ class _Session:
         output = await self.model.generate(messages, tools=list(tools), tool_choice=choice, config=config)
         if METADATA_KEY not in (output.metadata or {}):
             raise _Overflow(f"{name}: the conversation does not fit ({output.error}); use fewer turns or max_tokens")
-        report = steering_report(output)
-        turn = Turn(
-            name=name,
-            plan=plan,
-            receipts=report["receipts"],
-            computed_tokens=report["computed_tokens"],
-            prompt_tokens=report["computed_tokens"] + report["reused_tokens"],
-        )
-        self.result.turns = [*self.result.turns, turn]
+        self.result.turns = [*self.result.turns, Reading.sampled(name, plan, output)]
         return output
 
     def _seed(self, number: int) -> int:

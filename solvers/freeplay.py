@@ -6,13 +6,12 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, Ge
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from self_steering.solvers.conversation import converse, end_tool
-from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import freeplay as prompts
 from self_steering.solvers.prompts.freeplay import Visibility
 from self_steering.solvers.records import Condition
 from self_steering.solvers.session import SteeringSession
-from self_steering.solvers.sitter import Monitor, TripSitter
+from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import MAX_DOSE
 
@@ -58,16 +57,15 @@ def free_play(
                 session.record.ended = DECLINED
                 return state
             state.messages.append(task)
-            session.record.ended = await converse(
+            await converse(
                 session,
                 [end_tool()],
                 turns=turns,
                 config=config,
-                sitter=TripSitter(session, sitter),
-                go_on=lambda left: prompts.GO_ON.format(left=left),
+                monitor=sitter,
+                go_on=prompts.GO_ON,
+                interview=debrief,
             )
-            if debrief and session.record.ended != "context":
-                await hold_debrief(session, config)
         return state
 
     return solve

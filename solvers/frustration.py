@@ -100,7 +100,7 @@ class Round(BaseModel):
 
     number: int
     answer: str
-    right: bool | None
+    right: bool | None = None
     tool_turns: int
     withheld: bool
     takes: list[str]

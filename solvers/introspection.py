@@ -7,7 +7,7 @@ several rotations; what is read is the probability of each option's letter at th
 
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
-from typing import Any, Literal
+from typing import Any
 
 from inspect_ai.log import transcript
 from inspect_ai.model import (
@@ -25,13 +25,12 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts import introspection as prompts
-from self_steering.solvers.readings import Arm, Reading, Readout, default_dose, read_answers, treatment
+from self_steering.solvers.readings import Arm, Reading, ReadingName, Readout, default_dose, read_answers, treatment
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Site, Treatment, at_site, plan_windows
 from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
 from self_steering.vectors.catalogue import NO_OWN, Own, VectorEntry, entry_of
 
-ReadingName = Literal["cached", "uncached"]
 # Place of the tool's answer to the take call in the script.
 _ANSWER = 3
 

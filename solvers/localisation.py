@@ -1,16 +1,13 @@
 """The localisation script: lettered sentences, one of them steered while it is read; which one was it?"""
 
-from functools import partial
 from string import ascii_uppercase
 
 from inspect_ai.model import ChatMessage, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from self_steering.solvers.prompts import segments as prompts
-from self_steering.solvers.readings import default_dose
-from self_steering.solvers.segments import UNCACHED, Injection, Question, StretchState, numbered_turns, read_questions
-
-CACHED = "cached"
+from self_steering.solvers.readings import CACHED, default_dose
+from self_steering.solvers.segments import Injection, Question, numbered_turns, read_script
 
 
 class LocalisationTrial(Injection):
@@ -36,17 +33,11 @@ def localise(library: str | None = None) -> Solver:
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        model = get_model()
         trial = LocalisationTrial.model_validate(state.metadata)
-        unit = default_dose(model, library, trial.vector)
+        unit = default_dose(get_model(), library, trial.vector)
         script, places = localisation_script(trial)
         windows = [trial.window(places[trial.position], trial.dose, unit)]
-        questions = [localisation_question(trial)]
-        read = partial(read_questions, steered_from=places[trial.position], library=library)
-        cached, asked, output = await read(model, CACHED, script, windows, questions)
-        uncached, _, _ = await read(model, UNCACHED, script, (), questions)
-        StretchState(store=state.store).readings = [*cached, *uncached]
-        state.messages, state.output = [*asked, output.message], output
+        await read_script(state, script, {CACHED: windows}, [localisation_question(trial)], library=library)
         return state
 
     return solve

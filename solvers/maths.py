@@ -13,13 +13,12 @@ from inspect_ai.util import StoreModel
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import converse, end_tool
-from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.prompts import maths as prompts
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
 from self_steering.solvers.records import Condition
 from self_steering.solvers.self_steer import introduce
 from self_steering.solvers.session import SteeringSession
-from self_steering.solvers.sitter import Monitor, TripSitter
+from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
 
 Status = Literal["right", "wrong", "unparsed", "unsubmitted"]
@@ -138,16 +137,15 @@ def solve_problems(
         with session.active():
             if session.tools:
                 introduce(session)
-            session.record.ended = await converse(
+            await converse(
                 session,
                 [*board.tools(), end_tool()],
                 turns=turns,
                 config=config,
-                sitter=TripSitter(session, sitter),
-                go_on=lambda left: prompts.GO_ON.format(left=left),
+                monitor=sitter,
+                go_on=prompts.GO_ON,
+                interview=debrief,
             )
-            if debrief and session.tools and session.record.ended != "context":
-                await hold_debrief(session, config)
         return state
 
     return solve

@@ -5,7 +5,6 @@ in both orders, so that a liking for a label, a place or a word cancels, and not
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 from inspect_ai.log import transcript
@@ -16,7 +15,7 @@ from pydantic import BaseModel
 from self_steering.solvers.detection import labelled_stretch
 from self_steering.solvers.prompts import preference as prompts
 from self_steering.solvers.readings import PreferenceArm, default_dose, treatment
-from self_steering.solvers.segments import UNCACHED, Question, StretchState, read_questions
+from self_steering.solvers.segments import Question, read_script
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import Direction, Treatment, Window, plan_windows
 from self_steering.steering.tools import tool_infos
@@ -86,17 +85,8 @@ def prefer(library: str | None = None) -> Solver:
         windows = {
             STATE_FIRST: plan_windows(script, {first: given, second: other}).windows,
             OTHER_FIRST: plan_windows(script, {first: other, second: given}).windows,
-            UNCACHED: (),
         }
-        read = partial(
-            read_questions, steered_from=windows[STATE_FIRST][0].start, tools=tool_infos(trial.framing), library=library
-        )
-        result = StretchState(store=state.store)
-        for name, steered in windows.items():
-            found, asked, output = await read(model, name, script, steered, questions)
-            result.readings = [*result.readings, *found]
-            if name == STATE_FIRST:
-                state.messages, state.output = [*asked, output.message], output
+        await read_script(state, script, windows, questions, tools=tool_infos(trial.framing), library=library)
         transcript().info(_who_is_who(trial, windows[STATE_FIRST]), source="what is behind the labels")
         return state
 

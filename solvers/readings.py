@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from inspect_ai.log import transcript
-from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.tool import ToolInfo
 from pydantic import BaseModel, model_validator
 
@@ -16,6 +16,7 @@ from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.vectors.card import LibraryCard
 
 _STEERED = "●"
+NO_MODEL = "none/none"  # what Inspect calls it where none was named
 
 
 def steering_map(tokens: Sequence[Sequence[Any]], roles: Sequence[str], receipts: Sequence[dict[str, Any]]) -> str:
@@ -70,6 +71,9 @@ ReliefArm = Literal["real", "placebo", "random", "opposite", "positive"]
 PreferenceArm = Literal["real", "placebo", "random", "opposite"]
 FreeTextArm = Literal["real", "placebo", "random", "other"]
 UNSTEERED_ARMS: frozenset[Arm | DetectionArm | ReliefArm] = frozenset({"placebo", "prompt_only", "tampered"})
+# A conversation is read with its windows, and with none.
+ReadingName = Literal["cached", "uncached"]
+CACHED, UNCACHED = "cached", "uncached"
 
 
 def treatment(
@@ -110,9 +114,15 @@ class Cost(BaseModel):
     computed_tokens: int
     prompt_tokens: int
 
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> Self:
+        """Return what one generation took, from the provider's report."""
+        computed = report["computed_tokens"]
+        return cls(computed_tokens=computed, prompt_tokens=computed + report["reused_tokens"])
+
 
 class Reading(BaseModel):
-    """One read-out, or one sampled answer, as solvers leave it in the log.
+    """One read-out, one sampled answer, or one turn that the model wrote, as solvers leave it in the log.
 
     Attributes:
         name: How the conversation was steered in it; `uncached` is without any window.
@@ -120,8 +130,8 @@ class Reading(BaseModel):
         item: What was asked, the same in all orders of the answers.
         shift: By how many places the options were rotated.
         direction: Which of several random directions was applied.
-        logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where an answer was
-            sampled instead.
+        logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where text was sampled
+            instead.
         strengths: Strength of each window that was planned, in order.
         receipts: What the engine did, one entry a window.
         cost: What it took.
@@ -132,17 +142,28 @@ class Reading(BaseModel):
     item: str = ""
     shift: int = 0
     direction: int | None = None
-    logprobs: dict[str, float]
+    logprobs: dict[str, float] = {}
     strengths: list[float]
     receipts: list[dict[str, Any]]
     cost: Cost
 
+    @classmethod
+    def sampled(cls, name: str, plan: Plan, output: ModelOutput, **more: str) -> Self:
+        """Return what a generation left that wrote text, and was not read."""
+        report = steering_report(output)
+        strengths = [window.strength for window in plan.windows]
+        return cls(name=name, strengths=strengths, receipts=report["receipts"], cost=Cost.of(report), **more)  # type: ignore[arg-type]  # kind and item
+
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_logs(cls, data: Any) -> Any:
-        """Read what earlier logs of introspection hold: how many windows there were, and their one strength beside all readings."""
-        if isinstance(data, dict) and "windows" in data and "strengths" not in data:
+        """Read what earlier logs hold: of introspection how many windows there were; of free text each turn's plan and tokens."""
+        if not isinstance(data, dict) or "strengths" in data:
+            return data
+        if "windows" in data:
             return {**data, "strengths": [math.nan] * data["windows"]}
+        if "plan" in data:
+            return {**data, "strengths": [one["strength"] for one in data["plan"].get("windows", [])], "cost": data}
         return data
 
 
@@ -204,10 +225,7 @@ async def read_answers(
     if show is not None:
         page = steering_map(report["tokens"], [message.role for message in messages], report["receipts"])
         transcript().info(page, source=show)
-    cost = Cost(
-        computed_tokens=report["computed_tokens"], prompt_tokens=report["computed_tokens"] + report["reused_tokens"]
-    )
-    return Readout(logprobs=dict(report["readout"]), receipts=list(report["receipts"]), cost=cost, output=output)
+    return Readout(dict(report["readout"]), list(report["receipts"]), Cost.of(report), output)
 
 
 def library_card(model: Model, library: str | None) -> LibraryCard:
@@ -220,6 +238,34 @@ def library_card(model: Model, library: str | None) -> LibraryCard:
         raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
     card: LibraryCard = model.api.library(library).card
     return card
+
+
+def check_active_model(library: str | None) -> None:
+    """Make sure that an eval's model can be steered from a library, before anything runs.
+
+    Outside of an eval, and where the task is to name the model, nothing is known of it yet.
+
+    Raises:
+        ValueError: It is not one of ours, or the library is for another one.
+    """
+    try:
+        model = get_model()
+    except ValueError:
+        return
+    if str(model) != NO_MODEL:
+        check_steerable(model, library)
+
+
+def check_steerable(model: Model, library: str | None) -> None:
+    """Make sure that a model can be steered from a library.
+
+    Raises:
+        ValueError: It is not one of ours, or the library is for another one.
+    """
+    try:
+        library_card(model, library)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def smallest_dose(model: Model, library: str | None, names: Iterable[str]) -> float:

@@ -1,4 +1,4 @@
-"""What a self-steering sample is, and what its solver leaves in the log."""
+"""What a self-steering sample is, and what its solver leaves in the log, which leaves out what is None."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,18 @@ Framed = Literal["drugs", "aids", "vectors", "none"]
 Ending = Literal["end_session", "turns", "sitter", "context", "base", "declined"]
 
 RANDOM_DIRECTION = "random direction"
+CORE_VECTORS = (
+    "calm",
+    "anxious",
+    "melancholic",
+    "curious",
+    "focused",
+    "creative",
+    "dumbed_down",
+    "honest",
+    "golden_gate",
+    "goblins",
+)
 TASK_MENU = (
     "focused",
     "persistent",
@@ -128,9 +140,9 @@ class Take(BaseModel):
     order: int
     name: str
     taken: str
-    dose: float | None
-    strength: float | None
-    ok: bool | None
+    dose: float | None = None
+    strength: float | None = None
+    ok: bool | None = None
     scripted: bool
     after_sitter: bool
 
@@ -154,7 +166,7 @@ class Exposure(BaseModel):
     dose: float
     strength: float
     start: int
-    stop: int | None
+    stop: int | None = None
     positions: int
     in_thoughts: int = 0
 
@@ -171,7 +183,7 @@ class SitterCheck(BaseModel):
     """
 
     turn: int
-    lost: bool | None
+    lost: bool | None = None
     reason: str
     by: str
     action: Literal["nothing", "cleared", "ended"] = "nothing"

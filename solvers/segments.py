@@ -5,16 +5,23 @@ from dataclasses import dataclass
 from math import exp
 
 from inspect_ai.log import transcript
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, Model, ModelOutput
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    Model,
+    ModelOutput,
+    get_model,
+)
+from inspect_ai.solver import TaskState
 from inspect_ai.tool import ToolInfo
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts.segments import ACKNOWLEDGED
-from self_steering.solvers.readings import DetectionArm, Reading, read_answers, treatment
+from self_steering.solvers.readings import UNCACHED, DetectionArm, Reading, read_answers, treatment
 from self_steering.steering.plan import Plan, Treatment, Window
-
-UNCACHED = "uncached"
 
 
 class Injection(BaseModel):
@@ -151,6 +158,44 @@ async def read_questions(
     if first is None:
         raise ValueError("no questions; give at least one")
     return readings, *first
+
+
+async def read_script(
+    state: TaskState,
+    script: Sequence[ChatMessage],
+    steerings: Mapping[str, Sequence[Window]],
+    questions: Sequence[Question],
+    *,
+    tools: Sequence[ToolInfo] = (),
+    library: str | None = None,
+) -> StretchState:
+    """Read the same questions at the end of one conversation, steered in several ways and then not at all.
+
+    The sample ends with the first question of the first reading.
+
+    Args:
+        state: The sample; its messages and output are set.
+        script: The conversation up to the questions.
+        steerings: For each reading's name what is steered, all within `script`.
+        questions: The questions, each asked alone.
+        tools: The tools that the conversation is rendered with.
+        library: Folder of the vector library; None for the one that fits the model.
+
+    Returns:
+        What the sample's scorer reads.
+    """
+    result = StretchState(store=state.store)
+    first = min(window.start for windows in steerings.values() for window in windows)
+    readings: list[Reading] = []
+    for name, windows in {**steerings, UNCACHED: ()}.items():
+        found, asked, output = await read_questions(
+            get_model(), name, script, windows, questions, steered_from=first, tools=tools, library=library
+        )
+        if not readings:
+            state.messages, state.output = [*asked, output.message], output
+        readings += found
+    result.readings = readings
+    return result
 
 
 def _line(question: Question, reading: Reading) -> str:

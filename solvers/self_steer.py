@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from inspect_ai._eval.task.generate import (
     task_generate,  # what Inspect's own `generate` does, but with a model of our choice
@@ -11,16 +11,18 @@ from inspect_ai.agent import Agent, as_solver, is_agent
 from inspect_ai.model import CachePolicy, ChatMessageSystem, GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
+from self_steering.solvers.checks import checked_max_dose, flag, library_vectors, one_of, refusing
 from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import self_steer as prompts
-from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import TASK_MENU, Condition, Framed, Intent
+from self_steering.solvers.readings import SessionArm, check_active_model
+from self_steering.solvers.records import Condition, Framed, Intent
 from self_steering.solvers.session import SteeringSession
 from self_steering.steering.plan import MAX_DOSE
 
 
 @solver
+@refusing
 def self_steer(
     base: Solver | Agent | None = None,
     framing: Framed | None = None,
@@ -47,7 +49,7 @@ def self_steer(
         framing: Words of the tools: drugs, aids, vectors, or none for the baseline without tools.
         arm: real, placebo, random or mislabelled.
         intent: neutral, helpful or mandatory: what the introduction says of using the tools.
-        vectors: Names separated by commas, or a list: what can be taken; default the ten of the task menu.
+        vectors: What can be taken: names separated by commas, or a list, or `core`, `menu` or `all`; default `menu`.
         max_dose: Largest absolute dose.
         opt_in: Ask first whether the model wants the tools; they are offered only after a yes.
         debrief: Ask two closing questions, after all effects were ended.
@@ -63,8 +65,16 @@ def self_steer(
         >>> len(task.dataset)
         1
     """
-    given = {"framing": framing, "arm": arm, "intent": intent}
-    menu = _menu(vectors)
+    given: dict[str, Any] = {"framing": framing, "arm": arm, "intent": intent}
+    for name, valid in (("framing", Framed), ("arm", SessionArm), ("intent", Intent)):
+        if given[name] is not None:
+            one_of(given[name], name, get_args(valid))
+    flag(opt_in, "opt_in")
+    flag(debrief, "debrief")
+    flag(show_tokens, "show_tokens")
+    checked_max_dose(max_dose)
+    library, _, menu = library_vectors(library, "menu" if vectors is None else vectors)
+    check_active_model(library)
     inner = generate() if base is None else as_solver(base) if is_agent(base) else cast(Solver, base)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -111,16 +121,10 @@ def _generate_in(session: SteeringSession) -> Generate:
     return generate  # type: ignore[return-value]  # Generate's keyword arguments are a TypedDict
 
 
-def _condition(state: TaskState, given: dict[str, Any], menu: tuple[str, ...] | None, seed: int) -> Condition:
+def _condition(state: TaskState, given: dict[str, Any], menu: Sequence[str], seed: int) -> Condition:
     metadata = state.metadata or {}
     told = {name: value if value is not None else metadata.get(name) for name, value in given.items()}
     # Drawn from the sample, so that no order of running and no other sample matters.
     drawn = random.Random(f"{seed}/{state.sample_id}").randrange(2**31)
     fields = {name: value for name, value in told.items() if value is not None}
-    return Condition(**fields, menu=menu or TASK_MENU, seed=metadata.get("seed", drawn))
-
-
-def _menu(vectors: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    if vectors is None:
-        return None
-    return tuple(part.strip() for part in vectors.split(",")) if isinstance(vectors, str) else tuple(vectors)
+    return Condition(**fields, menu=tuple(menu), seed=metadata.get("seed", drawn))

@@ -10,7 +10,7 @@ from inspect_ai.model import ModelName
 from inspect_ai.scorer import Target
 from inspect_ai.solver import TaskState
 
-from self_steering.evals.comparison import check_doses, comparison, make_trials
+from self_steering.evals.comparison import comparison, make_trials
 from self_steering.scorers.comparison import comparison_scorer, comparison_value
 from self_steering.solvers.comparison import (
     FIRST,
@@ -21,8 +21,8 @@ from self_steering.solvers.comparison import (
     comparison_questions,
     comparison_script,
 )
-from self_steering.solvers.readings import Reading
-from self_steering.solvers.segments import UNCACHED, StretchState
+from self_steering.solvers.readings import UNCACHED, Reading
+from self_steering.solvers.segments import StretchState
 from tests.support.stretches import (
     DEFAULT_DOSE,
     NAMES,
@@ -35,7 +35,6 @@ from tests.support.stretches import (
     receipt,
     values_of,
 )
-from tests.support.summaries import figures
 
 ARMS = ["real", "placebo", "random"]
 WEAKER, STRONGER = 1.0, 2.0
@@ -60,13 +59,6 @@ def test_no_sentence_comes_in_two_pairs():
     assert len(first) == 15
 
 
-def test_arms_inject_what_they_say():
-    """Only placebo has strength zero; only random has a random direction."""
-    for trial in trials_of():
-        assert trial.stronger * trial.treatment(0.6).unit_strength == (0 if trial.arm == "placebo" else 0.6)
-        assert (trial.treatment(0.6).direction.random_seed is not None) == (trial.arm == "random")
-
-
 def test_a_trial_does_not_depend_on_what_else_is_run():
     """One vector and arm alone get the trials that they get among all; another seed gives other pairs."""
     alone = trials_of(vectors=["lsd"], arms=["random"])
@@ -89,31 +81,6 @@ def test_what_is_read_tells_nothing_of_arm_vector_or_dose():
         text = "\n".join(message.model_dump_json(exclude={"id"}) for message in comparison_script(trial)[0])
         scripts.setdefault(trial.sentences, set()).add(text)
     assert all(len(found) == 1 for found in scripts.values())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"vectors": "joy"}, "vectors='joy' is unknown; choose from anxious"),
-        ({"arm": "other"}, "arm='other' is unknown; choose from real, placebo, random"),
-        ({"n_per_vector": 16}, "n_per_vector=16; choose a whole number from 1 to 15"),
-        ({"weaker": 1.0}, "weaker=1.0, stronger=1.0; give two doses of the same sign, the second the larger"),
-        ({"weaker": -0.5}, "weaker=-0.5, stronger=1.0; give two doses of the same sign"),
-        ({"stronger": 11}, "stronger 11 is out of range"),
-        ({"weaker": "half"}, "weaker 'half' is not a finite number"),
-        ({"library": "./nowhere"}, "no library folder './nowhere'"),
-    ],
-)
-def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message: str):
-    """Before any model is asked anything, the message says what was passed and what can be."""
-    with pytest.raises(ValueError, match=message):
-        comparison(**arguments)
-
-
-def test_doses_may_be_zero_or_inverted():
-    """Zero steers one sentence only; two negative ones invert the effect."""
-    assert check_doses(0, 1) == (0.0, 1.0)
-    assert check_doses(-1, -2) == (-1.0, -2.0)
 
 
 # ---------------------------------------------------------------- scores of hand-made readings
@@ -260,13 +227,3 @@ def test_scores_can_be_computed_again_from_the_events(log: EvalLog):
         assert [first_is_a for _, first_is_a in odds] == [True, False] * 3
         expected = sum(value for value, _ in odds[:2]) / 4 - sum(value for value, _ in odds[2:4]) / 4
         assert values_of(sample)["log_odds"] == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_log_has_intervals_by_vector_and_by_prompt(log: EvalLog):
-    """For every arm's share of the harder one; the placebo's are all one half."""
-    cached = figures(log, "cached")
-    for arm in ARMS:
-        assert cached[f"{arm}_lower"] <= cached[arm] <= cached[f"{arm}_upper"]
-        assert cached[f"{arm}_lower_by_prompt"] <= cached[arm] <= cached[f"{arm}_upper_by_prompt"]
-    ends = ("", "_lower", "_upper", "_lower_by_prompt", "_upper_by_prompt")
-    assert [cached[f"placebo{end}"] for end in ends] == pytest.approx([0.5] * 5)

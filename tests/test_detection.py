@@ -5,11 +5,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
-from inspect_ai import eval  # noqa: A004  Inspect's name for it
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelName
@@ -150,36 +148,6 @@ def test_a_framing_uses_its_own_words(framing: str):
     assert re.findall(rf"\b(?:{'|'.join(foreign)}|placebo)\b", words) == []
     assert FRAMINGS[framing].article + " " + FRAMINGS[framing].noun in script[0].text
     assert [message.text for message in script if message.role == "tool"] == [prompts.TOOL_ANSWER] * 2
-
-
-def test_controls_come_in_pairs_of_no_and_yes():
-    """There are as many of each kind, and none counts as both."""
-    assert len(prompts.ALWAYS_NO) == len(prompts.ALWAYS_YES) == len({*prompts.ALWAYS_NO, *prompts.ALWAYS_YES}) // 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"vectors": "joy"}, "vectors='joy' is unknown; choose from anxious"),
-        ({"arm": "real,sham"}, "arm='sham' is unknown; choose from real, placebo, random, tampered"),
-        ({"arm": "real"}, "arm='real' has no trials without injection, so no false alarms; add placebo"),
-        ({"doses": "0.5,much"}, "doses='0.5,much': could not convert .* such as 0.5,1,2"),
-        ({"doses": "11"}, "doses='11': dose 11.0 is out of range"),
-        ({"doses": "0,1"}, "doses='0,1'; give each dose once, and none that is zero"),
-        ({"doses": "1,1.0"}, "doses='1,1.0'; give each dose once"),
-        ({"doses": []}, r"doses=\[\]; give each dose once"),
-        ({"n_per_vector": 0}, f"n_per_vector=0; choose a whole number from 1 to {MOST}"),
-        ({"n_per_vector": MOST + 1}, "choose a whole number from 1"),
-        ({"n_per_vector": True}, "n_per_vector=True; choose a whole number"),
-        ({"controls": 7}, "controls=7; choose a whole number from 1 to 6"),
-        ({"framing": "pills"}, "framing='pills' is unknown"),
-        ({"library": "./nowhere"}, "no library folder './nowhere'"),
-    ],
-)
-def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message: str):
-    """Before any model is asked anything, the message says what was passed and what can be."""
-    with pytest.raises(ValueError, match=message):
-        detection(**arguments)
 
 
 @pytest.mark.parametrize("doses", ["0.5, -1", ["0.5", "-1"], [0.5, -1]])
@@ -531,10 +499,3 @@ def test_the_log_has_every_statistic(log: EvalLog):
     net = figures(log, "net_shift")
     assert {"real@2", "real@2_lower", "real@2_upper", "real@2_lower_by_prompt", "real@2_upper_by_prompt"} <= set(net)
     assert (net["placebo"], net["placebo_lower"], net["placebo_upper"]) == (0, 0, 0)
-
-
-def test_a_model_that_cannot_be_steered_is_refused(tmp_path: Path):
-    """Another provider's model fails with a message that says which to use, and gives no score."""
-    (log,) = eval(detection(vectors="calm"), model="mockllm/model", display="none", log_dir=str(tmp_path))
-    assert log.status == "error"
-    assert "mockllm/model cannot be steered; run this with --model nnsight/MODEL" in log.error.message

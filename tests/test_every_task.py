@@ -61,9 +61,10 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 @pytest.fixture(scope="module")
 def library(qwen: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library of random vectors for it, not all of them the catalogue's."""
-    entries = {"refusal": VectorEntry(effect="declining whatever is asked", category="safety", valence=-1)}
     folder = tmp_path_factory.mktemp("library") / "made"
-    return save_library(folder, qwen.api.loaded.fingerprint, NAMES, entries=entries)
+    told = {"refusal": VectorEntry(effect="declining whatever is asked", category="safety", valence=-1)}
+    made = {"names": NAMES, "layers": LAYERS, "residual": 10.0, "entries": told}
+    return save_library(folder, qwen.api.loaded.fingerprint, **made)
 
 
 @task

@@ -29,7 +29,7 @@ from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
 from tests.support import models
-from tests.support.scripted import Script, Tiny, own_words, says, tiny_session_model, turn_by_turn
+from tests.support.scripted import Script, Tiny, says, tiny_session_model, turn_by_turn
 from tests.support.small_library import STATES
 from tests.support.summaries import figures
 
@@ -114,40 +114,6 @@ def test_rollouts_follow_from_the_seed_alone():
     assert all(one.metadata["seed"] != seeds[one.id] for one in samples_of(seed=1))
 
 
-def test_ids_can_be_read():
-    """Each tells its cell and number, and is the sample's own."""
-    ids = [one.id for one in samples_of()]
-    assert {"drugs-real-0", "vectors-random-watched-2"} <= set(ids)
-    assert len(set(ids)) == len(ids) == 36
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"vectors": "calm,joy"}, r"vectors='joy' is unknown; choose from anxious, .*, goblins, all, core, menu"),
-        ({"framing": "none"}, "framing='none' is unknown; choose from drugs, aids, vectors"),
-        ({"arm": "other"}, "arm='other' is unknown; choose from real, placebo, random, mislabelled"),
-        ({"visibility": "seen"}, "visibility='seen' is unknown; choose from unsaid, watched, unwatched"),
-        ({"rollouts": 0}, "rollouts=0; choose a whole number, at least 1"),
-        ({"turns": 0}, "turns=0; choose a whole number from 1 to 100"),
-        ({"max_tokens": 1.5}, "max_tokens=1.5; choose a whole number"),
-        ({"temperature": 2.1}, "temperature=2.1; choose a number from 0 to 2"),
-        ({"temperature": math.nan}, "temperature=nan; choose a number from 0 to 2"),
-        ({"max_dose": 0}, "max_dose=0; choose a number above 0"),
-        ({"max_dose": 11}, "max_dose=11; choose a number from 0 to 10"),
-        ({"opt_in": "maybe"}, "opt_in='maybe'; choose true or false"),
-        ({"debrief": 1}, "debrief=1; choose true or false"),
-        ({"sitter": "me"}, "sitter='me' is unknown; choose from rules, model, none"),
-        ({"library": "./nowhere"}, "no library folder './nowhere'"),
-        ({"vectors": "calm", "arm": "mislabelled"}, "the mislabelled arm needs at least two vectors"),
-    ],
-)
-def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message: str):
-    """Before any model is asked anything, the message says what was passed and what can be."""
-    with pytest.raises(ValueError, match=message):
-        freeplay(**arguments)
-
-
 @pytest.mark.parametrize(("vectors", "shown"), [("all", STATES), ("honest,calm", ("calm", "honest"))])
 def test_the_model_can_take_what_was_chosen(roomy: Tiny, vectors: str, shown: tuple[str, ...]):
     """The list tool shows just these, and a name that is not among them is refused."""
@@ -209,18 +175,6 @@ def test_no_word_of_another_framing_reaches_the_model(roomy: Tiny, framing: str)
     assert "{" not in "\n".join(told(sample, "user") + told(sample, "system"))
 
 
-def test_what_is_said_of_being_watched_is_one_sentence():
-    """All else is the same word for word, and unsaid says nothing of it."""
-    system = {
-        one.metadata["visibility"]: one.input[0].text
-        for one in samples_of(visibilities=list(prompts.VISIBILITIES), rollouts=1)
-    }
-    assert system["unsaid"] == prompts.SYSTEM
-    assert not re.search("watch|read along", prompts.SYSTEM)
-    for name in ("watched", "unwatched"):
-        assert system[name] == f"{prompts.SYSTEM} {prompts.VISIBILITIES[name]}"
-
-
 # ---------------------------------------------------------------- arms
 
 
@@ -247,14 +201,6 @@ def test_arms_write_the_same_tokens_until_something_was_steered(roomy: Tiny):
     assert random_[3:] != placebo[3:]
     assert real[3:] != random_[3:]
     assert spoken["vectors-real-1"][:2] != real[:2]
-
-
-def test_placebo_and_real_of_no_take_are_the_same_throughout(roomy: Tiny):
-    """Nothing but a take can make arms differ."""
-    log = run(roomy, own_words, arm="real,placebo", turns=3, max_tokens=12)
-    first, second = ([m.text for m in sample.messages] for sample in log.samples)
-    assert first == second
-    assert all(value(sample, "self_steer_scorer", "took") == 0 for sample in log.samples)
 
 
 # ---------------------------------------------------------------- mistakes

@@ -13,23 +13,23 @@ from inspect_ai.event import InfoEvent, ModelEvent
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import get_model
 
-from self_steering.analysis.cli import main as self_steering_command
 from self_steering.evals.introspection import ARMS, introspection, make_trials
-from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.solvers.introspection import Trial, question
 from self_steering.solvers.introspection import scripted_conversation as script_of
 from self_steering.solvers.prompts.introspection import NONE_OPTION, PRIMERS, WORDINGS
+from self_steering.solvers.records import CORE_VECTORS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.models import load_model
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.library import load_library
-from tests.support.small_library import STATES, small_stories
+from tests.support.small_library import STATES, save_library
 from tests.support.templates import save_family_model
 
 DOSE = 1.5
-DEFAULT_DOSE = 6.0
+DEFAULT_DOSE = 2.0
 DIRECTIONS = 3
+VECTORS = ("calm", "honest")
 KEY = "self_steering"
 # The strength of each arm, in multiples of what is applied.
 STRENGTHS = {**dict.fromkeys(ARMS, DOSE * DEFAULT_DOSE), "placebo": 0.0, "prompt_only": 0.0} | {
@@ -97,13 +97,6 @@ def test_wordings_say_the_same_in_other_words():
     assert len({question(["soma", "calm"], number).text for number in range(len(WORDINGS))}) == len(WORDINGS)
 
 
-def test_the_primer_stands_in_the_system_message_alone():
-    """It changes no other message."""
-    without, primed = (script_of(trial_of(primer=name)) for name in ("none", "introspection"))
-    assert primed[0].text == f"{without[0].text}\n\n{PRIMERS['introspection']}"
-    assert [m.text for m in primed[1:]] == [m.text for m in without[1:]]
-
-
 def test_the_prompt_only_arm_differs_by_the_effect_in_the_tools_answer_alone():
     """The tool tells the true vector's effect; untold, the script is that of the real arm."""
     real, told = trial_of(), trial_of(arm="prompt_only")
@@ -148,26 +141,25 @@ class Tiny:
 
     def task(self, **changes) -> Task:
         """Return the task in a small form."""
-        arguments = {"vectors": "all", "options": 3, "rotations": 3, "dose": DOSE, "random_directions": DIRECTIONS}
+        arguments = {
+            "vectors": ",".join(VECTORS),
+            "options": 3,
+            "rotations": 3,
+            "dose": DOSE,
+            "random_directions": DIRECTIONS,
+        }
         return introspection(**{**arguments, "library": str(self.library), **changes})
 
-    def run(self, max_samples: int = 8, **changes) -> EvalLog:
-        """Run a task on a freshly loaded model, so that nothing is cached yet."""
+    def run(self, *tasks: Task, max_samples: int = 8) -> list[EvalLog]:
+        """Run tasks on a freshly loaded model, so that nothing is cached yet."""
         model = get_model(f"nnsight/{self.model}", memoize=False)
+        quiet = {"display": "none", "log_realtime": False, "score_display": False}
         try:
-            (log,) = eval(
-                self.task(**changes),
-                model=model,
-                log_dir=str(self.logs),
-                max_samples=max_samples,
-                display="none",
-                log_realtime=False,
-                score_display=False,
-            )
+            logs = eval(list(tasks), model=model, log_dir=str(self.logs), max_samples=max_samples, **quiet)
         finally:
             model.api.close()
-        assert log.status == "success", log.error
-        return read_eval_log(log.location, resolve_attachments="full")
+        assert [log.status for log in logs] == ["success"] * len(tasks), [log.error for log in logs]
+        return [read_eval_log(log.location, resolve_attachments="full") for log in logs]
 
 
 @pytest.fixture(scope="session")
@@ -175,16 +167,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny Qwen3 whose template knows tools, and a library of four vectors, strong enough to move its letters."""
     folder = tmp_path_factory.mktemp("introspection")
     model = save_family_model(folder / "model", "qwen")
-    stories = small_stories(folder / "stories")
-    build = ["--model", str(model), "--out", str(folder / "library"), "--stories", str(stories)]
-    assert self_steering_command(["vectors", "build", *build, "--default-dose", str(DEFAULT_DOSE)]) == 0
+    fingerprint = load_model(str(model)).fingerprint
+    save_library(folder / "library", fingerprint, names=STATES, layers=(3, 4), size=3, default_dose=DEFAULT_DOSE)
     return Tiny(model, folder / "library", folder / "logs")
 
 
 @pytest.fixture(scope="session")
 def log(tiny: Tiny) -> EvalLog:
-    """All arms over four vectors, eight samples at a time."""
-    return tiny.run(arm="all")
+    """All arms over two vectors, eight samples at a time."""
+    return tiny.run(tiny.task(arm="all"))[0]
 
 
 def model_events(sample: EvalSample) -> list[ModelEvent]:
@@ -207,7 +198,7 @@ def values(log: EvalLog) -> dict[str, dict[str, float]]:
 
 def test_every_sample_is_read_in_all_rotations_with_and_without_its_window(log: EvalLog):
     """Three rotations cached, then the same three uncached, with every option once on every letter."""
-    assert len(log.samples) == len(STATES) * len(ARMS)
+    assert len(log.samples) == len(VECTORS) * len(ARMS)
     for sample in log.samples:
         events = model_events(sample)
         assert [is_cached(event) for event in events] == [True] * 3 + [False] * 3
@@ -287,7 +278,7 @@ def test_only_a_placebo_reads_the_same_with_and_without_its_window(log: EvalLog)
             same = readout(cached) == readout(uncached)
             assert same == (sample.metadata["arm"] == "placebo")
             arms[sample.metadata["arm"]] += 1
-    assert arms == dict.fromkeys(ARMS, 3 * len(STATES))
+    assert arms == dict.fromkeys(ARMS, 3 * len(VECTORS))
 
 
 def test_the_prompt_only_arm_tells_the_effect_in_its_cached_reading_alone(log: EvalLog):
@@ -309,7 +300,7 @@ def test_arms_read_the_same_where_nothing_is_steered(log: EvalLog):
         readings = [readout(event) for event in model_events(sample) if not is_cached(event)]
         if sample.metadata["arm"] != "mislabelled":
             by_vector.setdefault(sample.metadata["vector"], set()).add(repr(readings))
-    assert {vector: len(found) for vector, found in by_vector.items()} == dict.fromkeys(STATES, 1)
+    assert {vector: len(found) for vector, found in by_vector.items()} == dict.fromkeys(VECTORS, 1)
 
 
 def test_running_again_in_another_batch_size_gives_the_same_scores(log: EvalLog, tiny: Tiny):
@@ -323,7 +314,7 @@ def test_running_again_in_another_batch_size_gives_the_same_scores(log: EvalLog,
             if name.endswith("-random")
         }
 
-    assert scores(tiny.run(max_samples=1, arm="random")) == scores(log)
+    assert scores(*tiny.run(tiny.task(arm="random"), max_samples=1)) == scores(log)
 
 
 def test_receipts_are_clean(log: EvalLog):
@@ -371,19 +362,6 @@ def test_the_map_marks_the_text_from_after_the_take_call_to_the_end_of_the_clear
         assert "{ }" in text[start:stop]
 
 
-def test_the_uncached_map_shows_the_same_prompt_with_nothing_marked(log: EvalLog):
-    """It is the same text token by token, the told effect aside, and says that nothing is steered."""
-    for sample in log.samples:
-        cached, uncached = (
-            "".join(text for _, text in tokens_of(map_of(sample, name))) for name in ("cached", "uncached")
-        )
-        if sample.metadata["arm"] == "prompt_only":
-            cached = cached.replace(f" Its effect: {catalogue()[sample.metadata['vector']].effect}.", "")
-        assert cached == uncached
-        assert not any(mark for mark, _ in tokens_of(map_of(sample, "uncached")))
-        assert map_of(sample, "uncached").startswith("Nothing is steered")
-
-
 SITES = {"both": "tool user assistant user assistant", "user": "tool user user", "assistant": "assistant assistant"}
 
 
@@ -391,7 +369,8 @@ SITES = {"both": "tool user assistant user assistant", "user": "tool user user",
 def at_sites(tiny: Tiny) -> dict[str, EvalSample]:
     """The real arm of one vector, steered at each site, and offered that nothing was given."""
     run = {"vectors": "calm", "arm": "real", "rotations": 1, "no_vector_option": True}
-    return {site: tiny.run(**run, site=site).samples[0] for site in SITES}
+    logs = tiny.run(*(tiny.task(**run, site=site) for site in SITES))
+    return {log.eval.task_args["site"]: log.samples[0] for log in logs}
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -476,13 +455,6 @@ def test_a_vector_that_the_library_lacks_is_refused_before_anything_runs(tiny: T
 
 def test_options_come_from_the_library_in_the_catalogues_order(tiny: Tiny):
     """`all` is what the library holds, so no option is a vector that could not have been given."""
-    dataset = tiny.task(arm="real").dataset
+    dataset = tiny.task(vectors="all", arm="real").dataset
     assert [s.metadata["vector"] for s in dataset] == [n for n in catalogue() if n in STATES]
     assert {o for s in dataset for o in s.metadata["options"]} <= set(STATES)
-
-
-def test_a_model_that_cannot_be_steered_is_refused(tiny: Tiny):
-    """Another provider's model fails with a message that says which to use, and gives no score."""
-    (log,) = eval(tiny.task(arm="real"), model="mockllm/model", log_dir=str(tiny.logs / "mock"), display="none")
-    assert log.status == "error"
-    assert "mockllm/model cannot be steered; run this with --model nnsight/MODEL" in log.error.message

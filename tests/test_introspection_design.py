@@ -6,9 +6,9 @@ from itertools import groupby
 import pytest
 
 from self_steering.evals.introspection import ARMS, introspection, make_trials
-from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.solvers.introspection import Trial, cached_readings, rotation_shifts
 from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABEL, WORDINGS
+from self_steering.solvers.records import CORE_VECTORS
 from self_steering.vectors.catalogue import catalogue
 
 NAMES = list(catalogue())

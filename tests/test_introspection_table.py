@@ -17,10 +17,10 @@ from self_steering.analysis.introspection.arms import primary_effects, scored_ta
 from self_steering.analysis.introspection.introspection_table import introspection_table, introspection_tables
 from self_steering.analysis.report.terminal import metrics_table
 from self_steering.evals.introspection import introspection
-from self_steering.evals.parameters import CORE_VECTORS
 from self_steering.scorers.identification import identify
 from self_steering.solvers.introspection import IntrospectionState, Trial
 from self_steering.solvers.readings import Cost, Reading
+from self_steering.solvers.records import CORE_VECTORS
 from tests.support.summaries import figures, headlines
 
 ARMS = ("real", "placebo", "random", "other")

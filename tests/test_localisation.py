@@ -31,7 +31,6 @@ from tests.support.stretches import (
     receipt,
     values_of,
 )
-from tests.support.summaries import figures
 
 ARMS = ["real", "placebo", "random"]
 SHOWN = 3
@@ -109,25 +108,6 @@ def test_the_bank_of_sentences_is_plain():
     assert [name for name in catalogue() if re.search(rf"\b{name.replace('_', ' ')}\b", text)] == []
     lengths = [len(sentence.split()) for sentence in SENTENCES]
     assert max(lengths) <= 2 * min(lengths)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"vectors": "joy"}, "vectors='joy' is unknown; choose from anxious"),
-        ({"arm": "other"}, "arm='other' is unknown; choose from real, placebo, random"),
-        ({"sentences": 1}, "sentences=1; choose a whole number from 2 to 10"),
-        ({"sentences": 11}, "sentences=11; choose a whole number from 2 to 10"),
-        ({"rounds": 4}, "rounds=4; choose a whole number from 1 to 3"),
-        ({"rounds": 1.0}, "rounds=1.0; choose a whole number"),
-        ({"dose": 11}, "dose 11 is out of range"),
-        ({"library": "./nowhere"}, "no library folder './nowhere'"),
-    ],
-)
-def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message: str):
-    """Before any model is asked anything, the message says what was passed and what can be."""
-    with pytest.raises(ValueError, match=message):
-        localisation(**arguments)
 
 
 # ---------------------------------------------------------------- scores of hand-made readings
@@ -230,14 +210,6 @@ def test_a_placebo_changes_nothing_and_every_injection_does(log: EvalLog):
         assert (values_of(sample)["gap"] == 0) == (sample.metadata["arm"] == "placebo")
 
 
-def test_the_uncached_share_is_chance_by_design(log: EvalLog):
-    """Averaged over a vector's positions it is one over the number of sentences, so the metric is too, in every arm."""
-    found = figures(log, "uncached")
-    assert {arm: found[arm] for arm in ARMS} == pytest.approx(dict.fromkeys(ARMS, 1 / SHOWN))
-    single = [values_of(sample)["uncached"] for sample in log.samples]
-    assert max(single) - min(single) > 0.01
-
-
 def test_scores_can_be_computed_again_from_the_events(log: EvalLog):
     """Shares and letter mass follow from the read-outs that the log holds."""
     for sample in log.samples:
@@ -248,12 +220,3 @@ def test_scores_can_be_computed_again_from_the_events(log: EvalLog):
         assert (value["cached"], value["gap"]) == pytest.approx((cached, cached - uncached))
         assert value["letter_mass"] == pytest.approx(sum(weights[0].values()))
         assert sample.target == true
-
-
-def test_the_log_has_intervals_by_vector_and_by_prompt(log: EvalLog):
-    """For every arm's gap; the placebo's are zero."""
-    gap = figures(log, "gap")
-    for arm in ARMS:
-        assert gap[f"{arm}_lower"] <= gap[arm] <= gap[f"{arm}_upper"]
-        assert gap[f"{arm}_lower_by_prompt"] <= gap[arm] <= gap[f"{arm}_upper_by_prompt"]
-    assert gap["placebo_lower_by_prompt"] == gap["placebo_upper"] == 0

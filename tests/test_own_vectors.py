@@ -14,8 +14,8 @@ from self_steering.evals.frustration import frustration
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
-from self_steering.evals.parameters import CORE_VECTORS, library_vectors
-from self_steering.solvers.records import TASK_MENU, Condition
+from self_steering.solvers.checks import library_vectors
+from self_steering.solvers.records import CORE_VECTORS, TASK_MENU, Condition
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard, LibraryError, read_card
 from self_steering.vectors.catalogue import VectorEntry, catalogue, in_order
 from self_steering.vectors.library import Library, content_hash, serialised

@@ -1,57 +1,217 @@
-"""What the proof found: inputs that were accepted in silence, or refused in words that nobody could use."""
+"""What is refused: values that tasks, solvers and commands are given, and files, each in one line that a person can use."""
 
 import errno
 import json
+import math
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+from inspect_ai import Task, eval  # noqa: A004  Inspect's name for it
+from inspect_ai._cli.main import inspect as inspect_command
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.dataset import Sample
+from inspect_ai.solver import SolverSpec
 from safetensors.torch import save
 
 from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import read_tables
+from self_steering.evals.any_task import any_task
 from self_steering.evals.comparison import comparison
+from self_steering.evals.detection import TEXTS, detection
+from self_steering.evals.free_text import introspection_free_text
+from self_steering.evals.freeplay import freeplay
+from self_steering.evals.frustration import frustration
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
+from self_steering.evals.maths import maths
+from self_steering.solvers.checks import Refusal
+from self_steering.solvers.self_steer import self_steer
 from self_steering.steering.plan import PlanError, check_dose
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryError, library_folder
+from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.files import naming, write_file
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.corpus import CorpusError, load_corpus, open_corpus
-from tests.support.small_library import LAYERS, save_library, small_stories
+from tests.support.inspect_runs import INSPECT, ROOT
+from tests.support.scripted import Tiny
+from tests.support.small_library import LAYERS, STATES, save_library, small_stories
 
 DEEP = "[" * 100_000
+SEGMENTS = (localisation, comparison, detection)
+SESSIONS = (freeplay, maths, frustration)
+WORDS = (*SEGMENTS, *SESSIONS, introspection, introspection_free_text, partial(any_task, task="x/y"), self_steer)
+THEIRS = """
+from inspect_ai import Task, task
+
+
+@task
+def plain(extra: int = 0):
+    return Task()
+
+
+@task
+def agent():
+    return Task()
+"""
+
+
+# ---------------------------------------------------------------- parameters
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("makers", "arguments", "message"),
     [
-        (partial(introspection, vectors=5), "vectors=5; give names"),
-        (partial(introspection, arm=["real", 3]), r"arm=\['real', 3\]; give names"),
-        (partial(introspection, framing=["drugs"]), r"framing=\['drugs'\] is unknown"),
-        (partial(introspection, rotations="three"), "rotations='three'; choose 1 to 10"),
-        (partial(introspection, no_vector_option=2), "no_vector_option=2; choose true or false"),
-        (partial(comparison, weaker="warm"), "weaker 'warm' is not a finite number"),
-        (partial(localisation, library="x" * 10_000), "no library folder 'xxx"),
+        (WORDS, {"vectors": "joy"}, "vectors='joy' is unknown; choose from anxious, .*, goblins, all, core, menu"),
+        (WORDS, {"vectors": "calm,core"}, "'core' stands for several; give it alone, or name each"),
+        (WORDS, {"vectors": 5}, "vectors=5; give names"),
+        (
+            WORDS,
+            {"vector": "calm"},
+            r"vector='calm': \w+ has no parameter 'vector', did you mean 'vectors'\? Choose from ",
+        ),
+        (WORDS, {"wholly": 1}, r"wholly=1: \w+ has no parameter 'wholly'\. Choose from .*vectors"),
+        (WORDS, {"arm": "reel"}, "arm='reel' is unknown; choose from real, placebo, random"),
+        (WORDS, {"library": "./nowhere"}, "no library folder './nowhere'"),
+        (WORDS, {"library": "x" * 10_000}, "no library folder 'xxx"),
+        (SESSIONS, {"max_dose": 11}, "max_dose=11; choose a number from 0 to 10"),
+        (SESSIONS, {"max_dose": 0}, "max_dose=0; choose a number above 0"),
+        (SESSIONS, {"sitter": "nurse"}, "sitter='nurse' is unknown; choose from rules, model, none"),
+        (SESSIONS, {"rollouts": 0}, "rollouts=0; choose a whole number"),
+        ((*SESSIONS, introspection_free_text), {"max_tokens": 2.5}, "max_tokens=2.5; choose a whole number"),
+        (
+            (*SESSIONS, introspection_free_text),
+            {"temperature": math.nan},
+            "temperature=nan; choose a number from 0 to 2",
+        ),
+        ((*SESSIONS, introspection, detection), {"framing": "pills"}, "framing='pills' is unknown; choose from drugs"),
+        ((maths, frustration, self_steer), {"intent": "forced"}, "intent='forced' is unknown; choose from neutral"),
+        ((freeplay, maths), {"turns": 0}, "turns=0; choose a whole number from 1 to"),
+        ((freeplay, maths, self_steer), {"debrief": 1}, "debrief=1; choose true or false"),
+        ((freeplay, self_steer), {"opt_in": "maybe"}, "opt_in='maybe'; choose true or false"),
+        ([freeplay], {"visibility": "seen"}, "visibility='seen' is unknown; choose from unsaid, watched, unwatched"),
+        ([freeplay], {"vectors": "calm", "arm": "mislabelled"}, "the mislabelled arm needs at least two vectors"),
+        ([maths], {"dataset": "gsm"}, "dataset='gsm' is unknown; choose from generated, gsm8k"),
+        ([maths], {"dataset": "gsm8k", "level": "easy"}, "level='easy' is of the generated problems"),
+        ([maths], {"revision": "main"}, "revision='main' is of gsm8k"),
+        ([frustration], {"tone": "rude"}, "tone='rude' is unknown; choose from neutral, aggressive, sarcastic"),
+        ([frustration], {"possible": "maybe"}, "possible='maybe' is unknown; choose from true, false, all"),
+        ([frustration], {"rollouts": 25}, "rollouts=25; choose a whole number from 1 to 24"),
+        ([frustration], {"rounds": 11}, "rounds=11; choose a whole number from 1 to 10"),
+        ([frustration], {"max_tool_turns": 0}, "max_tool_turns=0; choose a whole number from 1 to 50"),
+        ([introspection], {"arm": ["real", 3]}, r"arm=\['real', 3\]; give names"),
+        ([introspection], {"rotations": "three"}, "rotations='three'; choose 1 to 10"),
+        ([introspection], {"no_vector_option": 2}, "no_vector_option=2; choose true or false"),
+        ([introspection_free_text], {"primer": "essay"}, "primer='essay' is unknown; choose from none, introspection"),
+        ([introspection_free_text], {"prompts": "rude"}, "prompts='rude' is unknown; choose from find_out, explore"),
+        ([introspection_free_text], {"turns": True}, "turns=True; choose a whole number from 1 to 50"),
+        (
+            (introspection_free_text, localisation),
+            {"dose": 11},
+            "dose 11 is out of range; pass a number from -10 to 10",
+        ),
+        ([localisation], {"sentences": 11}, "sentences=11; choose a whole number from 2 to 10"),
+        ([localisation], {"rounds": 4}, "rounds=4; choose a whole number from 1 to 3"),
+        ([comparison], {"n_per_vector": 16}, "n_per_vector=16; choose a whole number from 1 to 15"),
+        (
+            [comparison],
+            {"weaker": -0.5},
+            "weaker=-0.5, stronger=1.0; give two doses of the same sign, the second the larger",
+        ),
+        ([comparison], {"weaker": "half"}, "weaker 'half' is not a finite number"),
+        ([detection], {"arm": "real"}, "arm='real' has no trials without injection, so no false alarms; add placebo"),
+        ([detection], {"doses": "0.5,much"}, "doses='0.5,much': could not convert .* such as 0.5,1,2"),
+        ([detection], {"doses": "0,1"}, "doses='0,1'; give each dose once, and none that is zero"),
+        ([detection], {"doses": []}, r"doses=\[\]; give each dose once"),
+        (
+            [detection],
+            {"n_per_vector": 0},
+            f"n_per_vector=0; choose a whole number from 1 to {TEXTS // len(catalogue())}",
+        ),
+        ([detection], {"controls": 7}, "controls=7; choose a whole number from 1 to 6"),
+        ([any_task], {}, "no task is named; add -T task=NAME, where NAME is inspect_evals/gsm8k"),
+        ([any_task], {"task": "no_suite/gsm8k"}, "no_suite/gsm8k' is unknown.*pip install inspect-evals.*FILE.py@name"),
+        ([any_task], {"task": "nowhere.py@plain"}, "there is no such file .looked for"),
+        ([any_task], {"task": "{file}@plan"}, "has no task 'plan'; it has agent, plain"),
+        ([any_task], {"task": "{file}"}, "the file has the tasks agent, plain; name one: .*@NAME"),
+        ([any_task], {"task": "{file}@plain", "task_args": {"extras": 1}}, "plain has no argument extras"),
+        ([any_task], {"task": "{file}@plain", "task_args": "extra=1"}, "give the task's arguments as JSON"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_its_parameters_name(make: Callable[[], object], message: str):
-    """The message begins with what to change, whatever was passed."""
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_a_value_is_refused_with_the_valid_choices(makers: list, arguments: dict, message: str, tmp_path: Path):
+    """In one line, as Inspect shows without a traceback, and before anything runs; long values are shown in part."""
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    given = {n: v.format(file=tmp_path / "theirs.py") if n == "task" else v for n, v in arguments.items()}
+    for make in makers:
+        with pytest.raises(Refusal, match=message) as caught:
+            make(**given)
+        assert isinstance(caught.value, PrerequisiteError)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 2_000
+
+
+def test_what_is_refused_on_the_command_line_is_all_that_is_said():
+    """One sentence, wrapped to the width of the terminal, and an exit code that is not 0."""
+    command = [INSPECT, "eval", "evals/introspection.py", "-T", "rotation=3", "--model", "mockllm/model"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603  our own
+    said = (done.stdout + done.stderr).split("\n\n")
+    assert done.returncode == 1
+    assert [" ".join(part.split())[:83] for part in said if part.strip()] == [
+        "rotation=3: introspection has no parameter 'rotation', did you mean 'rotations'? Choose from "[:83]
+    ]
 
 
 @pytest.mark.parametrize(
-    "refuse",
+    ("arguments", "message"),
     [
-        partial(introspection, vectors="x" * 100_000),
-        partial(introspection, framing="x" * 100_000),
-        partial(library_folder, "x" * 100_000),
-        partial(check_dose, 10**600),
+        (["evals/introspection.py", "-T", "arm=reel"], "arm='reel' is unknown; choose from real"),
+        (
+            ["evals/freeplay.py", "-M", "max_batch=4"],
+            "-M max_batch=4: no model is named that it could be for; add --model",
+        ),
+        (
+            ["evals/detection.py", "--model", "mockllm/model"],
+            "mockllm/model cannot be steered; run this with --model nnsight",
+        ),
+        (
+            ["{file}@plain", "--model", "mockllm/model", "--solver", "self_steering/self_steer", "-S", "arm=reel"],
+            "arm='reel' is unknown; choose from real, placebo, random, mislabelled",
+        ),
     ],
 )
+def test_a_command_is_refused_before_the_first_sample(arguments: list[str], message: str, tmp_path: Path, monkeypatch):
+    """Also what no parameter of the task is about."""
+    monkeypatch.setenv("INSPECT_LOG_DIR", str(tmp_path / "logs"))
+    monkeypatch.setenv("INSPECT_DISPLAY", "none")
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    given = [part.format(file=tmp_path / "theirs.py") for part in arguments]
+    done = CliRunner().invoke(inspect_command, ["eval", *given])
+    assert isinstance(done.exception, Refusal), done.exception
+    assert str(done.exception).startswith(message)
+    assert not list(tmp_path.glob("logs/*"))
+
+
+def test_a_library_of_another_model_is_refused_before_the_first_sample(tiny: Tiny, tmp_path: Path):
+    """By a task and by the solver alone."""
+    other = save_library(tmp_path / "library", "f" * 32, names=STATES)
+    wrong = {"vectors": "calm,honest", "library": other}
+    spec = SolverSpec("self_steering/self_steer", wrong, wrong)
+    plain = Task(dataset=[Sample(id="x", input="x")])
+    for runs in (
+        lambda: eval("self_steering/detection", task_args=wrong, model=tiny.model, log_dir=str(tmp_path / "logs")),
+        lambda: eval(plain, solver=spec, model=tiny.model, log_dir=str(tmp_path / "logs")),
+    ):
+        with pytest.raises(Refusal, match=r"not for this model .*self-steering vectors build"):
+            runs()
+    assert not list(tmp_path.glob("logs/*"))
+
+
+@pytest.mark.parametrize("refuse", [partial(library_folder, "x" * 100_000), partial(check_dose, 10**600)])
 def test_a_long_value_is_shown_in_part(refuse: Callable[[], object]):
     """Nobody reads, and no context holds, a message of 100,000 letters."""
     with pytest.raises(ValueError, match=r"letters\) …") as caught:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
-from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.introspection.introspection_table import introspection_tables
+from self_steering.steering.models import load_model
 from tests.support.inspect_runs import finished, inspect, kept
 from tests.support.models import save_tiny_model
-from tests.support.small_library import STATES, small_stories
+from tests.support.small_library import STATES, save_library
 
 SAMPLES = len(STATES) * 4
 PATIENCE = 240  # seconds; only reached where something hangs
@@ -20,9 +20,7 @@ PATIENCE = 240  # seconds; only reached where something hangs
 def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path: Path):
     """Killed once samples are in the log, the retry finishes with all of them, and those that were done are kept as they were."""
     model = save_tiny_model(tmp_path / "model", "llama")
-    stories = small_stories(tmp_path / "stories")
-    build = ["--model", str(model), "--out", str(tmp_path / "library"), "--stories", str(stories)]
-    assert self_steering_command(["vectors", "build", *build, "--default-dose", "1"]) == 0
+    save_library(tmp_path / "library", load_model(str(model)).fingerprint, names=STATES)
     parameters = {"vectors": "all", "options": 2, "rotations": 1, "random_directions": 1}
     given = [f"-T{name}={value}" for name, value in {**parameters, "library": tmp_path / "library"}.items()]
     process = inspect(

@@ -8,7 +8,7 @@ from inspect_ai.agent import AgentState, agent, react
 from inspect_ai.dataset import Sample
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalSample
-from inspect_ai.model import ChatMessage, ChatMessageUser, execute_tools, get_model
+from inspect_ai.model import ChatMessage, ChatMessageUser, GenerateConfig, execute_tools, get_model
 from inspect_ai.solver import (
     Generate,
     TaskState,
@@ -266,7 +266,7 @@ def of_its_own_model(model: object) -> object:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         state = await generate(state, tool_calls="single")
-        output = await model.generate(state.messages, state.tools)
+        output = await model.generate(state.messages, state.tools, config=GenerateConfig(max_tokens=6))
         state.messages.append(output.message)
         state.messages.extend((await execute_tools(state.messages, state.tools)).messages)
         return state

@@ -27,6 +27,7 @@ from self_steering.evals.detection import detection
 from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.introspection import ARMS, introspection
 from self_steering.evals.localisation import localisation
+from self_steering.solvers.records import SelfSteerState, Take
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.card import VECTORS_FILE, read_card
 from self_steering.vectors.catalogue import catalogue
@@ -512,7 +513,8 @@ def steer_freely(turns: int, note: list[dict] | None = None):
             state.messages.append(state.output.message)
             state.messages.extend((await execute_tools(state.messages, tools)).messages)
         if note is not None:
-            state.store.set("SelfSteerState:takes", note)
+            record = SelfSteerState(store=state.store)
+            record.condition, record.takes = {"arm": "placebo"}, [Take.model_validate(one) for one in note]
         return state
 
     return solve
@@ -587,7 +589,7 @@ def test_takes_that_the_solver_noted_itself_go_before_the_conversation(tmp_path)
             "scripted": False,
             "after_sitter": True,
         },
-        {"turn": 3, "name": "joy", "dose": "much", "ok": False},
+        {"turn": 3, "order": 1, "name": "joy", "taken": "", "ok": False, "scripted": False, "after_sitter": False},
     ]
     takes = played(tmp_path, freeplay(note)).takes
     fields = ["turn", "order", "name", "taken", "taken_category", "dose", "strength"]
@@ -595,7 +597,7 @@ def test_takes_that_the_solver_noted_itself_go_before_the_conversation(tmp_path)
     assert first == [2, 0, "calm", "goblins", "stance", 1.5, 0.75]
     assert second[:5] == [3, 1, "joy", "", ""]
     assert all(math.isnan(value) for value in second[5:])
-    assert takes["after_sitter"].tolist() == [True, pd.NA]
+    assert takes["after_sitter"].tolist() == [True, False]
     assert takes["known"].tolist() == [True, False]
 
 

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from string import ascii_uppercase
 from typing import Any
 
@@ -18,10 +19,18 @@ from inspect_ai.scorer import CORRECT
 from inspect_ai.tool import ToolCall
 
 from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
-from self_steering.scorers.answers import shares
+from self_steering.scorers.answers import costs, shares
+from self_steering.solvers import comparison
+from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, DETECTION
+from self_steering.solvers.free_text import ExplorationState
+from self_steering.solvers.introspection import IntrospectionState
 from self_steering.solvers.maths import MathsState
 from self_steering.solvers.preference import FIRST, OTHER_FIRST, SECOND, STATE_FIRST
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
+from self_steering.solvers.readings import UNCACHED, Reading
+from self_steering.solvers.records import RANDOM_DIRECTION, SelfSteerState, Take
+from self_steering.solvers.relief import ReliefState
+from self_steering.solvers.segments import StretchState
 from self_steering.steering.calls import SteeringCall, number, take_calls, written
 from self_steering.steering.request import METADATA_KEY
 from self_steering.vectors.catalogue import described
@@ -44,11 +53,9 @@ _SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation"
 # These steer what a model reads, and offer it nothing.
 _TOOLLESS = frozenset({"localisation", "comparison"})
 _PACKAGE = "self_steering/"
-_RANDOM = "random direction"
-_DETECTION, _ALWAYS = "detection", {"always no": "no", "always yes": "yes"}
-_COMPARED = {"first harder": "first", "second harder": "second"}
+_ALWAYS = {ALWAYS_NO: "no", ALWAYS_YES: "yes"}
+_COMPARED = {comparison.FIRST_HARDER: comparison.FIRST, comparison.SECOND_HARDER: comparison.SECOND}
 _ASSIGNED = {STATE_FIRST: 1, OTHER_FIRST: -1}
-_UNCACHED = "uncached"
 _MEASURED = (
     *("strength", "start", "stop", "planned", "steered", "reused"),
     *("projection_before", "projection_after", "expected_shift"),
@@ -82,9 +89,10 @@ def needs_events(log: EvalLog) -> bool:
 def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
     """Return a sample's rows."""
     readings = _readings_of(sample)
-    takes = _stored_takes(sample)
-    if takes is None:
-        takes = _spoken_takes(sample)
+    session = sample.store_as(SelfSteerState)
+    held = bool(session.condition)
+    own = (sample.metadata or {}).get("own")
+    takes = [_stored_take(take, own) for take in session.takes] if held else _spoken_takes(sample)
     cell = _Cell(log, sample)
     return RolloutRows(
         about={
@@ -93,9 +101,9 @@ def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
             "problem": cell.text("prompt") or cell.text("problem") or cell.text("wording", "wording "),
             "turns": sum(map(written, sample.messages)),
             **take_counts(takes),
-            "sitter_clears": number(sample.store.get("SelfSteerState:sitter_clears")),
-            "sitter_errors": number(sample.store.get("SelfSteerState:sitter_errors")),
-            "looked_like_a_call": number(sample.store.get("SelfSteerState:looked_like_a_call")),
+            "sitter_clears": float(session.sitter_clears) if held else math.nan,
+            "sitter_errors": float(session.sitter_errors) if held else math.nan,
+            "looked_like_a_call": float(session.looked_like_a_call) if held else math.nan,
             "computed_tokens": readings.computed_tokens,
             "prompt_tokens": readings.prompt_tokens,
         },
@@ -139,34 +147,23 @@ class _Cell:
         }
 
 
-def _stored_takes(sample: EvalSample) -> list[Row] | None:
-    """Return the takes that the solver noted itself; None where it noted none at all."""
-    stored = sample.store.get("SelfSteerState:takes")
-    if not isinstance(stored, Sequence) or isinstance(stored, str):
-        return None
-    own = (sample.metadata or {}).get("own")
-    return [_stored_take(take, order, own) for order, take in enumerate(stored)]
-
-
-def _stored_take(take: Mapping[str, Any], order: int, own: Mapping[str, Any] | None) -> Row:
-    name, taken, ok = str(take.get("name") or ""), str(take.get("taken") or ""), take.get("ok")
+def _stored_take(take: Take, own: Mapping[str, Any] | None) -> Row:
     call = SteeringCall(
         message=-1,
-        turn=int(take["turn"]),
-        call=ToolCall(id="", function="", arguments={"name": name, "dose": take.get("dose")}),
+        turn=take.turn,
+        call=ToolCall(id="", function="", arguments={"name": take.name, "dose": take.dose}),
         answer=None,
-        ok=ok if isinstance(ok, bool) else None,
+        ok=take.ok,
         followed=False,
-        scripted=bool(take.get("scripted")),
+        scripted=take.scripted,
     )
-    after = take.get("after_sitter")
     return take_row(
         call,
-        int(take.get("order", order)),
-        known=bool(taken) or described(name, own) is not None,
-        taken=taken,
-        strength=number(take.get("strength")),
-        after_sitter=after if isinstance(after, bool) else None,
+        take.order,
+        known=bool(take.taken) or described(take.name, own) is not None,
+        taken=take.taken,
+        strength=number(take.strength),
+        after_sitter=take.after_sitter,
         own=own,
     )
 
@@ -182,7 +179,7 @@ def _spoken_takes(sample: EvalSample) -> list[Row]:
         # A script's call need not tell the dose that is applied.
         call = _at_dose(made, metadata["dose"]) if made.scripted and "dose" in metadata else made
         labelled = applied is not None and call.name == label
-        taken = _RANDOM if labelled and arm == "random" else str(applied) if labelled else call.name
+        taken = RANDOM_DIRECTION if labelled and arm == "random" else str(applied) if labelled else call.name
         rows.append(
             take_row(
                 call,
@@ -204,13 +201,12 @@ def _at_dose(call: SteeringCall, dose: object) -> SteeringCall:
 
 def _unit_strength(sample: EvalSample) -> float:
     """Return what dose 1.0 added, from what the solver noted; NaN where it noted nothing."""
+    if (unit := sample.store_as(ExplorationState).unit_strength) is not None:
+        return unit
     dose = number((sample.metadata or {}).get("dose"))
-    added: list[tuple[object, float]] = [(sample.store.get("IntrospectionState:strength"), dose)]
-    for reading in sample.store.get("StretchState:readings") or []:
-        added += [(strength, dose) for strength in reading["strengths"][:1]]
-    for turn in sample.store.get("ExplorationState:turns") or []:
-        added += [(window["strength"], number(window["dose"])) for window in turn["plan"].get("windows") or []]
-    return next((number(strength) / taken for strength, taken in added if strength is not None and taken), math.nan)
+    added = [sample.store_as(IntrospectionState).strength]
+    added += [strength for one in sample.store_as(StretchState).readings for strength in one.strengths[:1]]
+    return next((strength / dose for strength in added if strength is not None and dose), math.nan)
 
 
 def _problem_rows(sample: EvalSample) -> list[Row]:
@@ -255,92 +251,90 @@ class _Readings:
 
 def _readings_of(sample: EvalSample) -> _Readings:
     """Return what a sample's solver noted or, failing that, what its model events hold."""
-    noted = {"IntrospectionState": _option_rows, "StretchState": _answer_rows, "ReliefState": _answer_rows}
-    for key, rows in noted.items():
-        if readings := sample.store.get(f"{key}:readings"):
-            return _Readings(
-                readouts=rows(sample, readings),
-                receipts=[
-                    row
-                    for i, one in enumerate(readings)
-                    for row in _receipts(one["name"], i, one.get("receipts") or [])
-                ],
-                computed_tokens=_sum(readings, "cost", "computed_tokens"),
-                prompt_tokens=_sum(readings, "cost", "prompt_tokens"),
-            )
-    if turns := sample.store.get("ExplorationState:turns"):
-        return _exploration(turns)
-    return _from_events(sample)
+    options, *asked = (sample.store_as(kind).readings for kind in (IntrospectionState, StretchState, ReliefState))
+    answers = [reading for readings in asked for reading in readings]
+    turns = sample.store_as(ExplorationState).turns
+    if not (noted := [*options, *answers, *turns]):
+        return _from_events(sample)
+    # The uncached turn of a free description is read beside the conversation.
+    places = accumulate(UNCACHED not in turn.name for turn in turns)
+    named = [UNCACHED if UNCACHED in one.name else f"turn {at - 1}" for one, at in zip(turns, places, strict=True)]
+    names = named or [one.name for one in noted]
+    return _Readings(
+        readouts=[*_option_rows(sample, options), *_answer_rows(sample, answers)],
+        receipts=[
+            row
+            for place, (name, one) in enumerate(zip(names, noted, strict=True))
+            for row in _receipts(name, place, one.receipts)
+        ],
+        **{name: float(total) for name, total in costs(noted).items()},
+    )
 
 
-def _option_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _option_rows(sample: EvalSample, readings: Sequence[Reading]) -> list[Row]:
     """Return the rows of the ten-way choice."""
     trial: Mapping[str, Any] = sample.metadata or {}
-    options, dose = list(trial["options"]), number(trial.get("dose"))
-    added = number(sample.store.get("IntrospectionState:strength"))
+    options, dose = list(trial.get("options", ())), number(trial.get("dose"))
+    added = number(sample.store_as(IntrospectionState).strength)
     rows: list[Row] = []
     for place, reading in enumerate(readings):
-        shift = int(reading["shift"])
-        shown = options[shift:] + options[:shift]
-        direction = reading.get("direction")
+        shown = options[reading.shift :] + options[: reading.shift]
         about = {
-            "reading": reading["name"],
+            "reading": reading.name,
             "number": place,
-            "rotation": float(shift),
-            "direction": math.nan if direction is None else float(direction),
+            "rotation": float(reading.shift),
+            "direction": math.nan if reading.direction is None else float(reading.direction),
             "question": "",
             "dose": dose,
-            "strength": 0.0 if reading["name"] == _UNCACHED else added,
+            "strength": 0.0 if reading.name == UNCACHED else added,
         }
-        rows += _options(about, reading["logprobs"], shown, trial["vector"])
+        rows += _options(about, reading.logprobs, shown, trial["vector"])
     return rows
 
 
-def _answer_rows(sample: EvalSample, readings: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _answer_rows(sample: EvalSample, readings: Sequence[Reading]) -> list[Row]:
     """Return the rows of the questions that are asked about injected segments."""
     trial: Mapping[str, Any] = sample.metadata or {}
     asked: Counter[tuple[str, ...]] = Counter()
     rows: list[Row] = []
     for place, reading in enumerate(readings):
-        if not reading["logprobs"]:
+        if not reading.logprobs:
             # An answer that was sampled: nothing was read.
             continue
-        key = (reading["name"], reading["kind"], reading["item"])
+        key = (reading.name, reading.kind, reading.item)
         rotation = asked[key]
         asked[key] += 1
         logprobs = _by_state(trial, reading)
         answers = list(logprobs)
-        strengths = [number(strength) for strength in reading["strengths"]]
         about = {
-            "reading": reading["name"],
+            "reading": reading.name,
             "number": place,
             "rotation": float(rotation),
             "direction": math.nan,
-            "question": f"{reading['kind']}: {reading['item']}" if {"label", "labels"} & set(trial) else "",
+            "question": f"{reading.kind}: {reading.item}" if {"label", "labels"} & set(trial) else "",
             "dose": number(trial.get("dose", trial.get("stronger"))),
             # Where two are steered, that of the harder one.
-            "strength": max(strengths, key=abs, default=0.0),
+            "strength": max(reading.strengths, key=abs, default=0.0),
         }
         rows += _options(about, logprobs, answers[rotation:] + answers[:rotation], _right(trial, reading))
     return rows
 
 
-def _by_state(trial: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, float]:
+def _by_state(trial: Mapping[str, Any], reading: Reading) -> dict[str, float]:
     """Return a reading's answers; where they are two labels, by the state that was behind each, or `nothing`."""
-    logprobs: dict[str, float] = dict(reading["logprobs"])
-    if reading["name"] not in _ASSIGNED or logprobs.keys() != {FIRST, SECOND}:
-        return logprobs
-    states = (trial["vector"], trial["other"] or "nothing")[:: _ASSIGNED[reading["name"]]]
-    return dict(zip(states, (logprobs[FIRST], logprobs[SECOND]), strict=True))
+    if reading.name not in _ASSIGNED or reading.logprobs.keys() != {FIRST, SECOND}:
+        return reading.logprobs
+    states = (trial["vector"], trial["other"] or "nothing")[:: _ASSIGNED[reading.name]]
+    return dict(zip(states, (reading.logprobs[FIRST], reading.logprobs[SECOND]), strict=True))
 
 
-def _right(trial: Mapping[str, Any], reading: Mapping[str, Any]) -> str | None:
+def _right(trial: Mapping[str, Any], reading: Reading) -> str | None:
     """Return the right answer of a reading; None where none is."""
     if (position := trial.get("position")) is not None:
         return ascii_uppercase[int(position)]
-    if reading["kind"] == _DETECTION:
+    if reading.kind == DETECTION:
         return "yes" if number(trial.get("dose")) and trial.get("arm") != "placebo" else "no"
-    return _ALWAYS.get(reading["kind"]) or _COMPARED.get(reading["name"])
+    return _ALWAYS.get(reading.kind) or _COMPARED.get(reading.name)
 
 
 def _options(about: Row, logprobs: Mapping[str, float], shown: Sequence[str], right: str | None) -> Iterator[Row]:
@@ -357,21 +351,6 @@ def _options(about: Row, logprobs: Mapping[str, float], shown: Sequence[str], ri
         }
 
 
-def _exploration(turns: Sequence[Mapping[str, Any]]) -> _Readings:
-    """Return the receipts of the free-text experiment, whose uncached turn is read beside the conversation."""
-    rows: list[Row] = []
-    written_turns = 0
-    for place, turn in enumerate(turns):
-        aside = _UNCACHED in turn["name"]
-        rows += _receipts(_UNCACHED if aside else f"turn {written_turns}", place, turn["receipts"])
-        written_turns += not aside
-    return _Readings(
-        receipts=rows,
-        computed_tokens=float(sum(turn["computed_tokens"] for turn in turns)),
-        prompt_tokens=float(sum(turn["prompt_tokens"] for turn in turns)),
-    )
-
-
 def _from_events(sample: EvalSample) -> _Readings:
     turns = {message.id: turn for turn, message in enumerate(filter(written, sample.messages))}
     found: list[tuple[str, Mapping[str, Any]]] = []
@@ -379,7 +358,7 @@ def _from_events(sample: EvalSample) -> _Readings:
         report = (event.output.metadata or {}).get(METADATA_KEY) if isinstance(event, ModelEvent) else None
         if isinstance(event, ModelEvent) and isinstance(report, Mapping):
             turn = turns.get(event.output.message.id) if event.output.choices else None
-            found.append((_UNCACHED if turn is None else f"turn {turn}", report))
+            found.append((UNCACHED if turn is None else f"turn {turn}", report))
     if not found:
         return _Readings()
     computed = sum(number(report.get("computed_tokens")) for _, report in found)
@@ -400,7 +379,3 @@ def _receipts(reading: str, place: int, receipts: Sequence[Mapping[str, Any]]) -
             "layers": " ".join(map(str, receipt.get("layers", ()))),
             **{name: number(receipt.get(name)) for name in _MEASURED},
         }
-
-
-def _sum(entries: Sequence[Mapping[str, Any]], group: str, name: str) -> float:
-    return sum(number((entry.get(group) or {}).get(name)) for entry in entries)

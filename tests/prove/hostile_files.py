@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save, save_file
 
-from self_steering.evals.parameters import library_vectors
+from self_steering.solvers.checks import library_vectors
 from self_steering.steering.bundled.adapter import CARD_FILE as ADAPTER_CARD
 from self_steering.steering.bundled.adapter import CONFIG_FILE, WEIGHTS_FILE, merge_adapter, read_card
 from self_steering.steering.provider import NNsightAPI

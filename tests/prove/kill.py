@@ -11,9 +11,9 @@ from pathlib import Path
 
 from inspect_ai.log import EvalLog, read_eval_log
 
-from self_steering.analysis.cli import main as self_steering_command
+from self_steering.steering.models import load_model
 from tests.support.models import save_tiny_model
-from tests.support.small_library import small_stories
+from tests.support.small_library import STATES, save_library
 
 KILLS = 6
 _ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +29,9 @@ _PARAMETERS = {
 
 
 def save_model_and_library(folder: Path) -> tuple[Path, Path]:
-    """Save a tiny model and build a library for it."""
+    """Save a tiny model and a library for it."""
     model = save_tiny_model(folder / "model", "llama")
-    stories = small_stories(folder / "stories")
-    build = ["--model", str(model), "--out", str(folder / "library"), "--stories", str(stories), "--default-dose", "1"]
-    assert self_steering_command(["vectors", "build", *build]) == 0
-    return model, folder / "library"
+    return model, Path(save_library(folder / "library", load_model(str(model)).fingerprint, names=STATES))
 
 
 def start(*arguments: str, logs: Path) -> "subprocess.Popen[bytes]":

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from inspect_ai import Task, eval  # noqa: A004  Inspect's name for it
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, Model, get_model, modelapi
-from inspect_ai.tool import ToolCall, ToolInfo
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, get_model, modelapi
+from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
-from self_steering.analysis.cli import main as self_steering_command
 from self_steering.steering.provider import NNsightAPI
-from tests.support.small_library import small_stories
+from tests.support.small_library import STATES, save_library
 from tests.support.templates import save_family_model
 
 Script = Callable[[list[ChatMessage], list[ToolInfo]], ChatMessageAssistant | None]
@@ -29,10 +28,13 @@ class ScriptedAPI(NNsightAPI):
     """The provider over a tiny model, with scripted words."""
 
     script: Script = staticmethod(own_words)
+    asked: tuple[ToolChoice, GenerateConfig]
+    """What else the turn was asked with that a script is called for."""
 
     async def generate(self, input, tools, tool_choice, config):  # noqa: A002  the name in ModelAPI's signature
         """Generate really, then exchange the message."""
         output, call = await super().generate(input, tools, tool_choice, config)
+        self.asked = (tool_choice, config)
         message = self.script(list(input), list(tools))
         if message is not None and output.metadata:
             output.choices[0].message = message.model_copy(update={"model": self.model_name, "source": "generate"})
@@ -96,11 +98,11 @@ class Tiny:
 
 @contextmanager
 def tiny_session_model(folder: Path, default_dose: float = 2.0) -> Iterator[Tiny]:
-    """Build a tiny model and its library in `folder`."""
+    """Make a tiny model and its library, strong enough to change what it writes, in `folder`."""
     model = save_family_model(folder / "model", "qwen")
-    stories = small_stories(folder / "stories")
-    build = ["--model", str(model), "--out", str(folder / "library"), "--stories", str(stories)]
-    assert self_steering_command(["vectors", "build", *build, "--default-dose", str(default_dose)]) == 0
     made = get_model(f"scripted_session/{model}", memoize=False)
+    fingerprint = made.api.loaded.fingerprint
+    strong = {"names": STATES, "layers": (3, 4), "size": 3, "residual": 100.0}
+    save_library(folder / "library", fingerprint, default_dose=default_dose, **strong)
     yield Tiny(folder / "library", folder / "logs", made)
     made.api.close()

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
+from self_steering.vectors.catalogue import NO_OWN, VectorEntry
 from self_steering.vectors.library import Library, content_hash, serialised
 from self_steering.vectors.making.corpus import NEUTRAL, Corpus, load_corpus
 
@@ -42,26 +42,40 @@ def small_stories(folder: Path, states: Sequence[str] = STATES, settings: Sequen
 LAYERS = [1, 2, 4]
 
 
-def save_library(folder: Path, fingerprint: str, names: Sequence[str] = ("calm", "proud"), **more: Any) -> str:
-    """Save a library of random vectors for a tiny model; `more` stands on its card."""
+def save_library(
+    folder: Path,
+    fingerprint: str,
+    *,
+    names: Sequence[str] = ("calm", "proud"),
+    layers: Sequence[int] = LAYERS,
+    size: float = 1.0,
+    default_dose: float = 1.0,
+    residual: float = 1.0,
+    entries: Mapping[str, VectorEntry] = NO_OWN,
+) -> str:
+    """Save a library of random vectors, `size` times a standard normal in each dimension, for a tiny model.
+
+    Its card says that the residual stream has the norm `residual`, from which follows the smallest dose that is not lost in it, and
+    what `entries` say of vectors.
+    """
     generator = torch.Generator().manual_seed(3)
-    vectors = {name: torch.randn(len(LAYERS), 64, generator=generator) for name in names}
+    vectors = {name: size * torch.randn(len(layers), 64, generator=generator) for name in names}
     card = LibraryCard(
         model="tiny",
         revision=None,
         fingerprint=fingerprint,
         hidden=64,
-        layers=LAYERS,
+        layers=list(layers),
         construction="difference",
         scaled_to=None,
         skipped_tokens=0,
         corpus="",
         norms={name: vector.norm(dim=-1).tolist() for name, vector in vectors.items()},
-        residual_norms=[1.0] * len(LAYERS),
-        default_doses=dict.fromkeys(vectors, 1.0),
+        residual_norms=[residual] * len(layers),
+        default_doses=dict.fromkeys(vectors, default_dose),
         faults={},
+        entries=dict(entries),
         sha256={VECTORS_FILE: content_hash(serialised(vectors))},
-        **more,
     )
     Library(card, vectors).save(folder)
     return str(folder)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from inspect_ai import Task, eval  # noqa: A004  Inspect's name for it
 from inspect_ai.event import InfoEvent, ModelEvent
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
@@ -13,8 +12,7 @@ from inspect_ai.model import get_model
 
 from self_steering.solvers.readings import Cost, Reading
 from self_steering.steering.models import load_model
-from self_steering.vectors.card import VECTORS_FILE, LibraryCard
-from self_steering.vectors.library import Library, content_hash, serialised
+from tests.support.small_library import save_library
 from tests.support.templates import save_family_model
 
 NAMES = ("calm", "goblins")
@@ -49,27 +47,8 @@ class Tiny:
 def make_tiny(folder: Path) -> Tiny:
     """Save a tiny Qwen3 and its library to `folder`; the vectors are strong enough to move its answers."""
     model = save_family_model(folder / "model", "qwen")
-    loaded = load_model(str(model))
-    hidden = loaded.model.config.hidden_size
-    generator = torch.Generator().manual_seed(0)
-    vectors = {name: 3 * torch.randn(len(LAYERS), hidden, generator=generator) for name in NAMES}
-    card = LibraryCard(
-        model="tiny",
-        revision=None,
-        fingerprint=loaded.fingerprint,
-        hidden=hidden,
-        layers=list(LAYERS),
-        construction="centred",
-        scaled_to=None,
-        skipped_tokens=0,
-        corpus="none",
-        norms={name: vector.norm(dim=-1).tolist() for name, vector in vectors.items()},
-        residual_norms=[1.0] * len(LAYERS),
-        default_doses=dict.fromkeys(vectors, DEFAULT_DOSE),
-        faults={},
-        sha256={VECTORS_FILE: content_hash(serialised(vectors))},
-    )
-    Library(card, vectors).save(folder / "library")
+    fingerprint = load_model(str(model)).fingerprint
+    save_library(folder / "library", fingerprint, names=NAMES, layers=LAYERS, size=3, default_dose=DEFAULT_DOSE)
     return Tiny(model, folder / "library")
 
 
