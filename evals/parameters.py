@@ -7,8 +7,17 @@ from typing import Any, get_args
 import click
 from inspect_ai.model import Model, get_model
 
-from self_steering.solvers.checks import checked_max_dose, library_vectors, number, one_of, whole_number
-from self_steering.solvers.readings import NO_MODEL, SessionArm, check_active_model, check_steerable
+from self_steering.solvers.checks import (
+    NO_MODEL,
+    check_active_model,
+    check_steerable,
+    checked_max_dose,
+    library_vectors,
+    number,
+    one_of,
+    whole_number,
+)
+from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
 from self_steering.solvers.sitter import Monitor
 
@@ -22,7 +31,7 @@ NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 def default_model(library: str | None, *, steered: bool = True) -> Model | None:
     """Return the default model where none was named, as Task(model=…) would beat --model; make sure that it can be steered.
 
-    Outside of an eval nothing is known of the model: whoever runs the task names it, and is told in its first sample.
+    Where Python makes the task, nothing is known of its model: whoever runs it names it, and is told in its first sample.
 
     Args:
         library: Folder of the library; None for the one that fits the model.

@@ -7,11 +7,15 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
+import click
+
 # What Inspect's command line shows without a traceback.
 from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.model import Model, get_model
 from pydantic import ValidationError
 from rich.markup import escape
 
+from self_steering.solvers.readings import library_card
 from self_steering.solvers.records import CORE_VECTORS, TASK_MENU
 from self_steering.steering.plan import MAX_DOSE
 from self_steering.vectors.card import library_folder, read_card
@@ -21,6 +25,7 @@ from self_steering.vectors.shown import shown
 P = ParamSpec("P")
 T = TypeVar("T")
 _TEN = 10
+NO_MODEL = "none/none"  # what Inspect calls it where none was named
 
 
 class Refusal(PrerequisiteError, ValueError):  # noqa: N818  an eval is refused
@@ -211,3 +216,27 @@ def library_vectors(library: str | None, vectors: str | Sequence[str]) -> Vector
 def _ten(names: Sequence[str], published: Sequence[str]) -> Sequence[str]:
     """Return the ten of a name where a library has them all, else its first ten."""
     return published if set(published) <= set(names) else names[:_TEN]
+
+
+def check_active_model(library: str | None) -> None:
+    """Make sure that the model which a command has named can be steered from a library, before anything runs.
+
+    Where Python makes a task, its model is not known yet, and `get_model()` may give that of an earlier eval.
+
+    Raises:
+        ValueError: It is not one of ours, or the library is for another one.
+    """
+    if click.get_current_context(silent=True) is not None and str(get_model()) != NO_MODEL:
+        check_steerable(get_model(), library)
+
+
+def check_steerable(model: Model, library: str | None) -> None:
+    """Make sure that a model can be steered from a library.
+
+    Raises:
+        ValueError: It is not one of ours, or the library is for another one.
+    """
+    try:
+        library_card(model, library)
+    except TypeError as error:
+        raise ValueError(str(error)) from error

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, Literal, Self
 
 from inspect_ai.log import transcript
-from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 from inspect_ai.tool import ToolInfo
 from pydantic import BaseModel, model_validator
 
@@ -16,7 +16,6 @@ from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.vectors.card import LibraryCard
 
 _STEERED = "●"
-NO_MODEL = "none/none"  # what Inspect calls it where none was named
 
 
 def steering_map(tokens: Sequence[Sequence[Any]], roles: Sequence[str], receipts: Sequence[dict[str, Any]]) -> str:
@@ -238,34 +237,6 @@ def library_card(model: Model, library: str | None) -> LibraryCard:
         raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
     card: LibraryCard = model.api.library(library).card
     return card
-
-
-def check_active_model(library: str | None) -> None:
-    """Make sure that an eval's model can be steered from a library, before anything runs.
-
-    Outside of an eval, and where the task is to name the model, nothing is known of it yet.
-
-    Raises:
-        ValueError: It is not one of ours, or the library is for another one.
-    """
-    try:
-        model = get_model()
-    except ValueError:
-        return
-    if str(model) != NO_MODEL:
-        check_steerable(model, library)
-
-
-def check_steerable(model: Model, library: str | None) -> None:
-    """Make sure that a model can be steered from a library.
-
-    Raises:
-        ValueError: It is not one of ours, or the library is for another one.
-    """
-    try:
-        library_card(model, library)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
 
 
 def smallest_dose(model: Model, library: str | None, names: Iterable[str]) -> float:

@@ -11,11 +11,11 @@ from inspect_ai.agent import Agent, as_solver, is_agent
 from inspect_ai.model import CachePolicy, ChatMessageSystem, GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
-from self_steering.solvers.checks import checked_max_dose, flag, library_vectors, one_of, refusing
+from self_steering.solvers.checks import check_active_model, checked_max_dose, flag, library_vectors, one_of, refusing
 from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import self_steer as prompts
-from self_steering.solvers.readings import SessionArm, check_active_model
+from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Condition, Framed, Intent
 from self_steering.solvers.session import SteeringSession
 from self_steering.steering.plan import MAX_DOSE
@@ -73,7 +73,7 @@ def self_steer(
     flag(debrief, "debrief")
     flag(show_tokens, "show_tokens")
     checked_max_dose(max_dose)
-    library, _, menu = library_vectors(library, "menu" if vectors is None else vectors)
+    library, _, menu, _ = library_vectors(library, "menu" if vectors is None else vectors)
     check_active_model(library)
     inner = generate() if base is None else as_solver(base) if is_agent(base) else cast(Solver, base)
 

@@ -11,11 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from inspect_ai import Task, eval  # noqa: A004  Inspect's name for it
 from inspect_ai._cli.main import inspect as inspect_command
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.dataset import Sample
-from inspect_ai.solver import SolverSpec
 from safetensors.torch import save
 
 from self_steering.analysis.cli import main as self_steering_command
@@ -30,6 +27,7 @@ from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
 from self_steering.solvers.checks import Refusal
+from self_steering.solvers.records import CORE_VECTORS
 from self_steering.solvers.self_steer import self_steer
 from self_steering.steering.plan import PlanError, check_dose
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryError, library_folder
@@ -39,7 +37,7 @@ from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.corpus import CorpusError, load_corpus, open_corpus
 from tests.support.inspect_runs import INSPECT, ROOT
 from tests.support.scripted import Tiny
-from tests.support.small_library import LAYERS, STATES, save_library, small_stories
+from tests.support.small_library import LAYERS, save_library, small_stories
 
 DEEP = "[" * 100_000
 SEGMENTS = (localisation, comparison, detection)
@@ -181,33 +179,27 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             ["{file}@plain", "--model", "mockllm/model", "--solver", "self_steering/self_steer", "-S", "arm=reel"],
             "arm='reel' is unknown; choose from real, placebo, random, mislabelled",
         ),
+        (["evals/detection.py", "--model", "{model}", "-T", "library={library}"], "the library in "),
+        (
+            ["{file}@plain", "--model", "{model}", "--solver", "self_steering/self_steer", "-S", "library={library}"],
+            "the library in ",
+        ),
     ],
 )
-def test_a_command_is_refused_before_the_first_sample(arguments: list[str], message: str, tmp_path: Path, monkeypatch):
-    """Also what no parameter of the task is about."""
+def test_a_command_is_refused_before_the_first_sample(
+    arguments: list[str], message: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also what no parameter of the task is about, such as a library of another model."""
     monkeypatch.setenv("INSPECT_LOG_DIR", str(tmp_path / "logs"))
     monkeypatch.setenv("INSPECT_DISPLAY", "none")
     monkeypatch.chdir(ROOT)
     (tmp_path / "theirs.py").write_text(THEIRS)
-    given = [part.format(file=tmp_path / "theirs.py") for part in arguments]
+    places = {"file": tmp_path / "theirs.py", "library": tmp_path / "library", "model": str(tiny.model)}
+    save_library(places["library"], "f" * 32, names=CORE_VECTORS)
+    given = [part.format(**places) for part in arguments]
     done = CliRunner().invoke(inspect_command, ["eval", *given])
     assert isinstance(done.exception, Refusal), done.exception
     assert str(done.exception).startswith(message)
-    assert not list(tmp_path.glob("logs/*"))
-
-
-def test_a_library_of_another_model_is_refused_before_the_first_sample(tiny: Tiny, tmp_path: Path):
-    """By a task and by the solver alone."""
-    other = save_library(tmp_path / "library", "f" * 32, names=STATES)
-    wrong = {"vectors": "calm,honest", "library": other}
-    spec = SolverSpec("self_steering/self_steer", wrong, wrong)
-    plain = Task(dataset=[Sample(id="x", input="x")])
-    for runs in (
-        lambda: eval("self_steering/detection", task_args=wrong, model=tiny.model, log_dir=str(tmp_path / "logs")),
-        lambda: eval(plain, solver=spec, model=tiny.model, log_dir=str(tmp_path / "logs")),
-    ):
-        with pytest.raises(Refusal, match=r"not for this model .*self-steering vectors build"):
-            runs()
     assert not list(tmp_path.glob("logs/*"))
 
 
