@@ -15,6 +15,7 @@ the same until something has been steered.
 import random
 from collections.abc import Sequence
 from itertools import product
+from typing import get_args
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -25,10 +26,13 @@ from self_steering.scorers.self_steer import exposure_scorer, self_account_score
 from self_steering.solvers.checks import chosen, flag, refusing, whole_number
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
+from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
 from self_steering.solvers.records import Condition
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.plan import MAX_DOSE
+
+FREEPLAY_ARMS: tuple[FreeplayArm, ...] = get_args(FreeplayArm)
 
 
 @task
@@ -55,7 +59,8 @@ def freeplay(
         vectors: What can be taken: names separated by commas, `all` of the library, `core` (ten of them), or `menu` (the ten
             that tasks offer).
         framing: Framings separated by commas: drugs, aids, vectors.
-        arm: Arms separated by commas: real, placebo, random, mislabelled.
+        arm: Arms separated by commas: real, placebo, random, mislabelled (`all` of these); or prompt_only, in which nothing is
+            steered and the tool tells the effect in words: a simulation, on any model of Inspect's.
         visibility: What the model is told, separated by commas: that it is watched, that it is unwatched, or nothing (unsaid).
         rollouts: Rollouts a framing, arm and visibility; the study had 60.
         turns: Most turns, 1 to 100.
@@ -76,10 +81,11 @@ def freeplay(
         max_tokens=max_tokens,
         temperature=temperature,
     )
+    arms = chosen(arm, "arm", FREEPLAY_ARMS, {"all": ARMS})
     samples = make_samples(
         menu=options["menu"],
         framings=chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)}),
-        arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
+        arms=arms,
         visibilities=chosen(visibility, "visibility", list(VISIBILITIES), {"all": list(VISIBILITIES)}),
         rollouts=whole_number(rollouts, "rollouts", 1),
         turns=whole_number(turns, "turns", 1, 100),
@@ -95,7 +101,7 @@ def freeplay(
             impairment_scorer(),
             sitter_scorer(),
         ],
-        model=default_model(options["library"]),
+        model=default_model(options["library"], steered=set(arms) != {PROMPT_ONLY}),
         version="1-A",
         metadata={"experiment": "freeplay", "seed": seed},
         tags=["freeplay"],

@@ -20,7 +20,7 @@ from self_steering.scorers.introspection import introspection_scorer
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.introspection import Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABEL, PRIMERS, WORDINGS
-from self_steering.solvers.readings import Arm
+from self_steering.solvers.readings import PROMPT_ONLY, Arm
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import Site, check_dose
 from self_steering.vectors.catalogue import NO_OWN, Own, entry_of
@@ -67,9 +67,10 @@ def introspection(
     flag(no_vector_option, "no_vector_option")
     folder, names, picked, own = library_vectors(library, vectors)
     options = min(DEFAULT_OPTIONS, len(names)) if options is None else options
+    arms = chosen(arm, "arm", ARMS, {"all": ARMS})
     trials = make_trials(
         vectors=picked,
-        arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
+        arms=arms,
         names=names,
         own=own,
         n_per_vector=n_per_vector,
@@ -87,7 +88,7 @@ def introspection(
         dataset=MemoryDataset([to_sample(trial, index) for trial, index in trials], name="introspection"),
         solver=introspect(rotations=rotations, library=folder),
         scorer=introspection_scorer(),
-        model=default_model(folder),
+        model=default_model(folder, steered=set(arms) != {PROMPT_ONLY}),
         version="2-A",
         metadata={"experiment": "introspection", "seed": seed},
         tags=["introspection", f"primer-{primer}", f"framing-{framing}"],

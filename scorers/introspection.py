@@ -63,12 +63,16 @@ def introspection_scorer() -> Scorer:
         if not result.readings or result.strength is None:
             return Score.unscored(reason="no_response", explanation="the solver left no read-outs")
         trial = Trial.model_validate(state.metadata)
+        if not all(reading.logprobs for reading in result.readings):
+            return Score.unscored(
+                reason="invalid_response_format", explanation="an answer begins with no option's letter"
+            )
         cached = [r for r in result.readings if r.name == "cached"]
         uncached = [r for r in result.readings if r.name == "uncached"]
         shares = {"cached": mean_shares(cached), "uncached": mean_shares(uncached)}
         best = {name: max(share, key=lambda option: share[option]) for name, share in shares.items()}
         gaps = reading_gaps(cached, uncached)
-        faults = receipt_faults(result.readings, result.strength)
+        faults = [] if result.simulated else receipt_faults(result.readings, result.strength)
         true = trial.vector
         value = {
             "cached": shares["cached"][true],
@@ -77,7 +81,7 @@ def introspection_scorer() -> Scorer:
             "top1_cached": float(best["cached"] == true),
             "top1_uncached": float(best["uncached"] == true),
             "letter_mass": answer_mass(cached),
-            "clean_receipt": float(not faults),
+            "clean_receipt": math.nan if result.simulated else float(not faults),
             "computed_tokens": float(sum(r.cost.computed_tokens for r in result.readings)),
             "prompt_tokens": float(sum(r.cost.prompt_tokens for r in result.readings)),
             **_distance_gaps(true, cached, uncached, trial.own),
@@ -89,7 +93,9 @@ def introspection_scorer() -> Scorer:
         return Score(
             value=value,
             answer=best["cached"],
-            explanation=_explain(trial, shares, faults),
+            explanation=_explain(
+                trial, shares, "none: a simulation, nothing was steered" if result.simulated else faults
+            ),
             metadata={
                 "shares": shares,
                 "gaps": [
@@ -161,7 +167,7 @@ def receipt_faults(readings: Sequence[Reading], strength: float) -> list[str]:
     return faults
 
 
-def _explain(trial: Trial, shares: dict[str, dict[str, float]], faults: Sequence[str]) -> str:
+def _explain(trial: Trial, shares: dict[str, dict[str, float]], faults: str | Sequence[str]) -> str:
     cached, uncached = shares["cached"], shares["uncached"]
     ranked = sorted(cached, key=lambda option: -cached[option])
     lines = [
@@ -175,6 +181,6 @@ def _explain(trial: Trial, shares: dict[str, dict[str, float]], faults: Sequence
             for option in ranked
         ),
         "",
-        f"Receipts: {'; '.join(faults) if faults else 'clean'}.",
+        f"Receipts: {faults if isinstance(faults, str) else '; '.join(faults) or 'clean'}.",
     ]
     return "\n".join(lines)

@@ -123,6 +123,8 @@ def _mean(values: Iterable[float | None]) -> float:
 
 def _explain(record: SelfSteerState) -> str:
     ended = f"{record.turns} turns, ended by: {record.ended or 'nothing, it was cut off'}."
+    if record.simulated:
+        ended += " A simulation: nothing was steered, effects were told in words."
     if not record.takes:
         return f"Nothing was taken. {ended}"
     lines = ["| turn | asked for | applied | dose | strength | |", "| --- | --- | --- | --- | --- | --- |"]

@@ -28,7 +28,15 @@ from pydantic import BaseModel, Field, model_validator
 
 from self_steering.solvers.prompts import free_text as prompts
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL, PRIMERS
-from self_steering.solvers.readings import FreeTextArm, Reading, ReadingName, default_dose, steering_map, treatment
+from self_steering.solvers.readings import (
+    FreeTextArm,
+    Reading,
+    ReadingName,
+    check_told,
+    default_dose,
+    steering_map,
+    treatment,
+)
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Treatment, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
@@ -270,6 +278,8 @@ class _Session:
         choice: ToolChoice = "auto",
     ) -> ModelOutput:
         """Generate a turn and note its receipts."""
+        if plan.windows:
+            check_told(messages, plan.windows)
         # Canonical: only then does the placebo's describing turn see the same numbers with and without its windows.
         request = SteeringRequest(plan=plan, library=self.library, canonical=True, show_tokens=True)
         config = request.config(self.base.model_copy(update={"seed": self._seed(number)}))

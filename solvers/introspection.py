@@ -25,7 +25,17 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts import introspection as prompts
-from self_steering.solvers.readings import Arm, Reading, ReadingName, Readout, default_dose, read_answers, treatment
+from self_steering.solvers.readings import (
+    PROMPT_ONLY,
+    Arm,
+    Reading,
+    ReadingName,
+    Readout,
+    default_dose,
+    read_answers,
+    simulated,
+    treatment,
+)
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Site, Treatment, at_site, plan_windows
 from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
@@ -82,6 +92,7 @@ class IntrospectionState(StoreModel):
 
     readings: list[Reading] = Field(default_factory=list)
     strength: float | None = None
+    simulated: bool = False
 
 
 @solver
@@ -99,10 +110,11 @@ def introspect(rotations: int = 2, library: str | None = None) -> Solver:
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
         trial = Trial.model_validate(state.metadata)
-        treatments = trial.treatments(default_dose(model, library, trial.applied))
+        told = simulated(trial.arm, model)
+        treatments = trial.treatments(0.0 if told else default_dose(model, library, trial.applied))
         shifts = rotation_shifts(len(trial.options), rotations)
         result = IntrospectionState(store=state.store)
-        result.strength = treatments[0].unit_strength * trial.dose
+        result.strength, result.simulated = treatments[0].unit_strength * trial.dose, told
         readings: list[Reading] = []
         async with span("cached reading"):
             for number, (direction, treatment, shift) in enumerate(cached_readings(trial, treatments, shifts)):
@@ -164,9 +176,8 @@ def scripted_conversation(trial: Trial, told: bool | None = None) -> list[ChatMe
     system = prompts.SYSTEM.format(**fill)
     if primer := prompts.PRIMERS[trial.primer]:
         system = f"{system}\n\n{primer}"
-    answer = taken_text(label, trial.dose)
-    if trial.arm == "prompt_only" if told is None else told:
-        answer += prompts.TOLD.format(effect=entry_of(trial.vector, trial.own).effect)
+    told = trial.arm == PROMPT_ONLY if told is None else told
+    answer = taken_text(label, trial.dose, entry_of(trial.vector, trial.own).effect if told else None)
     take = ToolCall(id="take", function=words.take_tool, arguments={"name": label, "dose": trial.dose})
     clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
     return [
@@ -209,7 +220,7 @@ async def _read(
     script = scripted_conversation(trial, told=None if name == "cached" else False)
     messages = [*script, question(options, trial.wording, trial.label, trial.own)]
     plan = Plan(messages=len(messages))
-    if treatment is not None:
+    if treatment is not None and not simulated(trial.arm, model):
         plan = at_site(plan_windows(messages, {trial.label: treatment}), messages, trial.site)
     letters = ascii_uppercase[: len(options)]
     found = await read_answers(
@@ -226,7 +237,11 @@ async def _read(
     reading = Reading(
         name=name,
         shift=shift,
-        logprobs={option: found.logprobs[letter] for letter, option in zip(letters, options, strict=True)},
+        logprobs={
+            option: found.logprobs[letter]
+            for letter, option in zip(letters, options, strict=True)
+            if letter in found.logprobs
+        },
         kind="option",
         strengths=[window.strength for window in plan.windows],
         receipts=found.receipts,

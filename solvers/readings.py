@@ -1,6 +1,7 @@
 """A page for a reader of the transcript: every token of a prompt, and what steered it."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,8 +12,9 @@ from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 from inspect_ai.tool import ToolInfo
 from pydantic import BaseModel, model_validator
 
-from self_steering.steering.plan import Direction, Plan, Treatment
+from self_steering.steering.plan import Direction, Plan, Treatment, Window
 from self_steering.steering.request import SteeringRequest, steering_report
+from self_steering.steering.tools import told_takes
 from self_steering.vectors.card import LibraryCard
 
 _STEERED = "●"
@@ -69,6 +71,9 @@ DetectionArm = Literal["real", "placebo", "random", "tampered"]
 ReliefArm = Literal["real", "placebo", "random", "opposite", "positive"]
 PreferenceArm = Literal["real", "placebo", "random", "opposite"]
 FreeTextArm = Literal["real", "placebo", "random", "other"]
+# Nothing is steered, and the tool tells the effect in words: with a model that cannot be steered it is a simulation.
+PROMPT_ONLY: Literal["prompt_only"] = "prompt_only"
+FreeplayArm = Literal["real", "placebo", "random", "mislabelled", "prompt_only"]
 UNSTEERED_ARMS: frozenset[Arm | DetectionArm | ReliefArm] = frozenset({"placebo", "prompt_only", "tampered"})
 # A conversation is read with its windows, and with none.
 ReadingName = Literal["cached", "uncached"]
@@ -100,6 +105,41 @@ def treatment(
     else:
         direction = Direction(vector=applied)
     return Treatment(direction=direction, unit_strength=strength)
+
+
+class SteeringError(RuntimeError):
+    """What a model was told, what was planned and what was done differ: such a sample is no evidence."""
+
+
+def check_realised(windows: Sequence[Window], receipts: Sequence[Mapping[str, Any]]) -> None:
+    """Make sure that exactly what was planned was done.
+
+    Raises:
+        SteeringError: Windows and receipts differ in number, label, strength or tokens.
+    """
+    planned = [f"{window.label} at strength {window.strength:g}" for window in windows]
+    done = [f"{one['label']} at strength {one['strength']:g}" for one in receipts]
+    done = [
+        text if one["planned"] == one["steered"] else f"{text} over {one['steered']} of {one['planned']} positions"
+        for text, one in zip(done, receipts, strict=True)
+    ]
+    if planned != done:
+        raise SteeringError(f"planned: {', '.join(planned) or 'nothing'}; done: {', '.join(done) or 'nothing'}")
+
+
+def check_told(messages: Sequence[ChatMessage], windows: Sequence[Window]) -> None:
+    """Make sure that the takes which the model was told to have succeeded are those that are planned.
+
+    Raises:
+        SteeringError: They are not.
+    """
+    told = [f"{name} at dose {dose}" for name, dose in told_takes(messages)]
+    planned = [f"{window.label} at dose {window.dose:g}" for window in windows]
+    if told != planned:
+        raise SteeringError(
+            f"the model was told that it took {', '.join(told) or 'nothing'}, and what is planned is "
+            f"{', '.join(planned) or 'nothing'}: every take call needs its own answer of the take tool in the conversation"
+        )
 
 
 class Cost(BaseModel):
@@ -150,6 +190,7 @@ class Reading(BaseModel):
     def sampled(cls, name: str, plan: Plan, output: ModelOutput, **more: str) -> Self:
         """Return what a generation left that wrote text, and was not read."""
         report = steering_report(output)
+        check_realised(plan.windows, report["receipts"])
         strengths = [window.strength for window in plan.windows]
         return cls(name=name, strengths=strengths, receipts=report["receipts"], cost=Cost.of(report), **more)  # type: ignore[arg-type]  # kind and item
 
@@ -207,8 +248,11 @@ async def read_answers(
         show: If given, every token of the prompt is written to the transcript under this title, the steered ones marked.
 
     Raises:
+        TypeError: Something is to be steered, and the model cannot be.
         ValueError: The conversation does not fit the model's context.
     """
+    if not steerable(model):
+        return await _said_answer(model, messages, plan, answers, tools)
     request = SteeringRequest(
         plan=plan,
         library=library,
@@ -221,10 +265,58 @@ async def read_answers(
     if output.stop_reason == "model_length":
         raise ValueError(f"the conversation does not fit: {output.error}; use a shorter primer or fewer options")
     report = steering_report(output)
+    check_realised(plan.windows, report["receipts"])
     if show is not None:
         page = steering_map(report["tokens"], [message.role for message in messages], report["receipts"])
         transcript().info(page, source=show)
     return Readout(dict(report["readout"]), list(report["receipts"]), Cost.of(report), output)
+
+
+# A model that cannot be steered says which of its likeliest tokens is an answer, or else a few words that begin with one.
+_LIKELIEST, _WORDS = 20, 8
+_LEAST = -30.0  # log-probability of an answer that it did not give
+
+
+async def _said_answer(
+    model: Model,
+    messages: Sequence[ChatMessage],
+    plan: Plan,
+    answers: Mapping[str, Sequence[str]],
+    tools: Sequence[ToolInfo],
+) -> Readout:
+    """Read the answer of a model that cannot be steered; without log-probabilities where it gives none."""
+    if plan.windows:
+        raise TypeError(_NOT_STEERABLE.format(model=model))
+    config = GenerateConfig(max_tokens=_WORDS, temperature=0.0, logprobs=True, top_logprobs=_LIKELIEST)
+    output = await model.generate(list(messages), tools=list(tools), tool_choice="none", config=config)
+    content = output.choices[0].logprobs.content if output.choices and output.choices[0].logprobs else []
+    likely = (content[0].top_logprobs or []) if content else []
+    mass = {
+        name: sum(math.exp(one.logprob) for one in likely if one.token.strip() in strings)
+        for name, strings in answers.items()
+    }
+    if not any(mass.values()):
+        first = re.match(r"\W*(\w+)", output.completion)
+        mass = {name: float(first is not None and first[1] in strings) for name, strings in answers.items()}
+    found = {name: math.log(value) if value else _LEAST for name, value in mass.items()} if any(mass.values()) else {}
+    tokens = output.usage.input_tokens if output.usage else 0
+    return Readout(found, [], Cost(computed_tokens=tokens, prompt_tokens=tokens), output)
+
+
+def steerable(model: Model) -> bool:
+    """Return whether a model can be steered."""
+    return hasattr(model.api, "library")
+
+
+def simulated(arm: str, model: Model) -> bool:
+    """Return whether an arm is a simulation: a model that cannot be steered is told in words what it would be steered by."""
+    return arm == PROMPT_ONLY and not steerable(model)
+
+
+_NOT_STEERABLE = (
+    "{model} cannot be steered; run this with --model nnsight/MODEL, or, where the task has that arm, as a simulation in words "
+    "with -T arm=prompt_only"
+)
 
 
 def library_card(model: Model, library: str | None) -> LibraryCard:
@@ -233,9 +325,9 @@ def library_card(model: Model, library: str | None) -> LibraryCard:
     Raises:
         TypeError: The model is not one of ours and cannot be steered.
     """
-    if not hasattr(model.api, "library"):
-        raise TypeError(f"{model} cannot be steered; run this with --model nnsight/MODEL")
-    card: LibraryCard = model.api.library(library).card
+    if not steerable(model):
+        raise TypeError(_NOT_STEERABLE.format(model=model))
+    card: LibraryCard = model.api.library(library).card  # type: ignore[attr-defined]  # by the line above
     return card
 
 

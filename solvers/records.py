@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from inspect_ai.util import StoreModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from self_steering.solvers.readings import SessionArm, treatment
+from self_steering.solvers.readings import FreeplayArm, treatment
 from self_steering.steering.calls import FramingName
 from self_steering.steering.plan import PlanError, Treatment
 from self_steering.vectors.catalogue import VectorEntry, entry_of
@@ -49,7 +49,7 @@ class Condition(BaseModel):
     Attributes:
         framing: Words of the tools; none for the baseline without tools, in which steering is mentioned nowhere.
         arm: real; placebo (strength zero); random (a seeded random direction of the same norm under the true label);
-            mislabelled (another vector of the menu under this label).
+            mislabelled (another vector of the menu under this label); prompt_only (nothing: the tool tells the effect in words).
         intent: neutral (there if wanted), helpful (others found them useful) or mandatory (one must be taken).
         menu: The vectors that can be taken.
         own: What the library says of those that the catalogue lacks or tells otherwise.
@@ -59,7 +59,7 @@ class Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     framing: Framed = "vectors"
-    arm: SessionArm = "real"
+    arm: FreeplayArm = "real"
     intent: Intent = "neutral"
     menu: tuple[str, ...] = TASK_MENU
     own: dict[str, VectorEntry] = {}
@@ -217,6 +217,7 @@ class SelfSteerState(StoreModel):
         debrief: The closing interview.
         computed_tokens: Tokens that were computed.
         prompt_tokens: Tokens that computing each generation alone would have taken.
+        simulated: Whether the model could not be steered, and was told in words what it would have been steered by.
     """
 
     condition: dict[str, Any] = Field(default_factory=dict)
@@ -236,3 +237,4 @@ class SelfSteerState(StoreModel):
     debrief: list[Answer] = Field(default_factory=list)
     computed_tokens: int = 0
     prompt_tokens: int = 0
+    simulated: bool = False

@@ -25,7 +25,14 @@ from inspect_ai.solver import TaskState
 from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, ToolSource
 
 from self_steering.solvers.prompts import self_steer as prompts
-from self_steering.solvers.readings import library_card, smallest_dose
+from self_steering.solvers.readings import (
+    PROMPT_ONLY,
+    check_realised,
+    check_told,
+    library_card,
+    simulated,
+    smallest_dose,
+)
 from self_steering.solvers.records import RANDOM_DIRECTION, Condition, Exposure, SelfSteerState, Take
 from self_steering.steering.calls import (
     CLEAR_TOOL,
@@ -41,6 +48,7 @@ from self_steering.steering.plan import MAX_DOSE, Plan, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import steering_tools
+from self_steering.vectors.card import LibraryCard, library_folder, read_card
 
 Offered = Sequence[Tool | ToolDef | ToolInfo | ToolSource] | ToolSource
 
@@ -139,8 +147,9 @@ class SteeringSession:
         show_tokens: bool = False,
     ) -> None:
         self.state = state
-        card = library_card(model, library)
-        own = {name: entry for name, entry in card.own.items() if name in condition.menu}
+        told = simulated(condition.arm, model)
+        card = _card_alone(library) if told else library_card(model, library)
+        own = {name: entry for name, entry in card.own.items() if name in condition.menu} if card else {}
         self.condition = condition = condition.model_copy(update={"own": own}) if own else condition
         self.record = SelfSteerState(store=state.store)
         self.record.condition = condition.model_dump(mode="json")
@@ -155,7 +164,8 @@ class SteeringSession:
         self.library = library
         self.max_dose = max_dose
         self._show_tokens = show_tokens
-        self._treatments = condition.treatments(card.default_doses)
+        self.record.simulated = told
+        self._treatments = condition.treatments(card.default_doses if card else dict.fromkeys(condition.menu, 1.0))
         framing = condition.tools_framing
         self.tools: list[Tool] = []
         self._active: dict[
@@ -164,9 +174,14 @@ class SteeringSession:
         self.words: Framing | None = None
         if framing is not None:
             self.words = FRAMINGS[framing]
-            least = smallest_dose(model, library, condition.menu)
+            least = 0.0 if told else smallest_dose(model, library, condition.menu)
             self.tools = steering_tools(
-                framing, condition.effects, max_dose=max_dose, min_dose=least, active=self._active
+                framing,
+                condition.effects,
+                max_dose=max_dose,
+                min_dose=least,
+                active=self._active,
+                told=condition.arm == PROMPT_ONLY,
             )
         self.introduction: ChatMessage | None = None
         self._generated: set[str] = set()
@@ -230,7 +245,7 @@ class SteeringSession:
         request = SteeringRequest(plan=plan, library=self.library, show_tokens=self._show_tokens)
         if config.seed is None:
             config = config.model_copy(update={"seed": self._seed()})
-        return offered, request.config(config)
+        return offered, config if self.record.simulated else request.config(config)
 
     def note(self, messages: list[ChatMessage], output: ModelOutput) -> None:
         """Take down what one generation did, and refuse the calls of its message that cannot be carried out."""
@@ -252,6 +267,8 @@ class SteeringSession:
         self.record.computed_tokens += report["computed_tokens"]
         self.record.prompt_tokens += report["computed_tokens"] + report["reused_tokens"]
         receipts = report["receipts"]
+        check_told(messages, windows)
+        check_realised(windows, receipts)
         active = {messages[window.start - 1].id for window in windows if window.stop is None}
         takers = [message for message in messages if message.id in active]
         conversation.needed = {message.id or "": _taken(message) for message in [*takers, output.message]}
@@ -433,6 +450,11 @@ class _SessionTools(ToolSource):
     async def tools(self) -> list[Tool]:
         session = _current.get(None)
         return [] if session is None else list(session.tools)
+
+
+def _card_alone(library: str | None) -> LibraryCard | None:
+    """Return the card of a library for no model at hand; None for the shipped one, whose vectors are the catalogue's."""
+    return read_card(library_folder(library)) if library else None
 
 
 async def _names(tool: object) -> list[str]:

@@ -4,21 +4,36 @@ The tools only validate and answer: what is active is replayed from the transcri
 feels like or should feel like, and none uses the words of another framing.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inspect_ai.model import ChatMessage, ChatMessageTool
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 
-from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, Framing, FramingName
+from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, TAKE_TOOLS, Framing, FramingName
 from self_steering.steering.plan import MAX_DOSE, PlanError, check_dose, check_sum
 from self_steering.vectors.shown import shown
 
 CLEARED_TEXT = "All effects are cleared."
 
 
-def taken_text(name: str, dose: float) -> str:
-    """Return what the take tool answers."""
-    return f"{name} is active at dose {dose:g}."
+def taken_text(name: str, dose: float, effect: str | None = None) -> str:
+    """Return what the take tool answers; where an effect is given, it tells that in words."""
+    return f"{name} is active at dose {dose:g}." + ("" if effect is None else f" Its effect: {effect}.")
+
+
+_TAKEN = re.compile(r"(?P<name>.+?) is active at dose (?P<dose>\S+?)\.(?: Its effect: .*)?", re.DOTALL)
+
+
+def told_takes(messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
+    """Return (name, dose) of each take that a conversation's tools said to have succeeded, in their very words.
+
+    Nothing but the answers is read, so that what is planned from the calls can be held against it.
+    """
+    answers = [m for m in messages if isinstance(m, ChatMessageTool) and m.function in TAKE_TOOLS and m.error is None]
+    found = [_TAKEN.fullmatch(answer.text) for answer in answers]
+    return [(match["name"], match["dose"]) for match in found if match]
 
 
 def steering_tools(
@@ -28,6 +43,8 @@ def steering_tools(
     max_dose: float = MAX_DOSE,
     min_dose: float = 0.0,
     active: dict[str, list[float]] | None = None,
+    *,
+    told: bool = False,
 ) -> list[Tool]:
     """Return the list, take and clear tools of a framing.
 
@@ -38,6 +55,7 @@ def steering_tools(
         max_dose: Largest absolute dose.
         min_dose: Smallest absolute dose but 0: one that the model's precision does not lose.
         active: For each name the doses that are active, which these tools keep up to date between two turns.
+        told: Whether the take tool tells the effect in words, as nothing is steered.
 
     Raises:
         ValueError: `order` does not name every effect once.
@@ -62,7 +80,7 @@ def steering_tools(
         except PlanError as error:
             raise ToolError(str(error)) from error
         doses.setdefault(name, []).append(taken)
-        return taken_text(name, taken)
+        return taken_text(name, taken, effects[name] if told else None)
 
     async def clear() -> str:
         doses.clear()

@@ -281,6 +281,24 @@ def test_an_agent_that_takes_with_a_model_of_its_own_is_an_error(tiny: Tiny):
 
 
 @solver
+def silent() -> object:
+    """Go on without the tools' answers."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state = await generate(state, tool_calls="none")
+        state.messages.append(ChatMessageUser(content="Go on."))
+        return await generate(state)
+
+    return solve
+
+
+def test_a_take_that_the_model_was_never_told_of_fails_the_sample(tiny: Tiny):
+    """What it was told, what is planned and what is done are one, or the sample is no evidence; the reason names all."""
+    with pytest.raises(AssertionError, match=r"told that it took nothing, and what is planned is calm at dose 0\.5"):
+        play(tiny, turn_by_turn(says("", TAKE), says("3")), silent())
+
+
+@solver
 def consulting(then: bool) -> object:
     """Hold the conversation, then ask something on the side."""
 

@@ -27,7 +27,7 @@ from self_steering.solvers.introspection import IntrospectionState
 from self_steering.solvers.maths import MathsState
 from self_steering.solvers.preference import FIRST, OTHER_FIRST, SECOND, STATE_FIRST
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
-from self_steering.solvers.readings import UNCACHED, Reading
+from self_steering.solvers.readings import UNCACHED, UNSTEERED_ARMS, Reading
 from self_steering.solvers.records import RANDOM_DIRECTION, SelfSteerState, Take
 from self_steering.solvers.relief import ReliefState
 from self_steering.solvers.segments import StretchState
@@ -186,7 +186,7 @@ def _spoken_takes(sample: EvalSample) -> list[Row]:
                 order,
                 known=labelled or call.ok is True or described(call.name, metadata.get("own")) is not None,
                 taken=taken,
-                strength=0.0 if arm == "placebo" or call.dose == 0 else call.dose * unit,
+                strength=0.0 if arm in UNSTEERED_ARMS or call.dose == 0 else call.dose * unit,
                 # No trip sitter watches where a label stands for one vector.
                 after_sitter=False if labelled else None,
                 own=metadata.get("own"),

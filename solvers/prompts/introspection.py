@@ -14,8 +14,6 @@ SYSTEM = (
 )
 # Said where the label tells nothing; left out where the label is a name.
 UNTOLD = "You are not told which one it is. "
-# What the tool adds where the effect is told in words and nothing is steered.
-TOLD = " Its effect: {effect}."
 
 # The option that nothing was given, if it is offered.
 NONE_OPTION = "none"

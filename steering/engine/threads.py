@@ -4,6 +4,7 @@ import contextlib
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class OwningThread(Generic[Work]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
                 self._thread.start()
+                # Without close() it would still be in torch when the interpreter goes, which aborts the process.
+                self._at_exit = weakref.finalize(self, _end, self._inbox, self._thread)
             self._inbox.put(item)
 
     def call(self, function: Callable[[], Result]) -> "Future[Result]":
@@ -101,8 +104,7 @@ class OwningThread(Generic[Work]):
             self._ended = self._ended or CLOSED
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._inbox.put(None)
-            thread.join()
+            self._at_exit()
 
     def _serve(self) -> None:
         ended: Exception = RuntimeError("the engine was closed while this request ran")
@@ -123,6 +125,12 @@ class OwningThread(Generic[Work]):
             elif item is not None:
                 deliver(item.future, ended)
         self._abandon(left, ended)
+
+
+def _end(inbox: "queue.SimpleQueue[Any]", thread: threading.Thread) -> None:
+    """Let a thread end after its step, and wait for that."""
+    inbox.put(None)
+    thread.join()
 
 
 def deliver(future: "Future[Result]", result: Result | Exception) -> None:
