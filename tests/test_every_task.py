@@ -63,7 +63,7 @@ def library(qwen: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library of random vectors for it, not all of them the catalogue's."""
     folder = tmp_path_factory.mktemp("library") / "made"
     told = {"refusal": VectorEntry(effect="declining whatever is asked", category="safety", valence=-1)}
-    made = {"names": NAMES, "layers": LAYERS, "residual": 10.0, "entries": told}
+    made = {"names": NAMES, "layers": [2, 3], "residual": 10.0, "entries": told}
     return save_library(folder, qwen.api.loaded.fingerprint, **made)
 
 
