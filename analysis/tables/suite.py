@@ -101,7 +101,7 @@ def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
             "problem": cell.text("prompt") or cell.text("problem") or cell.text("wording", "wording "),
             "turns": sum(map(written, sample.messages)),
             **take_counts(takes),
-            "sitter_clears": float(session.sitter_clears) if held else math.nan,
+            "sitter_clears": float(session.sitter_clears) if held or session.sitter_clears else math.nan,
             "sitter_errors": float(session.sitter_errors) if held else math.nan,
             "looked_like_a_call": float(session.looked_like_a_call) if held else math.nan,
             "computed_tokens": readings.computed_tokens,
