@@ -31,6 +31,8 @@ PAGES = {
     "vectors/making/build.py": "from stories to a library: the command's work",
     "vectors/making/calibration.py": "how default doses are found",
     "vectors/making/quality.py": "how good vectors are",
+    "vectors/exported.py": "a library's vectors as files of other tools: the command's work",
+    "vectors/making/imported.py": "from files of other tools to a library: the command's work",
     "vectors/making/stories.py": "how a corpus is written",
     "vectors/making/story_prompts.py": "what is asked for one story: prompts as data",
     # steering
