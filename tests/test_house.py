@@ -36,6 +36,8 @@ PAGES = {
     "vectors/making/stories.py": "how a corpus is written",
     "vectors/making/story_prompts.py": "what is asked for one story: prompts as data",
     # steering
+    "steering/notebook.py": "the door that a notebook imports",
+    "steering/picture.py": "a turn as Inspect View shows it",
     "steering/options.py": "what becomes of each field of Inspect's GenerateConfig",
     "steering/output.py": "from generated tokens to Inspect's output",
     "steering/bundled/training.py": "the training loop",
@@ -60,6 +62,7 @@ PAGES = {
     "analysis/report/answers.py": "what a report answers",
     "analysis/report/headline.py": "what a report says first",
     "analysis/report/report.py": "all of a report",
+    "analysis/report/side_by_side.py": "the page of `compare`",
     "analysis/report/report_page.py": "a report's page",
     "analysis/report/summary.py": "what a log's samples say, score by score",
     "analysis/report/terminal.py": "what `table` prints of any log",
