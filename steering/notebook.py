@@ -348,7 +348,8 @@ class SteerableModel:
         )
 
     def _call(self, call: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        return self._portal.call(call)
+        result: _T = self._portal.call(call)
+        return result
 
 
 def _messages(messages: Messages) -> list[ChatMessage]:

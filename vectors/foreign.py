@@ -489,10 +489,10 @@ def _nested(name: str, content: Mapping[Any, Any]) -> dict[str, _Tensors]:
     inside = next((key for key in _INSIDE if isinstance(content.get(key), Mapping)), None)
     if inside is not None:
         norms = content.get(_NORMS)
-        found = _nested(name, content[inside])
+        within = _nested(name, content[inside])
         return {
             each: replace(one, norms=_numbers(norms.get(each, norms))) if isinstance(norms, Mapping) else one
-            for each, one in found.items()
+            for each, one in within.items()
         }
     found: dict[str, _Tensors] = {}
     by_layer: dict[str, dict[int, torch.Tensor]] = {}
