@@ -281,11 +281,13 @@ class _Session:
         if plan.windows:
             check_told(messages, plan.windows)
         # Canonical: only then does the placebo's describing turn see the same numbers with and without its windows.
-        request = SteeringRequest(plan=plan, library=self.library, canonical=True, show_tokens=True)
+        request = SteeringRequest(plan=plan, library=self.library, canonical=True, show_tokens=True, picture=True)
         config = request.config(self.base.model_copy(update={"seed": self._seed(number)}))
         output = await self.model.generate(messages, tools=list(tools), tool_choice=choice, config=config)
         if METADATA_KEY not in (output.metadata or {}):
             raise _Overflow(f"{name}: the conversation does not fit ({output.error}); use fewer turns or max_tokens")
+        if picture := steering_report(output).get("picture"):
+            transcript().info(picture, source=f"what was steered, {name}")
         self.result.turns = [*self.result.turns, Reading.sampled(name, plan, output)]
         return output
 

@@ -258,6 +258,7 @@ async def read_answers(
         library=library,
         readout={name: list(strings) for name, strings in answers.items()},
         show_tokens=show is not None,
+        picture=show is not None,
         branches=None if branches is None else tuple(branches),
     )
     config = request.config(GenerateConfig(max_tokens=1, temperature=0.0))
@@ -267,6 +268,8 @@ async def read_answers(
     report = steering_report(output)
     check_realised(plan.windows, report["receipts"])
     if show is not None:
+        if picture := report.get("picture"):
+            transcript().info(picture, source=show)
         page = steering_map(report["tokens"], [message.role for message in messages], report["receipts"])
         transcript().info(page, source=show)
     return Readout(dict(report["readout"]), list(report["receipts"]), Cost.of(report), output)

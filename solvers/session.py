@@ -242,7 +242,7 @@ class SteeringSession:
         self._check_carried_out(messages)
         plan = self.plan(messages)
         self._check_whole(messages)
-        request = SteeringRequest(plan=plan, library=self.library, show_tokens=self._show_tokens)
+        request = SteeringRequest(plan=plan, library=self.library, show_tokens=self._show_tokens, picture=True)
         if config.seed is None:
             config = config.model_copy(update={"seed": self._seed()})
         return offered, config if self.record.simulated else request.config(config)
@@ -288,6 +288,8 @@ class SteeringSession:
         self.record.exposures = [one for each in self._conversations for one in each.exposures]
         self.take_down([*messages, output.message])
         self._show(conversation.exposures, receipts)
+        if picture := report.get("picture"):
+            transcript().info(picture, source="what was steered in this turn")
 
     def take_down(self, messages: Sequence[ChatMessage]) -> None:
         """Take down every take and clear of a conversation."""

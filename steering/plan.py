@@ -78,6 +78,8 @@ class Window(BaseModel):
             follows, generated tokens too, is steered.
         part: `whole` steers all tokens of its messages. `answer` steers what one assistant message says to the user, without its
             thoughts, its calls, and what the template writes around them; and what is generated, if no thought is open there.
+        tokens: Of a window over one message, the first of its tokens that is steered and the first that is no longer, counted from
+            the message's first; None steers all.
 
     Example:
         >>> window = Window(label="d1", direction=Direction(vector="calm"), dose=2.0, strength=1.2, start=3, stop=6)
@@ -94,6 +96,7 @@ class Window(BaseModel):
     start: int
     stop: int | None = None
     part: Literal["whole", "answer"] = "whole"
+    tokens: tuple[int, int] | None = None
 
     @field_validator("dose", "strength")
     @classmethod
@@ -106,6 +109,12 @@ class Window(BaseModel):
     def _ordered(self) -> Self:
         if self.start < 0 or (self.stop is not None and self.stop < self.start):
             raise ValueError(f"window over messages {self.start} to {self.stop}; expected 0 <= start <= stop")
+        if self.tokens is not None and (
+            self.stop != self.start + 1 or self.part != "whole" or not 0 <= self.tokens[0] < self.tokens[1]
+        ):
+            raise ValueError(
+                f"tokens {self.tokens} of messages {self.start} to {self.stop}; name one message, and first and last + 1"
+            )
         return self
 
 

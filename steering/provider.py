@@ -31,7 +31,8 @@ from self_steering.steering.engine.threads import in_short_lived_thread
 from self_steering.steering.identity import ModelError, ModelIdentity
 from self_steering.steering.options import DEFAULT_MAX_TOKENS, check_options, sampling_of, unapplied
 from self_steering.steering.output import model_output, overflow_output, token_map
-from self_steering.steering.plan import Direction, Window
+from self_steering.steering.picture import Drawn, steering_picture
+from self_steering.steering.plan import Direction, PlanError, Window
 from self_steering.steering.request import Receipt, SteeringRequest, read_request
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.template import ChatError
@@ -148,6 +149,10 @@ class NNsightAPI(ModelAPI):
         metadata = self._metadata(request, generation)
         processed = [*rendered.ids, *generation.tokens]
         metadata["receipts"] = _with_thoughts(generation.receipts, self._thoughts(processed, rendered, input))
+        if request.trace:
+            metadata["traces"] = [np.round(one, 5).tolist() for one in generation.traces]
+        if request.picture and windows:
+            metadata["picture"] = await anyio.to_thread.run_sync(self._picture, rendered, windows, generation, input)
         if request.show_tokens:
             metadata["tokens"] = token_map(rendered, windows, self.loaded.tokenizer)
         origin = hashlib.sha256(repr((rendered.ids, engine_request.sampling.seed)).encode()).hexdigest()
@@ -166,6 +171,22 @@ class NNsightAPI(ModelAPI):
         )
         call.response = {"text": generation.text, "stop_reason": generation.stop_reason, **_json(metadata)}
         return output, call
+
+    def _picture(
+        self,
+        rendered: RenderedChat,
+        windows: tuple[TokenWindow, ...],
+        generation: Generation,
+        messages: Sequence[ChatMessage],
+    ) -> str:
+        """Return Markdown with a picture of what was steered."""
+        written = len(messages) - rendered.continued
+        tokens = [Drawn(*row) for row in token_map(rendered, windows, self.loaded.tokenizer)]
+        for position, token in enumerate(generation.tokens, len(rendered.ids)):
+            active = [i for i, window in enumerate(windows) if window.covers(position)]
+            tokens.append(Drawn(str(self.loaded.tokenizer.decode([token])), written, active))
+        roles = [*(message.role for message in messages), "assistant"]
+        return steering_picture(tokens, roles, generation.receipts, generation.traces)
 
     async def _run(self, request: EngineRequest) -> Generation:
         """Await the engine without holding the event loop; a cancelled sample frees its row."""
@@ -243,6 +264,8 @@ class NNsightAPI(ModelAPI):
                 self._directions[key] = direction
             if window.part == "answer":
                 start, stop = self._answer(window, rendered, messages)
+            elif window.tokens is not None:
+                start, stop = _tokens_of(window, window.tokens, rendered)
             else:
                 still_open = window.stop is None or window.stop > generated
                 start = rendered.starts[window.start]
@@ -395,6 +418,20 @@ def _date(given: Any) -> date | None:
         raise ModelError(f"model argument date is {given!r}; pass a day as YYYY-MM-DD") from error
 
 
+def _tokens_of(window: Window, tokens: tuple[int, int], rendered: RenderedChat) -> tuple[int, int]:
+    """Return the positions of some tokens of a window's message.
+
+    Raises:
+        PlanError: The message has fewer.
+    """
+    start, stop = rendered.starts[window.start : window.start + 2]
+    if tokens[1] > stop - start:
+        raise PlanError(
+            f"window {window.label!r}: tokens {tokens[0]} to {tokens[1]} of message {window.start}, which has {stop - start}"
+        )
+    return start + tokens[0], start + tokens[1]
+
+
 def _with_thoughts(receipts: Sequence[Receipt], thought: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Return receipts as the log has them, with how many of the steered positions are tokens of thoughts."""
     return [
@@ -414,5 +451,5 @@ def _cuts(request: SteeringRequest, rendered: RenderedChat) -> tuple[int, ...]:
 
 
 def _json(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata for the model call, without the token map, which the output holds."""
-    return {key: value for key, value in metadata.items() if key != "tokens"}
+    """Return the metadata for the model call, without what is long, which the output holds."""
+    return {key: value for key, value in metadata.items() if key not in ("tokens", "traces", "picture")}

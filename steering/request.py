@@ -65,6 +65,9 @@ class SteeringRequest(BaseModel):
         readout: Named sets of strings; for each set the provider returns the log-probability, over the full
             vocabulary and at the first generated position, of all tokens that read as one of them, white space aside.
         show_tokens: Return the whole prompt token by token, with what steered each.
+        trace: Return for each window the projections at each of its positions, before and after the addition.
+        picture: Return a picture, as Markdown, of the tokens that are steered and of their projections; none where nothing is.
+        must_steer: Refuse a plan without windows: steering was asked for, and nothing would be steered.
         canonical: Compute the prompt in chunks that follow from the conversation alone, so that two prompts of the same
             messages are computed alike to the bit, whatever is in the cache. Read-outs always are.
         branches: Messages at which conversations that share a beginning part ways: prompts are computed in chunks that end
@@ -86,6 +89,9 @@ class SteeringRequest(BaseModel):
     library: str | None = None
     readout: dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     show_tokens: bool = False
+    trace: bool = False
+    picture: bool = False
+    must_steer: bool = False
     canonical: bool = False
     branches: tuple[int, ...] | None = None
 
@@ -94,6 +100,11 @@ class SteeringRequest(BaseModel):
         outside = [index for index in self.branches or () if not 0 <= index < self.plan.messages]
         if outside:
             raise ValueError(f"branches at messages {outside}; the conversation has 0 to {self.plan.messages - 1}")
+        if self.must_steer and not self.plan.windows:
+            raise ValueError(
+                f"the plan steers none of its {self.plan.messages} messages, so nothing would be steered; a plan has windows where "
+                "messages hold a take call that succeeded, or where they are given"
+            )
         return self
 
     def config(self, base: GenerateConfig | None = None) -> GenerateConfig:

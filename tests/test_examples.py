@@ -1,7 +1,12 @@
-"""The examples in docstrings of what users import are run, and the names that the README shows have one."""
+"""The examples in docstrings of what users import, and the snippets of the pages, are run."""
 
+import ast
+import asyncio
 import doctest
 import importlib
+import inspect
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,7 @@ IMPORTED = {
     "steering.plan": ("Direction", "Treatment", "Window", "Plan", "plan_windows"),
     "steering.request": ("SteeringRequest", "steering_report"),
     "steering.calls": ("steering_calls",),
+    "steering.notebook": ("load",),
     "solvers.self_steer": ("self_steer",),
     "solvers.session": ("session_tools",),
     "scorers.metrics": ("clustered_mean",),
@@ -49,3 +55,45 @@ def test_the_example_of_read_tables_runs(tmp_path: Path):
         )
     (test,) = doctest.DocTestFinder(recurse=False).find(read_tables, "read_tables", extraglobs={"folder": tmp_path})
     assert not doctest.DocTestRunner(verbose=False).run(test).failed
+
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "vectors/README.md", "analysis/README.md")
+
+
+def test_every_page_with_snippets_is_run_here():
+    """A page that shows code is missing here until it is added."""
+    skip = (".venv", ".src")
+    pages = [
+        path.relative_to(ROOT) for path in ROOT.rglob("*.md") if not path.relative_to(ROOT).parts[0].startswith(skip)
+    ]
+    assert {str(page) for page in pages if "```python" in (ROOT / page).read_text(encoding="utf-8")} == set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_snippets_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One after the other as in a notebook, beside a folder of logs and a corpus; each ends without an error."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+    write_log(
+        tmp_path / "logs" / "a.eval",
+        [sample([*took("calm"), *said()])],
+        task="fp_real_drugs",
+        args={"framing": "drugs"},
+    )
+    stories = [
+        {"emotion": e, "topic": t, "story": f"{e} in the {t}"} for e in ("neutral", "calm", "anxious") for t in "ab"
+    ]
+    (tmp_path / "stories.jsonl").write_text("\n".join(map(json.dumps, stories)), encoding="utf-8")
+    names: dict[str, object] = {}
+    try:
+        for number, snippet in enumerate(
+            re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+        ):
+            made = compile(snippet, f"{page}, snippet {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            done = eval(made, names)  # noqa: S307  our own page
+            if inspect.iscoroutine(done):
+                asyncio.run(done)
+    finally:
+        if "model" in names:
+            names["model"].close()

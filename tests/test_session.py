@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from inspect_ai import Task
 from inspect_ai.dataset import Sample
-from inspect_ai.event import ModelEvent
+from inspect_ai.event import InfoEvent, ModelEvent
 from inspect_ai.log import EvalSample
 from inspect_ai.model import get_model
 
@@ -70,6 +70,11 @@ def test_the_record_tells_what_each_take_really_did(tiny: Tiny, arm: SessionArm,
     exposures = sample.store["SelfSteerState:exposures"]
     assert [e["positions"] for e in exposures] == [r["steered"] for r in last]
     assert all(r["steered"] > 0 for r in last)
+    # In View every turn in which something was active, placebo's too, has a picture.
+    active = [e for e in sample.events if isinstance(e, ModelEvent) and e.output.metadata[METADATA_KEY]["receipts"]]
+    shown = [e.data for e in sample.events if isinstance(e, InfoEvent) and e.source == "what was steered in this turn"]
+    assert len(shown) == len(active) > 0
+    assert all(one.startswith("![what was steered](data:image/png;base64,") for one in shown)
 
 
 def test_mislabelled_takes_apply_another_vector_of_the_menu(tiny: Tiny):

@@ -15,6 +15,7 @@ from self_steering.vectors.catalogue import VectorEntry, catalogue, entry_of
 from self_steering.vectors.shown import clipped, shown
 
 Construction = Literal["difference", "centred", "denoised"]
+Origin = Literal[Construction, "pairs", "imported"]
 
 VECTORS_FILE, CARD_FILE, CALIBRATION_FILE = "vectors.safetensors", "card.json", "calibration.json"
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
@@ -35,14 +36,15 @@ class LibraryCard(BaseModel):
         fingerprint: Fingerprint of the model's weights (`steering.models.fingerprint`).
         hidden: Width of the residual stream.
         layers: Decoder layers whose outputs the vectors are added to.
-        construction: How vectors are made from activations (`vectors.construct`).
+        construction: How vectors are made from activations (`vectors.construct`), or from pairs of texts; or `imported`.
         scaled_to: Norm that each layer's vector is scaled to; None if it is left as it is.
         skipped_tokens: Tokens at the start of each story that do not count.
-        corpus: Hash of the stories.
-        norms: For each vector, its norm at each layer.
+        corpus: Hash of the stories, or of the pairs.
+        norms: For each vector, its norm at each layer; 0 where it is not added.
         residual_norms: Mean norm of the residual stream at each layer over the neutral stories.
         default_doses: For each vector, the multiple of it that dose 1.0 adds.
         faults: For each vector that is marked bad, why.
+        origins: For each vector that was imported, from where, and how that was meant.
         entries: What the library says of its vectors; of those that it says nothing of the catalogue's word counts.
         sha256: Hash of each file of the library but this one. With `calibration.json` among them the default doses were
             found by calibration; otherwise they are one fixed number.
@@ -56,7 +58,7 @@ class LibraryCard(BaseModel):
     fingerprint: str
     hidden: int
     layers: list[int]
-    construction: Construction
+    construction: Origin
     scaled_to: float | None
     skipped_tokens: int
     corpus: str
@@ -64,6 +66,7 @@ class LibraryCard(BaseModel):
     residual_norms: list[float]
     default_doses: dict[str, float]
     faults: dict[str, list[str]]
+    origins: dict[str, str] = {}
     entries: dict[str, VectorEntry] = {}
     sha256: dict[str, str]
 

@@ -1,6 +1,7 @@
 """Directions of the residual stream, as tensors that can be added: vectors of a library, and random ones like them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,9 +51,17 @@ def resolve_direction(
     values = library.vector(vector)
     if random_seed is not None:
         values = random_like(values, random_seed, random_index)
-    digest = hashlib.sha256(repr(library.card.layers).encode())
+    return direction_of(values, library.card.layers)
+
+
+def direction_of(values: torch.Tensor, layers: Sequence[int]) -> DirectionTensor:
+    """Return the direction of a vector [layers, hidden] at those of `layers` where it is not zero."""
+    held = values.any(dim=-1)
+    at = [layer for layer, here in zip(layers, held.tolist(), strict=True) if here]
+    values = values[held]
+    digest = hashlib.sha256(repr(at).encode())
     digest.update(values.contiguous().numpy().tobytes())
-    return DirectionTensor(key=digest.hexdigest()[:16], layers=tuple(library.card.layers), values=values)
+    return DirectionTensor(key=digest.hexdigest()[:16], layers=tuple(at), values=values)
 
 
 def random_like(values: torch.Tensor, seed: int, index: int = 0) -> torch.Tensor:

@@ -161,6 +161,8 @@ def _check_file(path: Path, expected: str) -> None:
 
 
 def _check_vectors(path: Path, card: LibraryCard, vectors: Mapping[str, torch.Tensor]) -> None:
+    if missing := sorted({*vectors, *card.default_doses} - (set(vectors) & set(card.default_doses) & set(card.norms))):
+        raise LibraryError(f"{path} and its card disagree about {', '.join(missing)}; build the library again")
     for name, vector in vectors.items():
         if vector.dtype != torch.float32:
             raise LibraryError(f"{path}: {name} holds {vector.dtype}, expected torch.float32; build the library again")
@@ -169,10 +171,9 @@ def _check_vectors(path: Path, card: LibraryCard, vectors: Mapping[str, torch.Te
                 f"{path}: {name} has shape {tuple(vector.shape)}, expected {(len(card.layers), card.hidden)}"
             )
         norms = vector.norm(dim=-1)
-        if not torch.isfinite(norms).all() or (norms == 0).any():
+        nowhere = torch.tensor(card.norms[name]) == 0  # a vector need not be added at every layer of its library
+        if not torch.isfinite(norms).all() or nowhere.all() or ((norms == 0) != nowhere).any():
             raise LibraryError(f"{path}: {name} has a layer that is zero or not finite; build the library again")
-    if missing := sorted(set(vectors) ^ set(card.default_doses)):
-        raise LibraryError(f"{path} and its card disagree about {', '.join(missing)}; build the library again")
 
 
 def _check_doses(path: Path, card: LibraryCard) -> None:
@@ -182,7 +183,8 @@ def _check_doses(path: Path, card: LibraryCard) -> None:
     except ValidationError as error:
         raise LibraryError(f"{path} is not a valid record: {error}; build the library again") from error
     found = {name: one.dose for name, one in record.vectors.items()}
-    if found != card.default_doses or record.vectors_sha256 != card.sha256[VECTORS_FILE]:
+    given = {name: dose for name, dose in card.default_doses.items() if name in card.origins and name not in found}
+    if {**found, **given} != card.default_doses or record.vectors_sha256 != card.sha256[VECTORS_FILE]:
         raise LibraryError(
             f"{path} found other doses, or doses of other vectors, than its card has; build the library again"
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from self_steering.vectors.card import REPORT_FILE, Construction, LibraryError
+from self_steering.vectors.card import REPORT_FILE, Construction, LibraryError, Origin
 
 # Below these a vector is marked bad.
 GOOD_AUROC, GOOD_RELIABILITY = 0.9, 0.7
@@ -22,7 +22,7 @@ class Separation(_Data):
         auroc_neutral: Against the neutral stories alone; one figure a layer.
         auroc_band: As `auroc`, for the mean over the layers of h·v/(‖v‖ times the residual's norm).
         auroc_neutral_band: The same against the neutral stories alone.
-        reliability: Split-half reliability (Spearman-Brown); one figure a layer.
+        reliability: Split-half reliability (Spearman-Brown), one figure a layer; None for a vector that was not made here.
         nearest: The other state whose held-out stories lie highest on this vector; None if there is no other.
     """
 
@@ -30,7 +30,7 @@ class Separation(_Data):
     auroc_neutral: list[float]
     auroc_band: float
     auroc_neutral_band: float
-    reliability: list[float]
+    reliability: list[float] | None
     nearest: str | None
 
 
@@ -151,8 +151,8 @@ class VectorReport(_Data):
     Attributes:
         faults: Why it is marked bad, in words; empty if it is not.
         default_dose: Multiple of it that dose 1.0 adds.
-        separation: How well it tells its state.
-        norms: ‖v‖ at each decoder layer of the model, steered or not.
+        separation: How well it tells its state; None where there are no texts to tell that by.
+        norms: ‖v‖ at each decoder layer of the model, steered or not; 0 where it is not known.
         top_tokens: Tokens that it raises most, through final norm and unembedding, at the band's middle layer.
         bottom_tokens: Tokens that it lowers most.
         effects: At doses -1, 1 and 2; empty if doses were not calibrated.
@@ -160,7 +160,7 @@ class VectorReport(_Data):
 
     faults: list[str]
     default_dose: float
-    separation: Separation
+    separation: Separation | None
     norms: list[float]
     top_tokens: list[str]
     bottom_tokens: list[str]
@@ -176,22 +176,22 @@ class LibraryReport(_Data):
         construction: How the library's vectors are made.
         layers: Decoder layers that are steered.
         depth: Number of decoder layers of the model.
-        corpus: Hash of the stories.
-        stories: How many there are, the neutral ones among them.
-        settings: In how many settings they are told.
+        corpus: Hash of the stories or pairs; empty without either.
+        stories: How many texts there are, the neutral ones among them.
+        settings: In how many settings they are told, or how many pairs there are.
         residual_norms: Mean norm of the residual stream at each decoder layer, over the neutral stories.
         comparison: All constructions at all layers.
         names: Names of the vectors, in the order of `cosines`.
         cosines: Cosine between two vectors, averaged over the steered layers.
         prompts: The report's prompts; empty if doses were not calibrated.
         unsteered: The answers to them without steering.
-        calibration: How the doses were found; None if they were not.
+        calibration: How the doses were found, where they were.
         vectors: By name.
     """
 
     model: str
     fingerprint: str
-    construction: Construction
+    construction: Origin
     layers: list[int]
     depth: int
     corpus: str

@@ -5,9 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from self_steering.analysis.cli.adapter import add_adapter_command
-from self_steering.analysis.cli.reports import add_report_command, add_table_command
+from self_steering.analysis.cli.reports import add_compare_command, add_report_command, add_table_command
 from self_steering.analysis.cli.sweep import add_sweep_command
-from self_steering.analysis.cli.vectors import add_build_command, add_stories_command
+from self_steering.analysis.cli.vectors import (
+    add_build_command,
+    add_export_command,
+    add_import_command,
+    add_stories_command,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,8 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_table_command(commands)
     add_report_command(commands)
+    add_compare_command(commands)
     vectors = commands.add_parser("vectors", help="steering vector libraries").add_subparsers(required=True)
     add_build_command(vectors)
+    add_import_command(vectors)
+    add_export_command(vectors)
     add_stories_command(vectors)
     add_adapter_command(commands)
     add_sweep_command(commands)

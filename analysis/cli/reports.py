@@ -1,4 +1,4 @@
-"""The commands `self-steering table` and `report`: the results of logs as text, and as one page."""
+"""The commands `self-steering table`, `report` and `compare`: the results of logs as text, and as pages."""
 
 import argparse
 import os
@@ -119,3 +119,23 @@ def _print_report(report: "Report", page: Path) -> None:
         print(f"  {visible(str(log), kept='')}: {visible(' '.join(str(reason).split()), kept='')}")
     if len(left_out) > _LEFT_OUT_SHOWN:
         print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more, which the page lists")
+
+
+def add_compare_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `compare` to those of `self-steering`."""
+    compare = subparsers.add_parser("compare", help="rollouts of one seed side by side, real beside its controls")
+    compare.add_argument("log", nargs="*", default=["logs"], help="log files, or folders of them; default logs/")
+    compare.add_argument("--out", type=Path, default=Path("compare.html"), help="the page; default compare.html")
+    compare.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from self_steering.analysis.report.side_by_side import read_pairs, side_by_side
+    from self_steering.vectors.files import write_file
+
+    if arguments.out.is_dir():
+        raise ReportError(f"{arguments.out} is a folder; name a file such as compare.html")
+    pairs = read_pairs(arguments.log)
+    write_file(arguments.out, side_by_side(pairs).encode())
+    parted = sum(pair.differs is not None for pair in pairs)
+    print(f"{len(pairs)} seeds in two arms or more, {parted} of which part; open {arguments.out}")

@@ -1,42 +1,107 @@
-"""The commands `self-steering vectors build` and `vectors stories`: make a library, write a corpus."""
+"""The commands `self-steering vectors …`: make a library, import one, export from one, write a corpus."""
 
 import argparse
 import shutil
 import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from self_steering.analysis.cli.console import Bars, layer_list, name_list
-from self_steering.vectors.card import CALIBRATION_FILE, PAGE_FILE, REPORT_FILE, VECTORS_FILE, Construction, LibraryCard
+from self_steering.vectors.card import (
+    CALIBRATION_FILE,
+    PAGE_FILE,
+    REPORT_FILE,
+    VECTORS_FILE,
+    Construction,
+    LibraryCard,
+    LibraryError,
+)
+from self_steering.vectors.catalogue import VectorEntry
 from self_steering.vectors.making.layers import presets
 
 if TYPE_CHECKING:
-    from self_steering.vectors.making.build import Recipe
+    from self_steering.steering.models import LoadedModel
+    from self_steering.vectors.library import Library
+    from self_steering.vectors.making.build import Progress, Recipe
     from self_steering.vectors.making.stories import Written
+    from self_steering.vectors.report import LibraryReport
 
 _MISSING_SHOWN = 3  # missing stories that are named
 
 
 def add_build_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command `build` to those of `self-steering vectors`."""
-    build = subparsers.add_parser("build", help="make a library from stories, for any decoder-only model")
-    build.add_argument("--model", required=True, help="bundled model's name, ./folder, or hub id")
-    build.add_argument("--out", required=True, type=Path, help="folder of the library")
+    build = subparsers.add_parser("build", help="make a library from stories or pairs, for any decoder-only model")
+    _add_common(build)
+    build.add_argument(
+        "--pairs", type=Path, help=".jsonl file of pairs (positive, negative, and if need be prompt, name)"
+    )
+    build.add_argument("--read", choices=("mean", "last"), default="mean", help="where pairs are read (default mean)")
+    build.add_argument("--skip-tokens", type=int, help="tokens at the start of a text that do not count")
     build.add_argument("--stories", help="folder, .parquet, .csv or .jsonl file, or hub data set (default: ours)")
     build.add_argument("--unpaired", action="store_true", help="the neutral stories have topics of their own")
     build.add_argument("--states", type=name_list, help="comma-separated; default all there are")
     build.add_argument("--layers", type=layer_list, help="such as 13-20 or 13,15; default 44 to 67 %% of the depth")
     build.add_argument("--construction", choices=get_args(Construction), help="default centred")
     build.add_argument("--preset", choices=sorted(presets()), help="layers, construction and norms as published")
-    build.add_argument("--default-dose", type=float, help="one multiple for all vectors, instead of calibrating each")
-    build.add_argument("--max-batch", type=int, default=64, help="answers that are generated together (default 64)")
-    build.add_argument("--dtype", help="float32, bfloat16, float16 or auto")
-    build.add_argument("--device", help="torch device")
-    build.add_argument("--revision", help="hub branch, tag or commit")
-    build.add_argument("--context", type=int, help="most tokens that the model will be given")
-    build.add_argument("--fresh", action="store_true", help="do not go on with an interrupted build")
     build.set_defaults(run=_build)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands that make a library take."""
+    parser.add_argument("--model", required=True, help="bundled model's name, ./folder, or hub id")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the library")
+    parser.add_argument("--describe", type=Path, help="TOML file: a table a vector with effect, category, valence")
+    parser.add_argument("--default-dose", type=float, help="one multiple for all vectors, instead of calibrating each")
+    parser.add_argument("--max-batch", type=int, default=64, help="answers that are generated together (default 64)")
+    parser.add_argument("--dtype", help="float32, bfloat16, float16 or auto")
+    parser.add_argument("--device", help="torch device")
+    parser.add_argument("--revision", help="hub branch, tag or commit")
+    parser.add_argument("--context", type=int, help="most tokens that the model will be given")
+    parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted build")
+
+
+def add_import_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `import` to those of `self-steering vectors`."""
+    command = subparsers.add_parser("import", help="make a library of vectors from elsewhere")
+    command.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help=".safetensors, .npy, .npz, .pt, .gguf, or a folder: SAELens, a library",
+    )
+    _add_common(command)
+    command.add_argument("--name", help="what to call the one vector")
+    command.add_argument("--effect", help="the line that a model is shown of it")
+    command.add_argument("--category", help="its category (default other)")
+    command.add_argument("--valence", type=int, choices=(-1, 0, 1), help="its valence, if it has one")
+    command.add_argument("--operation", help="add: the vector is added to the residual stream")
+    command.add_argument("--hook", help="resid_post: after layer L; resid_pre: before it")
+    command.add_argument(
+        "--counting", help="blocks: layer 0 is the first decoder layer; hidden_states: 0 is the embedding"
+    )
+    command.add_argument("--layers", type=layer_list, help="such as 12, 10-18 or 10,12")
+    command.add_argument("--scale", type=float, help="multiple of the stored tensor that strength 1 adds, such as 1")
+    command.add_argument("--norm", help="length that each layer is scaled to, or `recorded`: that in the file")
+    command.add_argument("--sae-rows", type=layer_list, help="features of a sparse autoencoder, such as 1234,77")
+    command.add_argument("--texts", type=Path, help=".jsonl file of pairs that the vectors are to tell apart")
+    command.add_argument("--read", choices=("mean", "last"), default="mean", help="where these are read (default mean)")
+    command.set_defaults(run=_import)
+
+
+def add_export_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `export` to those of `self-steering vectors`."""
+    command = subparsers.add_parser("export", help="write vectors of a library for other tools")
+    command.add_argument("library", type=Path, help="folder of the library")
+    command.add_argument("--vectors", type=name_list, help="comma-separated; default all")
+    command.add_argument("--to", required=True, choices=("safetensors", "gguf", "steering-vectors"), help="format")
+    command.add_argument("--out", required=True, type=Path, help="folder for the files")
+    command.set_defaults(run=_export)
 
 
 def _recipe(arguments: argparse.Namespace) -> "Recipe":
@@ -44,36 +109,145 @@ def _recipe(arguments: argparse.Namespace) -> "Recipe":
 
     preset = presets()[arguments.preset] if arguments.preset else None
     published = range(preset.layers[0], preset.layers[1] + 1) if preset else None
+    from self_steering.vectors.making.extraction import SKIPPED_TOKENS
+
+    skip = arguments.skip_tokens
     return Recipe(
         layers=arguments.layers or published,
         construction=arguments.construction or ("difference" if preset else "centred"),
         scaled_to=preset.norm if preset else None,
         default_dose=1.0 if preset and arguments.default_dose is None else arguments.default_dose,
         max_batch=arguments.max_batch,
+        skip=(0 if arguments.pairs else SKIPPED_TOKENS) if skip is None else skip,
     )
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    from self_steering.analysis.library.library_page import library_page
-    from self_steering.steering.models import load_model
     from self_steering.vectors.library import check_target
-    from self_steering.vectors.making.build import build_library, encoded
+    from self_steering.vectors.making.build import build_library
     from self_steering.vectors.making.corpus import bundled_stories, open_corpus
+    from self_steering.vectors.making.pairs import build_from_pairs, read_pairs
 
-    started = time.monotonic()
     check_target(arguments.out)
     recipe = _recipe(arguments)
-    corpus = open_corpus(arguments.stories or bundled_stories(), arguments.states, unpaired=arguments.unpaired)
+    entries = _entries(arguments)
+    make: Callable[..., tuple[Library, LibraryReport]]
+    if arguments.pairs:
+        if clash := [
+            one for one in ("stories", "states", "preset", "construction", "unpaired") if getattr(arguments, one)
+        ]:
+            raise LibraryError(f"--pairs was given with --{', --'.join(clash)}, which are for stories; leave one out")
+        make = partial(build_from_pairs, pairs=read_pairs(arguments.pairs), recipe=recipe, read_at=arguments.read)
+    else:
+        corpus = open_corpus(arguments.stories or bundled_stories(), arguments.states, unpaired=arguments.unpaired)
+        make = partial(build_library, corpus=corpus, recipe=recipe)
+
+    def checked(loaded: "LoadedModel", work: Path, progress: "Progress") -> "tuple[Library, LibraryReport]":
+        if arguments.preset:
+            presets()[arguments.preset].band(loaded.model.config.get_text_config().num_hidden_layers)
+        return make(loaded, work=work, progress=progress)
+
+    _make(arguments, checked, entries)
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from self_steering.vectors.foreign import open_foreign, told_by
+    from self_steering.vectors.library import check_target
+    from self_steering.vectors.making.build import Recipe
+    from self_steering.vectors.making.imported import import_library
+    from self_steering.vectors.making.pairs import read_pairs
+
+    check_target(arguments.out)
+    told = told_by(
+        **{what: getattr(arguments, what) for what in ("operation", "hook", "counting", "layers", "scale", "norm")}
+    )
+    files = [
+        open_foreign(
+            path, told, rows=arguments.sae_rows or (), name=arguments.name if len(arguments.files) == 1 else None
+        )
+        for path in arguments.files
+    ]
+    entries = _entries(arguments)
+    if arguments.effect is not None:
+        names = [name for file in files for name in file.tensors]
+        if len(names) != 1 or entries:
+            raise LibraryError(
+                f"--effect is for one vector, found {', '.join(names)}; describe several with --describe FILE.toml"
+            )
+        entries[names[0]] = _entry(
+            names[0], {"effect": arguments.effect, "category": arguments.category, "valence": arguments.valence}
+        )
+    texts = read_pairs(arguments.texts) if arguments.texts else None
+    recipe = Recipe(default_dose=arguments.default_dose, max_batch=arguments.max_batch, skip=0)
+    _make(
+        arguments,
+        partial(import_library, files=files, recipe=recipe, entries=entries, texts=texts, read_at=arguments.read),
+        {},
+    )
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from self_steering.vectors.card import library_folder
+    from self_steering.vectors.exported import export_vectors
+    from self_steering.vectors.library import load_library
+
+    library = load_library(library_folder(str(arguments.library)))
+    for path in export_vectors(library, arguments.vectors or library.names, arguments.to, arguments.out):
+        print(path)
+
+
+def _entries(arguments: argparse.Namespace) -> dict[str, VectorEntry]:
+    """Return what the file of --describe says.
+
+    Raises:
+        LibraryError: It cannot be read, or an entry is not valid.
+    """
+    if arguments.describe is None:
+        return {}
+    try:
+        told = tomllib.loads(arguments.describe.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LibraryError(f"{arguments.describe} cannot be read as TOML: {error}; mend the file") from error
+    return {name: _entry(name, entry) for name, entry in told.items()}
+
+
+def _entry(name: str, told: object) -> VectorEntry:
+    from pydantic import ValidationError
+
+    given = {key: value for key, value in told.items() if value is not None} if isinstance(told, dict) else told
+    try:
+        return VectorEntry.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise LibraryError(
+            f"what is said of {name}: {where}: {first['msg']}; give effect (one line), category, valence"
+        ) from error
+
+
+def _make(
+    arguments: argparse.Namespace,
+    make: "Callable[..., tuple[Library, LibraryReport]]",
+    entries: dict[str, VectorEntry],
+) -> None:
+    """Load the model, make the library, and write it with its page: all of it or nothing."""
+    from self_steering.analysis.library.library_page import library_page
+    from self_steering.steering.models import load_model
+    from self_steering.vectors.making.build import encoded
+
+    started = time.monotonic()
     chosen = {name: getattr(arguments, name) for name in ("dtype", "device", "revision", "context")}
     loaded = load_model(arguments.model, **chosen)
-    if arguments.preset:
-        presets()[arguments.preset].band(loaded.model.config.get_text_config().num_hidden_layers)
     work = arguments.out.resolve().parent / f".{arguments.out.resolve().name}.work"
     if arguments.fresh:
         shutil.rmtree(work, ignore_errors=True)
     with Bars() as bars:
-        library, report = build_library(loaded, corpus, recipe, work=work, progress=bars.show)
-    evidence = {REPORT_FILE: encoded(report), PAGE_FILE: library_page(report).encode()}
+        library, report = make(loaded, work=work, progress=bars.show)
+    if odd := sorted(set(entries) - set(library.names)):
+        raise LibraryError(f"{', '.join(odd)} is described and not there; vectors: {', '.join(library.names)}")
+    if entries:
+        library = replace(library, card=library.card.model_copy(update={"entries": entries}))
+    evidence = {REPORT_FILE: encoded(report), PAGE_FILE: library_page(report, library.card.own).encode()}
     if report.calibration is not None:
         evidence[CALIBRATION_FILE] = encoded(report.calibration)
     library.save(arguments.out, evidence)

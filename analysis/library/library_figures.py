@@ -46,12 +46,17 @@ def library_figures(report: LibraryReport) -> list[tuple[ReportFigure, tuple[Mar
     Those of doses need a calibration, that of cosines two vectors.
     """
     with page_style():
-        figures = [separations(report), constructions_by_layer(report)]
+        figures = []
+        if any(one.separation is not None for one in report.vectors.values()):
+            figures.append(separations(report))
+        if report.comparison:
+            figures.append(constructions_by_layer(report))
         if len(report.names) > 1:
             figures.append(cosine_map(report))
         figures.append(norms_by_layer(report))
         if report.calibration is not None:
-            figures += [dose_response(report.calibration, report.names), default_doses(report.calibration)]
+            calibrated = [name for name in report.names if name in report.calibration.vectors]
+            figures += [dose_response(report.calibration, calibrated), default_doses(report.calibration)]
         return [(figure, figure.panels()) for figure in figures]
 
 
@@ -365,8 +370,8 @@ def norms_by_layer(report: LibraryReport) -> ReportFigure:
 
 def separations(report: LibraryReport) -> ReportFigure:
     """Return the AUROC of every vector, sorted, against all others and against neutral stories."""
-    measured = {name: report.vectors[name].separation for name in report.names}
-    order = sorted(report.names, key=lambda name: (-measured[name].auroc_band, name))[::-1]  # from the bottom up
+    measured = {name: one for name in report.names if (one := report.vectors[name].separation) is not None}
+    order = sorted(measured, key=lambda name: (-measured[name].auroc_band, name))[::-1]  # from the bottom up
     others = [measured[name].auroc_band for name in order]
     neutral = [measured[name].auroc_neutral_band for name in order]
     lowest = min(0.5, math.floor(10 * min(*others, *neutral)) / 10)

@@ -6,7 +6,7 @@ from statistics import median
 
 from self_steering.analysis.drawing.page import page_template
 from self_steering.analysis.library.library_figures import library_figures
-from self_steering.vectors.catalogue import CatalogueEntry, catalogue
+from self_steering.vectors.catalogue import NO_OWN, Own, VectorEntry, described
 from self_steering.vectors.making import coherence
 from self_steering.vectors.report import (
     GOOD_AUROC,
@@ -46,7 +46,7 @@ class Entry:
     Attributes:
         name: Its name.
         anchor: Id of its section, made of its place: a name may hold anything.
-        known: What the catalogue says of it; None if it is not there.
+        known: What its library or the catalogue says of it; None where neither does.
         data: Its report.
         reliability: At the middle of the steered layers.
         found: How its default dose was found, if it was.
@@ -57,9 +57,9 @@ class Entry:
 
     name: str
     anchor: str
-    known: CatalogueEntry | None
+    known: VectorEntry | None
     data: VectorReport
-    reliability: float
+    reliability: float | None
     found: VectorCalibration | None
     trials: list[DoseTrial]
     chosen: DoseTrial | None
@@ -67,21 +67,25 @@ class Entry:
 
     @property
     def valence(self) -> str | None:
-        """The catalogue's valence, as a word."""
-        return _VALENCES[self.known.valence] if self.known else None
+        """Its valence, as a word."""
+        return None if self.known is None or self.known.valence is None else _VALENCES[self.known.valence]
 
 
-def library_page(report: LibraryReport) -> str:
+def library_page(report: LibraryReport, own: Own = NO_OWN) -> str:
     """Return the page of a library: HTML with its pictures and its style sheet inside.
 
     The same report gives the same page. Whatever a model said in it is shown as text.
+
+    Args:
+        report: What is known of the vectors.
+        own: What the library says of those that the catalogue lacks or tells otherwise.
 
     Raises:
         PageError: The report contradicts itself.
     """
     for problem in _problems(report):
         raise PageError(f"the report on the vectors of {report.model!r} {problem}; build the library again")
-    entries = [_entry(report, place, name) for place, name in enumerate(report.names)]
+    entries = [_entry(report, place, name, own) for place, name in enumerate(report.names)]
     doses = [entry.data.default_dose for entry in entries]
     return page_template("library_page").render(
         report=report,
@@ -89,16 +93,17 @@ def library_page(report: LibraryReport) -> str:
         bad=[entry for entry in entries if entry.data.faults],
         figures=library_figures(report),
         good_auroc=GOOD_AUROC,
-        reaching=sum(entry.data.separation.auroc_band >= GOOD_AUROC for entry in entries),
+        told=[one for entry in entries if (one := entry.data.separation) is not None],
+        reaching=sum(one.auroc_band >= GOOD_AUROC for entry in entries if (one := entry.data.separation) is not None),
         middle=report.layers[len(report.layers) // 2],
         doses=(min(doses), median(doses), max(doses)),
         coherence=coherence,
     )
 
 
-def _entry(report: LibraryReport, place: int, name: str) -> Entry:
+def _entry(report: LibraryReport, place: int, name: str, own: Own) -> Entry:
     data = report.vectors[name]
-    found = report.calibration.vectors[name] if report.calibration is not None else None
+    found = report.calibration.vectors.get(name) if report.calibration is not None else None
     trials = sorted(found.trials, key=lambda trial: trial.dose) if found is not None else []
     columns = [Column(effect.nominal, effect.trial, effect.answers) for effect in data.effects]
     if columns:
@@ -106,14 +111,19 @@ def _entry(report: LibraryReport, place: int, name: str) -> Entry:
     return Entry(
         name=name,
         anchor=f"vector-{place + 1}",
-        known=catalogue().get(name),
+        known=described(name, own),
         data=data,
-        reliability=data.separation.reliability[len(report.layers) // 2],
+        reliability=_reliability(data, len(report.layers) // 2),
         found=found,
         trials=trials,
         chosen=next((trial for trial in trials if found is not None and trial.dose == found.dose), None),
         columns=sorted(columns, key=lambda column: column.nominal),
     )
+
+
+def _reliability(data: VectorReport, layer: int) -> float | None:
+    measured = None if data.separation is None else data.separation.reliability
+    return None if measured is None else measured[layer]
 
 
 def _problems(report: LibraryReport) -> Iterator[str]:
@@ -127,7 +137,8 @@ def _problems(report: LibraryReport) -> Iterator[str]:
     if len(report.unsteered) != len(report.prompts):
         yield f"has {len(report.unsteered)} unsteered answers to {len(report.prompts)} prompts"
     for name, data in report.vectors.items():
-        if len(data.separation.reliability) != len(report.layers) or len(data.norms) != report.depth:
+        rows = [] if data.separation is None else [data.separation.auroc, data.separation.reliability]
+        if any(row is not None and len(row) != len(report.layers) for row in rows) or len(data.norms) != report.depth:
             yield f"has too few or too many layers of {name!r}"
         if any(len(effect.answers) != len(report.prompts) for effect in data.effects):
             yield f"has answers of {name!r} to other than its {len(report.prompts)} prompts"
@@ -136,8 +147,9 @@ def _problems(report: LibraryReport) -> Iterator[str]:
 
 
 def _dose_problems(report: LibraryReport, calibration: Calibration) -> Iterator[str]:
-    if sorted(calibration.vectors) != sorted(report.vectors):
-        yield f"has doses of other vectors than it describes: {sorted(calibration.vectors)}"
+    if odd := sorted(set(calibration.vectors) - set(report.vectors)):
+        yield f"has doses of other vectors than it describes: {odd}"
+        return
     for name, found in calibration.vectors.items():
         if report.vectors[name].default_dose != found.dose:
             yield f"has two default doses of {name!r}: {report.vectors[name].default_dose:g} and {found.dose:g}"

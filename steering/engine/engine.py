@@ -429,4 +429,5 @@ def _generation(row: Row, text: str, reason: str, end_ids: frozenset[int]) -> Ge
         prompt_tokens=row.prompt_length,
         reused_tokens=row.reused,
         generated_tokens=len(row.tokens),
+        traces=row.traces(),
     )

@@ -6,7 +6,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from self_steering.steering.engine.additions import SteeringFault
 from self_steering.steering.engine.sampling import Sampling, TokenLogprob
@@ -130,6 +132,8 @@ class Generation:
         prompt_tokens: Length of the prompt.
         reused_tokens: How many of them were found in the cache.
         generated_tokens: Tokens sampled, the one that ended the turn included.
+        traces: For each window h·v/‖v‖ before and after the addition, at each of its positions [2, positions]; empty where the
+            engine tells only means.
     """
 
     tokens: list[int]
@@ -141,6 +145,7 @@ class Generation:
     prompt_tokens: int
     reused_tokens: int
     generated_tokens: int
+    traces: Sequence[NDArray[np.float32]] = ()
 
 
 @dataclass(frozen=True)

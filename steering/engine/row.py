@@ -83,9 +83,16 @@ class Row:
         """
         return [self._receipt(window) for window in self.request.windows]
 
-    def _receipt(self, window: TokenWindow) -> Receipt:
+    def traces(self) -> list[NDArray[np.float32]]:
+        """Return for each window what was measured at each of its positions, [2, positions]."""
+        return [self._along(window) for window in self.request.windows]
+
+    def _along(self, window: TokenWindow) -> NDArray[np.float32]:
         stop = self.computed if window.stop is None else min(window.stop, self.computed)
-        values = self._measured[window.direction.key][:, window.start : max(window.start, stop)]
+        return self._measured[window.direction.key][:, window.start : max(window.start, stop)]
+
+    def _receipt(self, window: TokenWindow) -> Receipt:
+        values = self._along(window)
         steered = int((~np.isnan(values[0])).sum())
         before, after = values.mean(-1, dtype=np.float64).tolist() if steered else (None, None)
         return window.receipt(self.computed, self.reused, Measured(steered, before, after))

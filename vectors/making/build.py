@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,14 +12,14 @@ from self_steering.steering.engine.engine import Engine
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.self_check import checked_model
 from self_steering.steering.models import LoadedModel
-from self_steering.vectors.card import CALIBRATION_FILE, REPORT_FILE, VECTORS_FILE, Construction, LibraryCard
-from self_steering.vectors.directions import DirectionTensor
+from self_steering.vectors.card import CALIBRATION_FILE, REPORT_FILE, VECTORS_FILE, Construction, LibraryCard, Origin
+from self_steering.vectors.catalogue import VectorEntry
+from self_steering.vectors.directions import DirectionTensor, direction_of
 from self_steering.vectors.library import Library, content_hash, serialised
 from self_steering.vectors.making.calibration import Answer, Meter, Prober, calibrate, probes
 from self_steering.vectors.making.corpus import NEUTRAL, Corpus
 from self_steering.vectors.making.extraction import (
     SKIPPED_TOKENS,
-    Activations,
     construct,
     read_corpus,
 )
@@ -33,7 +33,7 @@ from self_steering.vectors.making.quality import (
     rounded,
     separation,
 )
-from self_steering.vectors.report import Calibration, Effect, LibraryReport, VectorReport
+from self_steering.vectors.report import Calibration, Effect, LayerComparison, LibraryReport, Separation, VectorReport
 
 NOMINAL_DOSES = (-1.0, 1.0, 2.0)
 Progress = Callable[[str, int, int], object]
@@ -107,17 +107,79 @@ def build_library(
         raise ValueError(
             f"the vectors of {', '.join(dead)} are zero at some layer; do these states tell the same stories?"
         )
-    vectors = {name: _scaled(vector[band], recipe.scaled_to) for name, vector in everywhere.items()}
-    directions = {
-        name: DirectionTensor(key=name, layers=tuple(band), values=vector) for name, vector in vectors.items()
-    }
-    sha256 = content_hash(serialised(vectors))
-    lab = (
-        _Lab.none()
-        if recipe.default_dose is not None
-        else _measure(loaded, model, directions, recipe, sha256, work, tell)
+    material = Material(
+        construction=recipe.construction,
+        everywhere=everywhere,
+        separations=separation(activations.at(band), recipe.construction),
+        comparison=comparison(activations),
+        residual_norms=activations.values[NEUTRAL].norm(dim=-1).mean(0),
+        corpus=corpus.hash(),
+        stories=corpus.size,
+        settings=len(corpus.settings),
     )
-    report = _report(loaded, model, activations, everywhere, vectors, band, corpus, recipe, lab)
+    return finish_library(loaded, model, material, band, recipe, work=work, progress=progress)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Vectors and what is known of them before they have doses.
+
+    Attributes:
+        construction: How they were made.
+        everywhere: Each vector [depth, hidden], zero at layers where it is not known.
+        separations: How well each tells its state, where that is known.
+        comparison: All constructions at all layers.
+        residual_norms: Mean norm of the residual stream at each layer, [depth].
+        corpus: Hash of the texts.
+        stories: How many texts there are.
+        settings: In how many settings or pairs.
+        doses: Default doses that are given, not to be found.
+        origins: For each vector that was imported, from where.
+        entries: What is said of them.
+    """
+
+    construction: Origin
+    everywhere: Mapping[str, torch.Tensor]
+    separations: Mapping[str, Separation]
+    residual_norms: torch.Tensor
+    comparison: Sequence[LayerComparison] = ()
+    corpus: str = ""
+    stories: int = 0
+    settings: int = 0
+    doses: Mapping[str, float] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[str, VectorEntry] = field(default_factory=dict)
+
+
+def finish_library(
+    loaded: LoadedModel,
+    model: SteeredModel,
+    material: Material,
+    band: Sequence[int],
+    recipe: Recipe,
+    *,
+    work: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Library, LibraryReport]:
+    """Give vectors their doses, and put them and what is known of them together.
+
+    Args:
+        loaded: The model.
+        model: The same, as it is run.
+        material: The vectors.
+        band: Decoder layers at which they are added.
+        recipe: How.
+        work: As for `build_library`.
+        progress: As for `build_library`.
+    """
+    tell = progress or (lambda *_: None)
+    layers = list(band)
+    vectors = {name: _scaled(vector[layers], recipe.scaled_to) for name, vector in material.everywhere.items()}
+    sha256 = content_hash(serialised(vectors))
+    doses = dict.fromkeys(vectors, recipe.default_dose) if recipe.default_dose is not None else material.doses
+    directions = {name: direction_of(vector, layers) for name, vector in vectors.items() if name not in doses}
+    lab = _measure(loaded, model, directions, recipe, sha256, work, tell) if directions else _Lab.none()
+    report = _report(loaded, model, material, vectors, layers, doses, lab)
     hashes = {VECTORS_FILE: sha256, REPORT_FILE: content_hash(encoded(report))}
     if lab.calibration is not None:
         hashes[CALIBRATION_FILE] = content_hash(encoded(lab.calibration))
@@ -126,15 +188,17 @@ def build_library(
         revision=loaded.revision,
         fingerprint=loaded.fingerprint,
         hidden=model.hidden,
-        layers=band,
-        construction=recipe.construction,
+        layers=layers,
+        construction=material.construction,
         scaled_to=recipe.scaled_to,
         skipped_tokens=recipe.skip,
-        corpus=corpus.hash(),
+        corpus=material.corpus,
         norms={name: rounded(vector.norm(dim=-1)) for name, vector in vectors.items()},
-        residual_norms=[report.residual_norms[layer] for layer in band],
+        residual_norms=[report.residual_norms[layer] for layer in layers],
         default_doses={name: one.default_dose for name, one in report.vectors.items()},
         faults={name: one.faults for name, one in report.vectors.items() if one.faults},
+        origins=dict(material.origins),
+        entries=dict(material.entries),
         sha256=hashes,
     )
     return Library(card=card, vectors=vectors), report
@@ -211,25 +275,23 @@ def _effects(
 def _report(
     loaded: LoadedModel,
     model: SteeredModel,
-    activations: Activations,
-    everywhere: Mapping[str, torch.Tensor],
+    material: Material,
     vectors: Mapping[str, torch.Tensor],
     band: Sequence[int],
-    corpus: Corpus,
-    recipe: Recipe,
+    doses: Mapping[str, float],
     lab: _Lab,
 ) -> LibraryReport:
-    separations = separation(activations.at(band), recipe.construction)
     calibrated = lab.calibration.vectors if lab.calibration is not None else {}
-    middle = len(band) // 2
     entries = {}
     for name, vector in vectors.items():
-        top, bottom = promoted_tokens(model, loaded.tokenizer, vector[middle])
+        held = vector.any(dim=-1).nonzero().flatten().tolist()
+        top, bottom = promoted_tokens(model, loaded.tokenizer, vector[held[len(held) // 2]])
+        measured = material.separations.get(name)
         entries[name] = VectorReport(
-            faults=faults(separations[name], calibrated.get(name), middle),
-            default_dose=calibrated[name].dose if name in calibrated else float(recipe.default_dose or 1.0),
-            separation=separations[name],
-            norms=rounded(everywhere[name].norm(dim=-1)),
+            faults=faults(measured, calibrated.get(name), len(band) // 2),
+            default_dose=calibrated[name].dose if name in calibrated else float(doses[name]),
+            separation=measured,
+            norms=rounded(material.everywhere[name].norm(dim=-1)),
             top_tokens=top,
             bottom_tokens=bottom,
             effects=lab.effects.get(name, []),
@@ -238,14 +300,14 @@ def _report(
     return LibraryReport(
         model=loaded.name,
         fingerprint=loaded.fingerprint,
-        construction=recipe.construction,
+        construction=material.construction,
         layers=list(band),
         depth=model.n_layers,
-        corpus=corpus.hash(),
-        stories=corpus.size,
-        settings=len(corpus.settings),
-        residual_norms=rounded(activations.values[NEUTRAL].norm(dim=-1).mean(0)),
-        comparison=comparison(activations),
+        corpus=material.corpus,
+        stories=material.stories,
+        settings=material.settings,
+        residual_norms=rounded(material.residual_norms),
+        comparison=list(material.comparison),
         names=list(vectors),
         cosines=[rounded(row) for row in alike],
         prompts=list(probes().report) if lab.calibration is not None else [],

@@ -167,7 +167,7 @@ class Meter:
     """Measures answers against the unsteered ones.
 
     Attributes:
-        units: Unit vectors of the library [vectors, layers, hidden].
+        units: Unit vectors of the library [vectors, layers, hidden], zero where one is not added.
         names: Their names.
         layers: Decoder layers that they belong to.
         unsteered: The unsteered answers, one a prompt.
@@ -180,10 +180,13 @@ class Meter:
 
     @classmethod
     def of(cls, directions: Mapping[str, DirectionTensor], unsteered: Sequence[Answer]) -> "Meter":
-        """Return a meter for vectors that all belong to the same layers."""
-        stacked = torch.stack([direction.values for direction in directions.values()])
-        units = stacked / stacked.norm(dim=-1, keepdim=True)
-        return cls(units, list(directions), next(iter(directions.values())).layers, unsteered)
+        """Return a meter of these vectors; one that some layer lacks is measured at its own layers alone."""
+        layers = sorted({layer for direction in directions.values() for layer in direction.layers})
+        units = torch.zeros(len(directions), len(layers), next(iter(directions.values())).values.shape[-1])
+        for row, direction in enumerate(directions.values()):
+            at = [layers.index(layer) for layer in direction.layers]
+            units[row, at] = direction.values / direction.values.norm(dim=-1, keepdim=True)
+        return cls(units, list(directions), layers, unsteered)
 
     def trial(self, name: str, dose: float, answers: Sequence[Answer]) -> DoseTrial:
         """Return what a dose of the vector `name` did to the answers."""
@@ -218,7 +221,7 @@ class Meter:
         after = torch.stack([answer.activation[band] for answer, _ in pairs if answer.activation is not None])
         before = torch.stack([answer.activation[band] for _, answer in pairs if answer.activation is not None])
         relative = (after - before) / before.norm(dim=-1).mean(0)[:, None]
-        return torch.einsum("plh,vlh->pv", relative, self.units) / len(band)
+        return torch.einsum("plh,vlh->pv", relative, self.units) / self.units.any(dim=-1).sum(-1)
 
 
 def holds(trial: DoseTrial) -> bool:

@@ -153,13 +153,19 @@ def story_means(
     short = [texts[i] for i, ids in enumerate(encoded) if len(ids) <= skip]
     if short:
         raise ValueError(f"{len(short)} texts have at most {skip} tokens, the first: {short[0]!r}; write longer ones")
-    means = torch.empty(len(texts), model.n_layers, model.hidden)
-    # Stories of like length share a batch, so that little is padded.
-    order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
-    for first in range(0, len(order), BATCH):
-        batch = order[first : first + BATCH]
-        ids, mask = padded([encoded[i] for i in batch])
-        mask[:, :skip] = 0
+    return token_means(model, encoded, [skip] * len(texts))
+
+
+def token_means(model: SteeredModel, rows: Sequence[Sequence[int]], firsts: Sequence[int]) -> torch.Tensor:
+    """Return the mean activation [rows, layers, hidden] over the tokens of each row from its first one that counts."""
+    means = torch.empty(len(rows), model.n_layers, model.hidden)
+    # Rows of like length share a batch, so that little is padded.
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
+        ids, mask = padded([rows[i] for i in batch])
+        for row, i in enumerate(batch):
+            mask[row, : firsts[i]] = 0
         means[batch] = masked_means(model.read(ids).outputs, mask)
     return means
 

@@ -69,6 +69,27 @@ def separation(activations: Activations, construction: Construction) -> dict[str
     }
 
 
+def told_apart(
+    vector: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, residual: torch.Tensor
+) -> Separation:
+    """Measure a vector that was not made here on texts that it was to tell apart.
+
+    Args:
+        vector: The vector [layers, hidden], zero where it is not added.
+        positive: Mean activation of each text that it stands for, [texts, layers, hidden].
+        negative: The same of the others.
+        residual: Norm of the residual stream at each layer.
+    """
+    unit = torch.nn.functional.normalize(vector, dim=-1)
+    scores = torch.einsum("nlh,lh->ln", torch.cat([positive, negative]), unit)
+    scores = torch.cat([scores, (scores / residual[:, None]).sum(0, keepdim=True)])
+    own = np.arange(scores.shape[1]) < len(positive)
+    *layers, band = rounded(torch.from_numpy(auroc(scores.numpy(), own)))
+    return Separation(
+        auroc=layers, auroc_neutral=layers, auroc_band=band, auroc_neutral_band=band, reliability=None, nearest=None
+    )
+
+
 def _apart(activations: Activations) -> Activations:
     """Return the same with settings that the neutral narrator does not share, unless it shares them all.
 
@@ -154,7 +175,7 @@ def comparison(activations: Activations) -> list[LayerComparison]:
         measured = separation(activations, construction).values()
         found = torch.tensor([one.auroc for one in measured])
         neutral = torch.tensor([one.auroc_neutral for one in measured])
-        reliable = torch.tensor([one.reliability for one in measured])
+        reliable = torch.tensor([one.reliability or [] for one in measured])
         vectors = torch.stack(list(construct(activations, construction).values()))
         alike = cosines(vectors).abs()
         off_diagonal = (alike.sum((1, 2)) - alike.diagonal(dim1=1, dim2=2).sum(1)) / max(
@@ -205,8 +226,11 @@ def check_corpus(corpus: Corpus, construction: Construction) -> None:
 
 
 def cosines(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the cosine of each pair of `vectors` [vectors, layers, hidden] at each layer, [layers, vectors, vectors]."""
-    units = vectors / vectors.norm(dim=-1, keepdim=True)
+    """Return the cosine of each pair of `vectors` [vectors, layers, hidden] at each layer, [layers, vectors, vectors].
+
+    It is 0 where one of the two is zero.
+    """
+    units = torch.nn.functional.normalize(vectors, dim=-1)
     return torch.einsum("vlh,wlh->lvw", units, units)
 
 
@@ -220,22 +244,23 @@ def promoted_tokens(
     return [str(tokenizer.decode([i])) for i in top], [str(tokenizer.decode([i])) for i in bottom]
 
 
-def faults(measured: Separation, calibrated: VectorCalibration | None, middle: int) -> list[str]:
+def faults(measured: Separation | None, calibrated: VectorCalibration | None, middle: int) -> list[str]:
     """Return why a vector is marked bad, in words; an empty list means it is not.
 
     Args:
-        measured: How well it tells its state.
+        measured: How well it tells its state, where that is known.
         calibrated: How its dose was found, if it was.
         middle: Index of the layer in the middle of the band.
     """
     found = []
-    if measured.auroc_band < GOOD_AUROC:
+    if measured is not None and measured.auroc_band < GOOD_AUROC:
         found.append(
             f"held-out AUROC {_short(measured.auroc_band, GOOD_AUROC)} against all other stories, expected {GOOD_AUROC} or more"
         )
-    if measured.reliability[middle] < GOOD_RELIABILITY:
+    reliable = None if measured is None or measured.reliability is None else measured.reliability[middle]
+    if reliable is not None and reliable < GOOD_RELIABILITY:
         found.append(
-            f"split-half reliability {_short(measured.reliability[middle], GOOD_RELIABILITY)}, expected {GOOD_RELIABILITY} or more"
+            f"split-half reliability {_short(reliable, GOOD_RELIABILITY)}, expected {GOOD_RELIABILITY} or more"
         )
     if calibrated is not None and not calibrated.holds:
         found.append(f"no dose holds: the text breaks at {calibrated.dose:g} already")

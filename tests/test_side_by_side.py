@@ -1,0 +1,61 @@
+"""The page that shows one seed's rollouts side by side."""
+
+from pathlib import Path
+
+import pytest
+
+from self_steering.analysis.cli import main
+from self_steering.analysis.report.side_by_side import read_pairs
+from tests.support.hand_made_logs import asked, said, sample, took, write_log
+from tests.support.html_tree import read
+
+
+def write(folder: Path, arms: dict[str, list]) -> Path:
+    samples = [sample(messages, name=f"vectors-{arm}-0", metadata={"arm": arm}) for arm, messages in arms.items()]
+    return write_log(folder / "a.eval", samples)
+
+
+def test_arms_of_one_seed_are_marked_where_they_first_differ(tmp_path: Path):
+    """In the message and at the word; what stands before is shared, whatever follows is not."""
+    start = [*asked("Go on."), *took("calm")]
+    write(
+        tmp_path, {"placebo": [*start, *said("I am here now")], "real": [*start, *said("I am far away"), *said("Bye")]}
+    )
+    (pair,) = read_pairs([tmp_path])
+    assert [column.arm for column in pair.columns] == ["real", "placebo"]
+    assert pair.differs == 4
+    real, placebo = (column.messages for column in pair.columns)
+    assert [(one[3].same, one[3].first, one[3].after) for one in (real, placebo)] == [
+        ("I am", " far", " away"),
+        ("I am", " here", " now"),
+    ]
+    assert (real[4].same, real[4].first, real[4].after) == ("", "", "Bye")
+    assert all(one.first == one.after == "" for one in real[:3])
+
+
+def test_a_rollout_that_goes_on_parts_where_the_other_ends(tmp_path: Path):
+    """One more message is a difference; none at all is none."""
+    write(tmp_path, {"real": [*said("Yes"), *said("More")], "placebo": said("Yes")})
+    assert [pair.differs for pair in read_pairs([tmp_path])] == [2]
+    write(tmp_path, {"real": said("Yes"), "placebo": said("Yes")})
+    assert [pair.differs for pair in read_pairs([tmp_path])] == [None]
+
+
+def test_the_command_writes_one_page_that_needs_no_network(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Whatever a model said is text in it."""
+    write(tmp_path, {"real": said("<script>x</script> one"), "placebo": said("<script>x</script> two")})
+    out = tmp_path / "page.html"
+    assert main(["compare", str(tmp_path), "--out", str(out)]) == 0
+    assert "1 seeds in two arms or more, 1 of which part" in capsys.readouterr().out
+    page = out.read_text()
+    assert "<script" not in page
+    assert "http" not in page.split("<body>")[1]
+    assert read(page) is not None
+
+
+def test_one_arm_alone_has_nothing_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """One line says what to run."""
+    write(tmp_path, {"real": said("Yes")})
+    assert main(["compare", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 1
+    assert "run an eval with -T arm=real,placebo" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
