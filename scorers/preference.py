@@ -18,8 +18,8 @@ from self_steering.solvers.preference import (
     PreferenceTrial,
 )
 from self_steering.solvers.prompts.preference import RATINGS
-from self_steering.solvers.readings import Reading
-from self_steering.solvers.segments import UNCACHED, StretchState
+from self_steering.solvers.readings import UNCACHED, Reading
+from self_steering.solvers.segments import StretchState
 
 _MIDDLE = 5
 

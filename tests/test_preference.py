@@ -26,8 +26,7 @@ from self_steering.solvers.preference import (
     preference_script,
 )
 from self_steering.solvers.prompts.preference import EXTRA_POINTS, RATINGS
-from self_steering.solvers.readings import Reading
-from self_steering.solvers.segments import UNCACHED
+from self_steering.solvers.readings import UNCACHED, Reading
 from tests.support.simulated_readouts import tables_of
 from tests.support.stretches import DEFAULT_DOSE, Tiny, make_tiny, reading, readouts, values_of
 
