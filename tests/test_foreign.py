@@ -285,8 +285,8 @@ def library(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         command(
             tiny,
             folder / "both",
-            folder / "one",
             folder / "haste.gguf",
+            *("--layers", "4", "--beside", folder / "one"),
             *("--describe", folder / "say.toml", "--texts", folder / "texts.jsonl", *UNCALIBRATED),
         ),
     ]
@@ -364,6 +364,7 @@ def test_doses_are_found_where_no_file_has_them(library: Path, tmp_path: Path):
         (("{v}", *FLAGS, "--layers", "2", "--sae-rows", "1"), "has no decoder of a sparse autoencoder"),
         (("{v}", "{v}", *FLAGS, "--layers", "2"), "v comes twice"),
         (("{v}", *FLAGS, "--layers", "2", "--effect", " "), "what is said of v: effect"),
+        (("{v}", "{v}", *FLAGS, "--layers", "2", "--name", "w"), "--name w is for one file, found 2"),
         (("{v}", *FLAGS[:2], "--counting", "hidden_states", "--scale", "1", "--layers", "6"), "after the final norm"),
         (("{v}", *FLAGS[:2], "--counting", "hidden_states", "--scale", "1", "--layers", "0"), "is the embedding"),
     ],

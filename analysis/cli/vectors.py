@@ -76,6 +76,9 @@ def add_import_command(subparsers: "argparse._SubParsersAction[argparse.Argument
         help=".safetensors, .npy, .npz, .pt, .gguf, or a folder: SAELens, a library",
     )
     _add_common(command)
+    command.add_argument(
+        "--beside", nargs="+", type=Path, default=[], help="libraries whose vectors come along as they are"
+    )
     command.add_argument("--name", help="what to call the one vector")
     command.add_argument("--effect", help="the line that a model is shown of it")
     command.add_argument("--category", help="its category (default other)")
@@ -161,12 +164,11 @@ def _import(arguments: argparse.Namespace) -> None:
     told = told_by(
         **{what: getattr(arguments, what) for what in ("operation", "hook", "counting", "layers", "scale", "norm")}
     )
-    files = [
-        open_foreign(
-            path, told, rows=arguments.sae_rows or (), name=arguments.name if len(arguments.files) == 1 else None
+    if arguments.name is not None and len(arguments.files) > 1:
+        raise LibraryError(
+            f"--name {arguments.name} is for one file, found {len(arguments.files)}; import them one by one"
         )
-        for path in arguments.files
-    ]
+    files = [open_foreign(path, told, rows=arguments.sae_rows or (), name=arguments.name) for path in arguments.files]
     entries = _entries(arguments)
     if arguments.effect is not None:
         names = [name for file in files for name in file.tensors]
@@ -177,6 +179,8 @@ def _import(arguments: argparse.Namespace) -> None:
         entries[names[0]] = _entry(
             names[0], {"effect": arguments.effect, "category": arguments.category, "valence": arguments.valence}
         )
+    # What a library says of itself counts, whatever was told of the files.
+    files += [open_foreign(path) for path in arguments.beside]
     texts = read_pairs(arguments.texts) if arguments.texts else None
     recipe = Recipe(default_dose=arguments.default_dose, max_batch=arguments.max_batch, skip=0)
     _make(
