@@ -67,7 +67,7 @@ def read_pairs(paths: Sequence[str | Path]) -> list[Pair]:
     found: dict[tuple[str, str, int], dict[str, EvalSample]] = {}
     for file in find_logs(paths):
         log = open_log(file.path)
-        for sample in read_samples(file.path, log, events=False):
+        for sample in read_samples(file.path):
             arm = (sample.metadata or {}).get("arm")
             if isinstance(arm, str) and sample.messages:
                 shared = "-".join(part for part in str(sample.id).split("-") if part != arm)
