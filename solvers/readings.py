@@ -299,7 +299,8 @@ async def _said_answer(
         for name, strings in answers.items()
     }
     if not any(mass.values()):
-        first = re.match(r"\W*(\w+)", output.completion)
+        # A letter that goes on as a sentence is a word: “I cannot say.”
+        first = re.match(r"\W*(\w+)(?:\W*$|[.):])", output.completion)
         mass = {name: float(first is not None and first[1] in strings) for name, strings in answers.items()}
     found = {name: math.log(value) if value else _LEAST for name, value in mass.items()} if any(mass.values()) else {}
     tokens = output.usage.input_tokens if output.usage else 0

@@ -282,14 +282,13 @@ def test_the_order_of_grading_is_not_always_the_same(log: EvalLog):
     assert firsts == {True, False}
 
 
-def test_the_log_has_means_by_arm_with_intervals_and_the_share_graded(log: EvalLog):
-    """One entry a field, with its interval over vectors, and all samples graded."""
+def test_the_log_has_means_by_arm_and_the_share_graded(log: EvalLog):
+    """One entry a field, and all samples graded; two vectors are too few for an interval."""
     for field in ("cached", "uncached", "gap", "over_distractor_cached", "over_distractor_gap"):
         means = figures(log, field)
         for arm in ARMS:
             values = [description_score(s).value[field] for s in log.samples if s.metadata["arm"] == arm]
             assert means[arm] == pytest.approx(sum(values) / len(values))
-            assert means[f"{arm}_lower"] <= means[arm] <= means[f"{arm}_upper"]
     assert figures(log, "gap")["placebo"] == 0
     assert figures(log, "graded")["mean"] == 1
 

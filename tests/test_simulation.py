@@ -71,7 +71,7 @@ def test_the_likeliest_tokens_are_read_where_the_model_tells_them(tmp_path: Path
 
 def test_an_answer_without_a_letter_is_unscored(tmp_path: Path):
     """No letter is no wrong letter."""
-    (sample,) = run(introspection(vectors="calm", arm="prompt_only"), lambda *_: reply("I cannot say."), tmp_path)
+    (sample,) = run(introspection(vectors="calm", arm="prompt_only"), lambda *_: reply("I cannot say"), tmp_path)
     assert sample.scores["introspection_scorer"].reason == "invalid_response_format"
 
 
