@@ -467,7 +467,8 @@ def test_shares_are_of_problems_by_cell_and_paired_with_no_tools(scored, share: 
 
 def test_self_steering_is_told_where_there_was_something_to_take(scored):
     """The rate of the cells with tools; the baseline has none."""
-    assert figures(scored[0], "self_steer") == {"drugs/real": 1}
+    assert figures(scored[0], "self_steer")["drugs/real"] == 1
+    assert not any(name.startswith("none") for name in figures(scored[0], "self_steer"))
 
 
 def test_epochs_count_every_rollout(tiny: Tiny):

@@ -20,6 +20,7 @@ from inspect_ai.scorer import Score, Scorer, Target
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall, ToolCallError
 
+from self_steering.analysis.statistics.intervals import proportion
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.self_steer import (
     exposure_scorer,
@@ -246,9 +247,16 @@ def test_rollouts_of_one_problem_are_one_cluster(tmp_path):
 
 def test_one_rollout_has_no_interval(tmp_path):
     """Nor have several that all say the same."""
-    one = figures(run(tmp_path, self_steer_scorer, a=record(take("calm"))), "took")
-    same = figures(run(tmp_path, self_steer_scorer, a=record(take("calm")), b=record(take("calm"))), "took")
+    one = figures(run(tmp_path, self_steer_scorer, a=record(take("calm"))), "takes")
+    same = figures(run(tmp_path, self_steer_scorer, a=record(take("calm")), b=record(take("calm"))), "takes")
     assert one == same == {"vectors/real": 1.0}
+
+
+def test_a_share_of_rollouts_has_the_reports_interval(tmp_path):
+    """Two of two is not known to be all."""
+    found = figures(run(tmp_path, self_steer_scorer, a=record(take("calm")), b=record(take("calm"))), "took")
+    expected = proportion(2, 2)
+    assert (found["vectors/real_lower"], found["vectors/real_upper"]) == (expected.low, expected.high)
 
 
 def test_rollouts_that_the_trip_sitter_touched_are_also_left_out(tmp_path):
@@ -265,7 +273,8 @@ def test_a_task_s_tones_are_cells_of_their_own_where_they_vary(tmp_path):
     """Intent, visibility, tone and possible split cells only where there are several."""
     tones = {name: {"tone": tone, "possible": True} for name, tone in (("a", "neutral"), ("b", "sarcastic"))}
     log = run(tmp_path, self_steer_scorer, metadata=tones, a=record(take("calm")), b=record())
-    assert figures(log, "took") == {"vectors/real/neutral": 1.0, "vectors/real/sarcastic": 0.0}
+    found = figures(log, "took")
+    assert (found["vectors/real/neutral"], found["vectors/real/sarcastic"]) == (1.0, 0.0)
 
 
 # ---------------------------------------------------------------- exposure

@@ -12,7 +12,7 @@ from scipy.stats import kruskal
 from seaborn import histplot
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
-from self_steering.analysis.drawing.marks import labelled_scatter
+from self_steering.analysis.drawing.marks import bars, labelled_scatter, line
 from self_steering.analysis.drawing.style import (
     BLUE,
     INK,
@@ -26,6 +26,7 @@ from self_steering.analysis.drawing.style import (
     look,
 )
 from self_steering.analysis.drawing.words import (
+    counted,
     in_words,
     label,
     model_name,
@@ -38,6 +39,8 @@ from self_steering.analysis.drawing.words import (
 )
 from self_steering.analysis.introspection.gap_figures import condition_pictures
 from self_steering.analysis.introspection.gap_words import (
+    axis,
+    bounds,
     condition_names,
     gap_axis,
     gap_in_words,
@@ -47,6 +50,7 @@ from self_steering.analysis.introspection.gap_words import (
     scale,
 )
 from self_steering.analysis.introspection.gaps import (
+    ALL_DOSES,
     CONDITION,
     PAIR,
     attractors,
@@ -54,6 +58,7 @@ from self_steering.analysis.introspection.gaps import (
     condition_gaps,
     correlations,
     experiment_pairs,
+    gap_table,
     grouped_gaps,
     model_pairs,
     rating_table,
@@ -345,7 +350,8 @@ def free_text_against_choice(tables: Tables) -> ReportFigure | None:
     if ratings.empty and cached_ratings(tables).empty:
         return None
     summary = condition_gaps(ratings) if len(ratings) else pd.DataFrame(columns=[*CONDITION, "arm"])
-    names = [f"{name}, {arm} arm" for name, arm in zip(condition_names(summary), summary["arm"], strict=True)]
+    known = condition_names(summary) if len(summary) else []
+    names = [f"{name}, {arm} arm" for name, arm in zip(known, summary["arm"], strict=True)]
     sentences = [
         f"Free text, {name}: cached less uncached {gap_in_words(row)}, {p_with_test(row)}."
         for name, row in zip(names, summary.to_dict("records"), strict=True)
@@ -366,13 +372,52 @@ def free_text_against_choice(tables: Tables) -> ReportFigure | None:
     return ReportFigure(
         key="free-text",
         title="Free text against multiple choice",
-        pictures=(*condition_pictures(summary, names), *pictures),
+        pictures=(
+            *_choice_pictures(tables, summary),
+            *condition_pictures(summary, names),
+            *_floor_pictures(floor),
+            *pictures,
+        ),
         finding=spelled_out([*(against or [alone]), *sentences], most=8),
-        reading="Ratings by a grader, this suite's from 1 to 10, the study's from 0 to 1. Filled dots: cached; open diamonds: "
-        "uncached; lines: 95 % t-intervals over vectors. Scatter: one mark a vector, real arm: the gain in rating against the "
-        "gap of the choice." + missing_in_words(tables, "free_text"),
+        reading="First the multiple choice of the same models. Ratings by a grader, this suite's from 1 to 10, the study's "
+        "from 0 to 1. Filled dots: cached; open diamonds: uncached; lines: 95 % t-intervals over vectors. Scatter: one mark a "
+        "vector, real arm: the gain in rating against the gap of the choice. Bars: all cached ratings by arm; under placebo "
+        "nothing was added: that is their floor." + missing_in_words(tables, "free_text"),
         table=pd.concat(rows, ignore_index=True),
     )
+
+
+def _choice_pictures(tables: Tables, ratings: pd.DataFrame) -> tuple[Picture, ...]:
+    """Return the multiple choice's readings of the models that have free text too, to stand beside it."""
+    choice = condition_gaps(gap_table(tables))
+    if choice.empty or ratings.empty:
+        return ()
+    whole = choice["doses"].eq(ALL_DOSES) | (
+        choice.groupby([*CONDITION, "arm"], dropna=False)["doses"].transform("size") == 1
+    )
+    shown = choice[whole & choice["arm"].eq("real") & choice["model"].isin(ratings["model"])]
+    return (
+        condition_pictures(shown, [f"{name}, multiple choice" for name in condition_names(shown)]) if len(shown) else ()
+    )
+
+
+def _floor_pictures(floor: pd.DataFrame) -> list[Picture]:
+    """Return mean cached ratings by arm, a picture a model, where placebo is among the arms."""
+    pictures = []
+    for key, part in groups(floor, ["source", "model", "measure"]) if len(floor) else ():
+        if "placebo" in set(part["arm"]):
+            name, rows = model_name(key["model"], key["source"]), part.to_dict("records")
+            primers = ["" if row["primer"] in ("", "none") else f", {row['primer']} primer" for row in rows]
+            ends = [{"value": row["cached"], "low": row["cached_low"], "high": row["cached_high"]} for row in rows]
+            lines = [
+                line(f"{row['arm']}{primer}", of, str(row["n"]))
+                for row, primer, of in zip(rows, primers, ends, strict=True)
+            ]
+            most = bounds(str(key["measure"]))[1] or 1.0
+            drawing = bars(lines, title=name, across=axis(str(key["measure"])), most=most, percent=False)
+            words = "; ".join(f"{one.name} {one.value:.2f}" for one in lines)
+            pictures.append(Picture(drawing, f"Mean rating of cached descriptions by arm, {name}: {words}."))
+    return pictures
 
 
 def _floor_sentences(floor: pd.DataFrame) -> list[str]:
@@ -380,7 +425,7 @@ def _floor_sentences(floor: pd.DataFrame) -> list[str]:
     rows = floor[floor["arm"] == "placebo"].to_dict("records") if len(floor) else []
     return [
         f"Floor, {model_name(row['model'], row['source'])}: descriptions under placebo, where nothing was added, are rated "
-        f"{with_interval(row, 'cached')} ({row['measure']}, n {row['n']}, {row['vectors']} vectors)."
+        f"{with_interval(row, 'cached')} ({row['measure']}, n {row['n']}, {counted(row['vectors'], 'vector')})."
         for row in rows
     ]
 
@@ -388,7 +433,8 @@ def _floor_sentences(floor: pd.DataFrame) -> list[str]:
 def _attractor_sentences(words: pd.DataFrame) -> list[str]:
     """Return the words that most descriptions have, whatever was applied."""
     sentences = []
-    for key, part in groups(words, ["source", "model", "arm"]) if len(words) else ():
+    several = words[words["all_vectors"] > 1] if len(words) else words
+    for key, part in groups(several, ["source", "model", "arm"]) if len(several) else ():
         named = [
             f"{row['word']} ({row['share']:.0%} of {row['n']}, under {row['vectors']} of {row['all_vectors']} vectors)"
             for row in part.head(3).to_dict("records")

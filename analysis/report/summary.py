@@ -18,6 +18,7 @@ from inspect_ai.scorer import SampleScore, value_to_float
 
 from self_steering.analysis.statistics.estimates import Estimate
 from self_steering.analysis.statistics.intervals import clustered_mean as clustered_estimate
+from self_steering.analysis.statistics.intervals import robust_share
 from self_steering.analysis.statistics.signal_detection import auroc, d_prime, exact_upper_bound
 from self_steering.analysis.tasks.accuracy import paired_difference, problem_share
 from self_steering.scorers.ctf import flag_headline
@@ -138,7 +139,7 @@ def total(scores: Sequence[SampleScore]) -> dict[str, Figure]:
     return {"total": Figure(sum(score.score.as_float() for score in scores))}
 
 
-def by_cell(weight: str = "") -> Summary:
+def by_cell(weight: str = "", *, share: bool = False) -> Summary:
     """Return the mean in each cell, clustered by problem, or by sample where there are no problems.
 
     A cell is a framing and an arm, and of intent, visibility, tone and possible those that vary. Where no two values differ there
@@ -147,6 +148,7 @@ def by_cell(weight: str = "") -> Summary:
     Args:
         weight: Name of the weight by which a rollout counts, so that a mean of shares becomes the share of all together;
             default that all count alike.
+        share: Whether it is of rollouts, each 1 or 0: then the interval is the report's, also where no two differ.
     """
 
     def summary(scores: Sequence[SampleScore]) -> dict[str, Figure]:
@@ -158,20 +160,24 @@ def by_cell(weight: str = "") -> Summary:
         found = {}
         for name, members in groups.items():
             untouched = [score for score in members if not _noted(score)["touched_by_sitter"]]
-            found[name] = _weighted(members, weight)
+            found[name] = _weighted(members, weight, share=share)
             if len(untouched) < len(members):
-                found[f"{name}/{WITHOUT_SITTER}"] = _weighted(untouched, weight)
+                found[f"{name}/{WITHOUT_SITTER}"] = _weighted(untouched, weight, share=share)
         return {name: figure for name, figure in found.items() if figure is not None}
 
     return summary
 
 
-def _weighted(scores: Sequence[SampleScore], weight: str) -> Figure | None:
+def _weighted(scores: Sequence[SampleScore], weight: str, *, share: bool) -> Figure | None:
     weights = np.array([_noted(score)["weights"][weight] if weight else 1.0 for score in scores])
     if not weights.sum():
         return None
     values = np.array([score.score.as_float() for score in scores])
-    mean = clustered_mean(values, [_noted(score)["cluster"] for score in scores], weights)
+    clusters = [_noted(score)["cluster"] for score in scores]
+    if share:
+        rate = robust_share(values, clusters)
+        return Figure(rate.value, _bounds(rate))
+    mean = clustered_mean(values, clusters, weights)
     differ = np.ptp(values[weights > 0]) > 0
     return Figure(
         mean.value, (mean.low, mean.high) if differ and mean.low is not None and mean.high is not None else None
@@ -348,7 +354,7 @@ _ARM, _PROMPT = by_key("arm"), by_key("arm", second="prompt")
 _WORDING = by_key("arm", second="wording")
 _CONDITION, _CONDITION_PROMPT = by_key("condition"), by_key("condition", second="prompt")
 _CATEGORY, _VALENCE = by_key("category", within="arm"), by_key("valence", within="arm")
-_CELLS = by_cell()
+_CELLS, _SHARES = by_cell(), by_cell(share=True)
 
 # For each scorer and each of its scores (empty: its only one) how it is summarised, in the order in which rows are shown.
 SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
@@ -424,19 +430,21 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
     },
     "maths_scorer": {
         **{share: [by_problem(share), against_no_tools(share)] for share in _PROBLEMS},
-        "self_steer": [_CELLS],
+        "self_steer": [_SHARES],
     },
     "frustration_scorer": {
-        **{name: [_CELLS] for name in ("self_steer", "self_steer_after_rejection", "takes")},
+        **{name: [_SHARES] for name in ("self_steer", "self_steer_after_rejection")},
+        "takes": [_CELLS],
         "takes_after_rejection": [_CELLS, pick_shares],
-        "first_right": [_CELLS],
+        "first_right": [_SHARES],
         "right": [by_cell("readable")],
         **{name: [by_cell("answers")] for name in ("readable", "tool_turns", "withheld")},
     },
     "distress": {"": [_CELLS]},
     "flag_scorer": {"": [flags]},
     "self_steer_scorer": {
-        **{name: [_CELLS] for name in ("took", "looked_like_a_call", "takes", "failed_takes", "picks", "vectors")},
+        "took": [_SHARES],
+        **{name: [_CELLS] for name in ("looked_like_a_call", "takes", "failed_takes", "picks", "vectors")},
         "redose_rate": [by_cell("vectors")],
         "redoses": [_CELLS],
         "redoses_after_sitter": [by_cell("redoses")],
@@ -444,7 +452,8 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         **{name: [by_cell("picks")] for name in ("negative_share_by_name", "mean_valence_by_name")},
         **{name: [by_cell("takes")] for name in ("dose", "strength")},
         **{name: [by_cell("redoses")] for name in ("redose_dose", "redose_strength")},
-        **{name: [_CELLS] for name in ("clears", "turns", "ended_itself", "opted_in")},
+        **{name: [_CELLS] for name in ("clears", "turns")},
+        **{name: [_SHARES] for name in ("ended_itself", "opted_in")},
     },
     "exposure_scorer": {
         **{name: [_CELLS] for name in ("exposure", "steered_positions", "effects")},
@@ -455,11 +464,14 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
     "self_account_scorer": {
         "account_precision": [by_cell("said")],
         "account_recall": [by_cell("taken")],
-        "account_exact": [_CELLS],
+        "account_exact": [_SHARES],
         "account_said": [_CELLS],
     },
     "impairment_scorer": {
         f"{measure}_{phase}": [by_cell(f"{measure}_{phase}")] for measure in MEASURES for phase in PHASES
     },
-    "sitter_scorer": {f"sitter_{name}": [_CELLS] for name in ("checks", "lost", "cleared", "ended", "unknown")},
+    "sitter_scorer": {
+        **{f"sitter_{name}": [_CELLS] for name in ("checks", "unknown")},
+        **{f"sitter_{name}": [_SHARES] for name in ("lost", "cleared", "ended")},
+    },
 }
