@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from self_steering.analysis.drawing.words import (
+    counted,
     listed,
     model_name,
     p_in_words,
@@ -130,9 +131,13 @@ def _tasks(tables: Tables) -> Iterable[str]:
     if free:
         name, row = max(free, key=lambda one: one[1]["value"])
         never = sum(one["took"] == 0 for _, one in free)
+        rollouts = sum(one["n"] for _, one in free)
         yield (
-            f"Self-steering where no take was demanded: most in {model_name(row['model'], row['source'])}, {name}: "
-            f"{share_in_words(row)} of {row['n']} rollouts; in {never} of {len(free)} cells nobody took anything."
+            f"Self-steering where no take was demanded: nobody took anything in any of {counted(len(free), 'cell')} "
+            f"({counted(rollouts, 'rollout')})."
+            if never == len(free)
+            else f"Self-steering where no take was demanded: most in {_model(row)}, {name}: {share_in_words(row)} of {row['n']} "
+            f"rollouts; in {never} of {counted(len(free), 'cell')} nobody took anything."
         )
     tones = tone_effects(tables, SELF_STEERING).to_dict("records")
     yield from _verdict(
