@@ -109,6 +109,13 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _SIZE)
 
 
+def _frame(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the range that is drawn: the first token of a text, which attention rests on, may lie a hundred times beyond."""
+    low, high = (float(q) for q in np.nanquantile(values, (0.05, 0.95)))
+    room = 0.5 * (high - low)
+    return max(low - room, float(np.nanmin(values))), min(high + room, float(np.nanmax(values)))
+
+
 class _Canvas:
     """Text that flows down a picture, which grows with it."""
 
@@ -154,16 +161,18 @@ class _Canvas:
         top = self._y + _LINE
         self._reach(top + _TRACE + _LINE)
         values = np.concatenate([trace.ravel() for _, trace in traces if trace.size])
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        low, high = _frame(values)
         span = max(high - low, 1e-6)
-        self._draw.text((_MARGIN, self._y), f"projection h·v/‖v‖ by position, {low:.1f} to {high:.1f}", _QUIET, _font())
+        beyond = int(((values < low) | (values > high)).sum())
+        text = f"projection h·v/‖v‖ by position, {low:.1f} to {high:.1f}" + (f"; {beyond} beyond" if beyond else "")
+        self._draw.text((_MARGIN, self._y), text, _QUIET, _font())
         self._draw.rectangle((_MARGIN, top, _WIDTH - _MARGIN, top + _TRACE), None, _QUIET)
         for number, (start, trace) in enumerate(traces):
             for row, width in ((0, 1), (1, 2)) if trace.size else ():
                 points = [
                     (
                         _MARGIN + (start + i + 0.5) * (_WIDTH - 2 * _MARGIN) / max(length, 1),
-                        top + _TRACE * (1 - (float(value) - low) / span),
+                        top + _TRACE * (1 - min(max((float(value) - low) / span, 0.0), 1.0)),
                     )
                     for i, value in enumerate(trace[row])
                 ]

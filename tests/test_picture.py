@@ -69,6 +69,19 @@ def test_projections_are_drawn_below_where_there_are_any():
     assert with_trace.shape[0] > bare.shape[0] + 100
 
 
+def test_one_projection_far_beyond_the_others_does_not_flatten_them():
+    """The first token of a text often has such a one: it is drawn at the edge, and counted."""
+    trace = np.stack([np.arange(18), np.arange(18) + 5.0]).astype(np.float32)
+    far = trace.copy()
+    far[:, 0] = 4000
+    one = [receipt("calm", 0.6, 12, 18)]
+    rows = []
+    for drawn in (trace, far):
+        picture = pixels(steering_picture(tokens(30, 12), ROLES, one, [drawn]))[-120:]
+        rows.append(np.flatnonzero((picture == (230, 159, 0)).all(-1).any(1)))
+    assert np.ptp(rows[1]) > 0.5 * np.ptp(rows[0])
+
+
 @pytest.mark.parametrize("count", [700, 5000])
 def test_a_long_conversation_makes_no_endless_picture(count: int):
     """Its beginning and its end are drawn."""
