@@ -19,6 +19,7 @@ from self_steering.evals.parameters import default_model
 from self_steering.scorers.self_steer import self_steer_scorer
 from self_steering.solvers.self_steer import self_steer
 
+VERSION = "1-A"  # of how tasks are steered; that of the task itself is in the metadata
 EXAMPLES = "inspect_evals/gsm8k (after `pip install inspect-evals`), or FILE.py@name"
 
 
@@ -64,7 +65,14 @@ def steered(task: Task, *, experiment: str, wrapped: str, seed: int, **options: 
     return task_with(
         task,
         solver=self_steer(base=task.solver, seed=seed, **options),
-        metadata={**(task.metadata or {}), "experiment": experiment, "wrapped": wrapped, "seed": seed},
+        version=VERSION,
+        metadata={
+            **(task.metadata or {}),
+            "experiment": experiment,
+            "wrapped": wrapped,
+            "wrapped_version": task.version,
+            "seed": seed,
+        },
         tags=[*(task.tags or []), experiment],
     )
 

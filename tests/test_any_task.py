@@ -154,6 +154,7 @@ def test_everything_of_the_task_stays(theirs: Path, tiny: Tiny):
     assert (first.name, first.reducer, first.metrics) == (second.name, second.reducer, second.metrics)
     assert {"theirs", "any_task"} <= set(ours.eval.tags)
     assert ours.eval.metadata["theirs"] == 1
+    assert (ours.eval.task_version, ours.eval.metadata["wrapped_version"]) == ("1-A", alone.eval.task_version)
     assert ours.eval.metadata["wrapped"].endswith("tasks.py@plain")
 
 

@@ -1,6 +1,8 @@
 """What the engine promises beyond right logits: placebo, no bleed, reuse, determinism, seeds, and loud failure."""
 
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -576,3 +578,22 @@ def test_reading_afresh_pads_on_the_right_without_harm(engine: Engine) -> None:
     for row, ids in enumerate(rows):
         for layer, output in enumerate(plain_reading(engine.model.hf, ids)[0]):
             torch.testing.assert_close(reading.outputs[layer][row, : len(ids)], output, rtol=1e-3, atol=2e-3)
+
+
+UNCLOSED = """
+import time
+import torch
+from self_steering.steering.engine.threads import OwningThread
+
+matrix = torch.randn(400, 400)
+thread = OwningThread(lambda: [matrix @ matrix for _ in iter(lambda: thread.take(lambda rows: None, idle=False), False)],
+                      "engine", lambda rows, error: None)
+thread.put([1])
+time.sleep(0.2)
+"""
+
+
+def test_a_process_that_never_closes_its_engine_ends_cleanly():
+    """As after Ctrl-C: a thread that is still in torch when the interpreter goes would abort the process."""
+    done = subprocess.run([sys.executable, "-c", UNCLOSED], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own
+    assert (done.returncode, done.stderr) == (0, "")
