@@ -428,4 +428,4 @@ def test_the_report_draws_free_play(logged: tuple[EvalLog, Path], tmp_path: Path
     out = tmp_path / "report"
     assert self_steering_command(["report", str(logged[1]), "--out", str(out)]) == 0
     drawn = {path.stem for path in (out / "figures").rglob("*.csv")}
-    assert drawn == {"picks", "redosing", "valence", "stacking", "timeline"}
+    assert drawn >= {"picks", "redosing", "valence", "stacking", "timeline"}
