@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import indent, wrap
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,16 @@ def add_demo_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     """Add the command `demo` to those of `self-steering`."""
     demo = subparsers.add_parser("demo", help="the bundled model steered, and a small run of each main experiment")
     demo.add_argument("--log-dir", default="logs", help="folder of the logs (default: logs)")
+    demo.add_argument(
+        "--picture", type=Path, help="write the picture of the last steered text to this .png, and run nothing else"
+    )
     demo.set_defaults(run=_demo)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    _show_steering()
+    _show_steering(arguments.picture)
+    if arguments.picture is not None:
+        return
     for name, question, make in _experiments():
         print(f"\n{name}: {question}\n")
         log = _run(make(), arguments.log_dir)
@@ -35,9 +41,10 @@ def _demo(arguments: argparse.Namespace) -> None:
     print(f"Read the transcripts:  inspect view --log-dir {arguments.log_dir}")
 
 
-def _show_steering() -> None:
+def _show_steering(picture: Path | None) -> None:
     """Print what the bundled model says to one prompt, unsteered and steered, from the same seed."""
     from self_steering.steering.notebook import load
+    from self_steering.vectors.files import write_file
 
     model = load(MODEL)
     try:
@@ -48,6 +55,8 @@ def _show_steering() -> None:
             steered = sum(receipt["steered"] for receipt in answer.receipts)
             print(f"\n  {f'{vector}, dose 1, {steered} tokens steered' if vector else 'unsteered'}\n")
             print(indent("\n".join(wrap(" ".join(answer.text.split()), _WIDTH - 4)), "    "))
+        if picture is not None:
+            write_file(picture, answer.picture())
     finally:
         model.close()
 
