@@ -413,3 +413,14 @@ def test_a_model_without_a_shipped_library_is_told_how_to_build_one():
     """The message names the weights and the command."""
     with pytest.raises(LibraryError, match=r"no shipped library fits this model \(weights 123; .*vectors build"):
         find_library("123")
+
+
+def test_readme_names_the_vectors_that_the_shipped_card_marks_bad():
+    """Prose that says which vectors are bad says what the files say."""
+    root = Path(__file__).parent.parent
+    card = json.loads((root / "vectors/libraries/smollm2-135m-instruct/card.json").read_text(encoding="utf-8"))
+    bad = {name for name, faults in card["faults"].items() if faults}
+    text = (root / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"are marked bad\s*\(([^)]*)\)", text)
+    assert said is not None
+    assert {name for name in card["faults"] if re.search(rf"\b{name}\b", said[1])} == bad
