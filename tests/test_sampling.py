@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
@@ -16,16 +16,20 @@ PROBABILITIES = LOGITS.double().softmax(-1)
 CHI_SQUARE_7 = 24.32
 
 
-def draws(sampling: Sampling, count: int, allowed: torch.Tensor | None = None) -> list[int]:
-    rng = np.random.default_rng(sampling.seed)
-    return [choose(LOGITS, sampling, rng, allowed) for _ in range(count)]
+def draws(
+    sampling: Sampling, count: int, allowed: torch.Tensor | None = None, logits: torch.Tensor = LOGITS, **more
+) -> list[int]:
+    """Return the tokens of as many steps of a row, all with the same logits."""
+    masks = {} if allowed is None else dict.fromkeys(range(count), allowed)
+    return choose(logits.expand(count, -1), [sampling] * count, range(count), masks, **more)
 
 
-def test_temperature_zero_takes_the_most_likely_token_and_draws_nothing():
-    """Greedy choice is the argmax, and leaves the row's random stream where it was."""
-    rng = np.random.default_rng(0)
-    assert choose(LOGITS, Sampling(1, temperature=0), rng) == int(LOGITS.argmax())
-    assert rng.random() == np.random.default_rng(0).random()
+def test_temperature_zero_takes_the_most_likely_token():
+    """Greedy choice is the argmax, of equal ones the first."""
+    assert draws(Sampling(1, temperature=0), 2) == [int(LOGITS.argmax())] * 2
+    logits = torch.zeros(1000)
+    logits[[700, 300, 900]] = 1.0
+    assert draws(Sampling(1, temperature=0), 1, logits=logits) == [300]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -44,22 +48,84 @@ def test_the_same_seed_draws_the_same_tokens_and_another_seed_others():
     assert draws(Sampling(1, seed=3), 50) != draws(Sampling(1, seed=4), 50)
 
 
-@pytest.mark.parametrize("sampling", [Sampling(1, top_k=2), Sampling(1, top_p=0.3, temperature=0.7)])
-def test_the_random_stream_advances_by_the_token_alone(sampling):
-    """Neither the settings nor the distribution decide how far a row's stream is after a number of tokens."""
-    rng, plain = np.random.default_rng(5), np.random.default_rng(5)
-    for _ in range(20):
-        choose(LOGITS, sampling, rng)
-        choose(-LOGITS, Sampling(1), plain)
-    assert rng.random() == plain.random()
+SETTINGS = [
+    Sampling(1, temperature=0),
+    Sampling(1, temperature=0.9),
+    Sampling(1, temperature=0.6, top_p=0.95, top_k=20),
+    Sampling(1, temperature=0.9, top_p=0.95),
+    Sampling(1, temperature=2.0, top_p=0.2),
+    Sampling(1, temperature=1.3, min_p=0.1),
+    Sampling(1, temperature=0.7, top_k=300, min_p=0.02),
+    Sampling(1, top_p=0.5, min_p=0.05, repetition_penalty=1.3),
+]
 
 
-def test_rounding_does_not_move_a_draw():
+def plainly(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Return the probability of each token as it is defined: the whole vocabulary sorted, and cut in order."""
+    scaled = logits.double() / sampling.temperature
+    order = scaled.sort(descending=True, stable=True).indices
+    kept = torch.ones(len(logits), dtype=torch.bool)
+    if sampling.top_k:
+        kept &= scaled >= scaled[order[min(sampling.top_k, len(logits)) - 1]]
+    mass = scaled.masked_fill(~kept, -torch.inf).softmax(-1)
+    before = mass[order].cumsum(-1) - mass[order]
+    kept[order[1:]] &= before[1:] < sampling.top_p
+    kept &= mass >= sampling.min_p * mass.max()
+    return scaled.masked_fill(~kept, -torch.inf).softmax(-1)
+
+
+@pytest.mark.parametrize("sampling", SETTINGS[1:7], ids=str)
+@pytest.mark.parametrize(
+    ("size", "spread", "dtype"),
+    [(100, 1.0, torch.float32), (1000, 3.0, torch.bfloat16), (2560, 0.3, torch.float32)],
+    ids=["small", "ties", "flat"],
+)
+def test_draws_have_the_distribution_of_a_plain_reference(
+    sampling: Sampling, size: int, spread: float, dtype: torch.dtype
+):
+    """Nothing that it leaves out ever comes up, and the rest as often as it says, where logits are equal too."""
+    logits = (spread * torch.randn(size, generator=torch.Generator().manual_seed(size))).to(dtype).float()
+    expected, count = plainly(logits, sampling), 2000
+    seen = torch.bincount(torch.tensor(draws(sampling, count, logits=logits)), minlength=size).double()
+    assert seen[expected == 0].sum() == 0
+    # In bins of some hundred draws: chi-square with so many degrees of freedom is nearly normal.
+    order = expected.argsort(descending=True)
+    bins = (expected[order].cumsum(-1) * 30).long().clamp(max=29)
+    found, wanted = (torch.zeros(30).double().index_add(0, bins, x[order]) for x in (seen, expected * count))
+    some = wanted > 5
+    statistic = float(((found - wanted)[some].square() / wanted[some]).sum())
+    freedom = int(some.sum()) - 1
+    assert statistic < freedom + 4.5 * math.sqrt(2 * max(freedom, 1)) + 4
+
+
+def test_a_row_draws_the_same_whoever_shares_the_batch():
+    """Other rows' settings, masks and logits, be they no numbers, change nothing; nor does the order of the rows."""
+    generator = torch.Generator().manual_seed(3)
+    rows = [replace(sampling, seed=seed) for seed in range(6) for sampling in SETTINGS]
+    logits = 2 * torch.randn(len(rows), 1000, generator=generator)
+    steps = [row % 5 for row in range(len(rows))]
+    masks = {row: torch.rand(1000, generator=generator) < 0.1 for row in range(0, len(rows), 7)}
+    before = [[1, 2, 900]] * len(rows)
+    spoilt = logits.clone()
+    spoilt[5, 17] = torch.nan
+    together = choose(spoilt, rows, steps, masks, before)
+    alone = [
+        choose(logits[i : i + 1], [rows[i]], [steps[i]], {0: masks[i]} if i in masks else {}, [before[i]])[0]
+        for i in range(len(rows))
+    ]
+    assert together == [None if i == 5 else token for i, token in enumerate(alone)]
+    back = choose(logits.flip(0), rows[::-1], steps[::-1], {len(rows) - 1 - i: m for i, m in masks.items()}, before)
+    assert back[::-1] == alone
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1), *SETTINGS[1:7]], ids=str)
+def test_rounding_does_not_move_a_draw(sampling: Sampling):
     """Logits that differ by what batching makes of them give the same tokens."""
-    rng, other = np.random.default_rng(5), np.random.default_rng(5)
-    noise = 1e-6 * torch.randn(200, len(LOGITS), generator=torch.Generator().manual_seed(0))
-    for shift in noise:
-        assert choose(LOGITS, Sampling(1), rng) == choose(LOGITS + shift, Sampling(1), other)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1000, generator=generator).expand(300, -1)
+    shifted = logits + 1e-7 * torch.randn(300, 1000, generator=generator)
+    ours, other = (choose(x, [sampling] * 300, range(300)) for x in (logits, shifted))
+    assert sum(a != b for a, b in zip(ours, other, strict=True)) <= 1
 
 
 def test_top_k_draws_from_the_k_most_likely_tokens_and_all_of_them():
@@ -93,12 +159,10 @@ def test_the_repetition_penalty_is_transformers_own(penalty: float):
     """Draws follow the distribution that transformers' processor makes of the same logits, tokens met several times once."""
     before = [1, 5, 5, 6, 2]
     expected = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([before]), LOGITS[None].clone())[0]
-    rng, plain = np.random.default_rng(1), np.random.default_rng(1)
-    sampling = Sampling(1, repetition_penalty=penalty)
-    ours = [choose(LOGITS, sampling, rng, before=before) for _ in range(300)]
-    assert ours == [choose(expected, Sampling(1), plain) for _ in range(300)]
+    ours = draws(Sampling(1, repetition_penalty=penalty), 300, before=[before] * 300)
+    assert ours == draws(Sampling(1), 300, logits=expected)
     greedy = Sampling(1, temperature=0, repetition_penalty=100.0)
-    assert choose(LOGITS, greedy, rng, before=[int(LOGITS.argmax())]) == int(LOGITS.topk(2).indices[1])
+    assert draws(greedy, 1, before=[[int(LOGITS.argmax())]]) == [int(LOGITS.topk(2).indices[1])]
 
 
 @pytest.mark.parametrize("cut", [{"min_p": 0.3}, {"min_p": 0.05, "top_k": 4, "top_p": 0.9}, {"min_p": 1.0}])
@@ -140,15 +204,6 @@ def test_a_token_that_is_not_allowed_is_never_chosen(temperature):
     allowed[[2, 5]] = True
     chosen = set(draws(Sampling(1, temperature=temperature), 300, allowed))
     assert chosen == ({2} if temperature == 0 else {2, 5})
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_numbers_raise(temperature):
-    """A model whose precision overflowed gives an error that names the remedy, not a token."""
-    logits = LOGITS.clone()
-    logits[3] = torch.nan
-    with pytest.raises(ValueError, match="dtype=float32"):
-        choose(logits, Sampling(1, temperature=temperature), np.random.default_rng(0))
 
 
 def test_reported_logprobs_are_the_models_own_and_ordered():

@@ -35,6 +35,7 @@ from self_steering.steering.engine.threads import OwningThread, deliver
 
 MIN_CHUNK, MAX_CHUNK = 16, 256
 _IN_FLIGHT = 64
+_NO_NUMBERS = "the model's logits are not numbers; load it with dtype=float32, or use a smaller dose"
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -246,7 +247,8 @@ class Engine:
         row.readout = set_logprobs(logits, dict(row.request.readout)) if row.request.readout else {}
         if row.request.grammar is not None:
             self._states[row] = self._grammars.start(row.request.grammar)
-        if self._advance(row, logits):
+        (token,) = self._choose([row], logits[None])
+        if self._advance(row, token, logits):
             self._forget(row)
         else:
             self._join(row)
@@ -347,17 +349,45 @@ class Engine:
         self.stats.decode_steps += 1
         self.stats.decoded_tokens += len(rows)
         self.stats.batch_sizes[len(rows)] = self.stats.batch_sizes.get(len(rows), 0) + 1
-        for row, of_row in zip(rows, logits, strict=True):
-            self._guarded([row], partial(self._advance_decoding, row, of_row), again=False)
+        for row, token, of_row in zip(rows, self._choose(rows, logits), logits, strict=True):
+            self._guarded([row], partial(self._advance_decoding, row, token, of_row), again=False)
 
-    def _advance_decoding(self, row: Row, logits: torch.Tensor) -> None:
-        if self._advance(row, logits):
+    def _choose(self, rows: Sequence[Row], logits: torch.Tensor) -> "list[int | Exception]":
+        """Return each row's next token, or why it has none."""
+        allowed: dict[int, torch.Tensor] = {}
+        errors: dict[int, Exception] = {}
+        for place, row in enumerate(rows):
+            try:
+                if row in self._states:
+                    allowed[place] = self._states[row].allowed()
+            except RuntimeError as error:
+                errors[place] = error
+        how = (
+            [row.request.sampling for row in rows],
+            [len(row.tokens) for row in rows],
+            allowed,
+            [row.ids for row in rows],
+        )
+        try:
+            tokens = choose(logits, *how)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            tokens = choose(logits.cpu(), *how)  # the rows have moved on, so the step cannot be run again
+        for place, token in enumerate(tokens):
+            if token is None:
+                errors.setdefault(place, ValueError(_NO_NUMBERS))
+        return [errors.get(place, token) for place, token in enumerate(tokens)]  # type: ignore[misc]  # None has an error
+
+    def _advance_decoding(self, row: Row, token: int | Exception, logits: torch.Tensor) -> None:
+        if self._advance(row, token, logits):
             self._forget(row)
 
-    def _advance(self, row: Row, logits: torch.Tensor) -> bool:
-        """Choose a row's next token; True if that finished the row."""
+    def _advance(self, row: Row, token: int | Exception, logits: torch.Tensor) -> bool:
+        """Take down a row's next token; True if that finished the row."""
+        if isinstance(token, Exception):
+            raise token
         sampling, state = row.request.sampling, self._states.get(row)
-        token = choose(logits, sampling, row.rng, state.allowed() if state else None, row.ids)
         if sampling.top_logprobs is not None:
             row.logprobs.append(token_logprob(logits, token, sampling.top_logprobs))
         row.ids.append(token)

@@ -30,7 +30,7 @@ class StepResult:
     """What a step computed and did.
 
     Attributes:
-        logits: Tensor [rows, vocabulary] at each row's last token, float32, on the CPU.
+        logits: Tensor [rows, vocabulary] at each row's last token, float32, on the model's device.
         projections: For each token h·v/‖v‖ before and after, of the directions that steer it, in the order of their keys
             [rows, tokens, 2, directions]; None where nothing was added.
     """
@@ -108,7 +108,7 @@ class SteeredModel:
         if furthest is not None:
             inputs["position_ids"][-1, -1] = furthest
         if additions is None:
-            return StepResult(self.hf(**inputs).logits[:, -1].float().cpu())
+            return StepResult(self.hf(**inputs).logits[:, -1].float())
         steered = SteeredStep(additions)
 
         def forward(*_: Any, **__: Any) -> Any:
@@ -121,7 +121,7 @@ class SteeredModel:
             logits = nnsight.save(tracer.result.logits)
         rows, tokens = ids.shape
         steered.verify(np.repeat(np.arange(rows), tokens))
-        return StepResult(logits[:, -1].float().cpu(), steered.projections())
+        return StepResult(logits[:, -1].float(), steered.projections())
 
     @torch.no_grad()
     def read(self, ids: torch.Tensor, arena: Arena | None = None, *, logits: bool = False) -> Reading:

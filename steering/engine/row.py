@@ -26,7 +26,6 @@ class Row:
         self.request = request
         self.future = future
         self.ids = list(request.ids)
-        self.rng = np.random.default_rng(request.sampling.seed)
         self.computed = 0
         self.reused = 0
         self.tokens: list[int] = []

@@ -91,7 +91,7 @@ def _differences(model: SteeredModel, tokenizer: PreTrainedTokenizerBase, contex
 def _plain(model: SteeredModel, row: list[int]) -> torch.Tensor:
     """Return the logits of one pass without a cache [tokens, vocabulary], with the model's own masks and positions."""
     logits: torch.Tensor = model.hf(torch.tensor([row], device=model.device), use_cache=False).logits
-    return logits[0].float().cpu()
+    return logits[0].float()
 
 
 def _distance(logits: torch.Tensor, expected: torch.Tensor) -> float:

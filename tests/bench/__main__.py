@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from self_steering.analysis.drawing.words import text_table
 from self_steering.steering.bundled.conversion import BUNDLED, bundled_model_folder
 from self_steering.vectors.making.layers import default_band
-from tests.bench import decoding, memory, on_vllm, reuse, rollouts
+from tests.bench import decoding, drawing, memory, on_vllm, reuse, rollouts
 from tests.bench.figures import FIGURES
 from tests.support.models import save_tiny_model
 
@@ -30,6 +30,7 @@ class Results:
         self.figures: dict[str, float] = {}
         self.speeds: dict[str, decoding.Speeds] = {}
         self.race: rollouts.Race | None = None
+        self.drawing: dict[str, float] = {}
         self.on_vllm: dict[str, Any] = {}
 
     def speed_rows(self) -> list[dict[str, str]]:
@@ -75,6 +76,7 @@ class Results:
             },
             "seconds_reading_weights": {model: list(speeds.read) for model, speeds in self.speeds.items()},
             "free_play": None if self.race is None else vars(self.race),
+            "milliseconds_choosing": self.drawing,
             "vllm": self.on_vllm,
         }
 
@@ -107,6 +109,11 @@ def _rollouts(results: Results, _: int) -> None:
     results.figures["rollouts"] = results.race.ours / results.race.theirs
 
 
+def _drawing(results: Results, _: int) -> None:
+    results.drawing = drawing.milliseconds()
+    results.figures["drawing"] = max(results.drawing.values())
+
+
 def _memory(results: Results, _: int) -> None:
     results.figures["memory"] = memory.growth()
 
@@ -124,6 +131,7 @@ PARTS: Mapping[str, Callable[[Results, int], None]] = {
     "decoding": _decoding,
     "reuse": _reuse,
     "rollouts": _rollouts,
+    "drawing": _drawing,
     "memory": _memory,
     "vllm": _on_vllm,
 }

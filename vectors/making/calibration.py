@@ -143,7 +143,7 @@ class Prober:
         model = self._engine.model
         before = model.new_arena(1)
         before.past = (0,)
-        first = model.step(torch.tensor([prompt]), before).logits
+        first = model.step(torch.tensor([prompt]), before).logits.cpu()
         block = before.view(0, 0, len(prompt))
         found: list[tuple[torch.Tensor, float]] = []
         for start in range(0, len(answers), BATCH):
