@@ -103,7 +103,7 @@ def choose(
     logits, size = _changed(logits, samplings, allowed, before), logits.shape[1]
     if rest := -logits.shape[1] % _BLOCK:
         logits = pad(logits, (0, rest), value=-torch.inf)
-    blocks = logits.unflatten(1, (-1, _BLOCK))
+    blocks = logits.reshape(len(logits), -1, _BLOCK)
     maxima = blocks.amax(-1)
     first = maxima.argmax(-1, keepdim=True)
     tokens = (first * _BLOCK + _of(blocks, first).argmax(-1))[:, 0]
@@ -141,7 +141,7 @@ def _of(blocks: torch.Tensor, which: torch.Tensor, rows: torch.Tensor | None = N
     """Return some blocks of some rows [rows, some, _BLOCK]: those of the numbers `which` [rows, some]; default of all rows."""
     rows = torch.arange(len(blocks), device=blocks.device) if rows is None else rows
     at = rows[:, None] * blocks.shape[1] + which
-    return blocks.flatten(0, 1).index_select(0, at.flatten()).unflatten(0, at.shape)
+    return blocks.flatten(0, 1).index_select(0, at.flatten()).reshape(*at.shape, _BLOCK)
 
 
 def _noise(numbers: Sequence[np.random.Generator], count: int, device: torch.device) -> torch.Tensor:
