@@ -75,9 +75,9 @@ _BETWEEN = (
 )
 _NAMED_JSON = re.compile(rf"\s*(?:function\s*<｜tool▁sep｜>)?(?P<name>{_NAME}){_BETWEEN}(?=\{{|```)")
 _FUNCTION = re.compile(
-    rf"\s*{_TAG}(?:function|invoke|call)(?:\s+(?:name|tool))?\s*=\s*[\"']?(?P<name>[^\"'<>\s]+)[\"']?[^<>]*?{_TAG_ENDS}"
+    rf"\s*{_TAG}(?:function|invoke|(?:tool_)?call)(?:\s+(?:name|tool))?\s*=\s*[\"']?(?P<name>[^\"'<>\s]+)[\"']?[^<>]*?{_TAG_ENDS}"
 )
-_FUNCTION_ENDS = re.compile(rf"\s*{_END_TAG}(?:function|invoke|call){_TAG_ENDS}")
+_FUNCTION_ENDS = re.compile(rf"\s*{_END_TAG}(?:function|invoke|(?:tool_)?call){_TAG_ENDS}")
 _PARAMETER = re.compile(
     rf"\s*{_TAG}(?:param(?:eter)?|argument)(?:\s+(?:name|key))?\s*=\s*[\"']?(?P<key>[^\"'<>]+?)[\"']?(?:\s+\w+=\"[^\"]*\")*"
     rf"\s*{_TAG_ENDS}\n?(?P<value>.*?)\n?(?:{_END_TAG}(?:param(?:eter)?|argument){_TAG_ENDS}"
