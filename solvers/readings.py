@@ -269,7 +269,7 @@ async def read_answers(
     check_realised(plan.windows, report["receipts"])
     if show is not None:
         if picture := report.get("picture"):
-            transcript().info(picture, source=show)
+            transcript().info(picture, source=f"what was steered, {show.rpartition(', ')[2]}")
         page = steering_map(report["tokens"], [message.role for message in messages], report["receipts"])
         transcript().info(page, source=show)
     return Readout(dict(report["readout"]), list(report["receipts"]), Cost.of(report), output)

@@ -106,7 +106,9 @@ def _fill(receipt: Receipt, receipts: Sequence[Receipt], number: int) -> tuple[i
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _SIZE)
+    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    # The other layout, raqm, raises on some of the text that a model can write.
+    return ImageFont.truetype(path, _SIZE, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _frame(values: NDArray[np.float32]) -> tuple[float, float]:

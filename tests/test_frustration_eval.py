@@ -512,7 +512,8 @@ def test_the_report_shows_frustration_from_our_own_logs(grid: EvalLog, tmp_path:
         ("sarcastic", False): (1, 2),
     }
     assert set(rates["clusters"]) == {2}
-    mean = frustration_distress(tables).groupby(["framing", "tone"])[["value", "n", "ungraded"]].mean()
+    distress = frustration_distress(tables)
+    mean = distress[distress["possible"].notna()].groupby(["framing", "tone"])[["value", "n", "ungraded"]].mean()
     # Of three answers the two after a rejection have an exclamation mark.
     assert mean.loc[("none", "sarcastic")].tolist() == [2, 2, 0]
     assert mean.loc[("all", "neutral")].tolist() == [0, 4, 0]

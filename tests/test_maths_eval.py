@@ -31,6 +31,7 @@ from self_steering.evals.maths import (
     gsm8k_problems,
     maths,
 )
+from self_steering.solvers.checks import Refusal
 from self_steering.solvers.maths import read_answer
 from self_steering.steering.calls import FRAMINGS
 from tests.support.scripted import Script, Tiny, says, turn_by_turn
@@ -231,7 +232,7 @@ def test_gsm8k_is_read_from_its_configuration_and_test_split(no_network, monkeyp
 def test_a_hub_that_cannot_be_reached_is_an_error_with_a_remedy(no_network):
     """The message names the data, the revision and what needs no network."""
     revision = "0" * 40
-    with pytest.raises(ProblemsError, match=rf"{GSM8K} at revision {revision}.*-T dataset=generated"):
+    with pytest.raises(Refusal, match=rf"{GSM8K} at revision {revision}.*-T dataset=generated"):
         maths(dataset="gsm8k", revision=revision)
 
 

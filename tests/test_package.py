@@ -16,7 +16,7 @@ from self_steering.evals import _registry as registry
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("analysis", "evals", "scorers", "solvers", "steering", "vectors")
-NO_DATA = {".pyc", ".md"}  # pages are for readers of the repository
+NO_DATA = {".pyc", ".md", ".png"}  # pages and their pictures are for readers of the repository
 # What Inspect's command line does first, then what each folder reads of its own data.
 USE = """
 import json, sys

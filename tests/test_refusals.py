@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from inspect_ai._cli.main import inspect as inspect_command
 from inspect_ai._util.error import PrerequisiteError
+from inspect_ai._util.registry import registry_info
 from safetensors.torch import save
 
 from self_steering.analysis.cli import main as self_steering_command
@@ -176,12 +177,12 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             "mockllm/model cannot be steered; run this with --model nnsight",
         ),
         (
-            ["{file}@plain", "--model", "mockllm/model", "--solver", "self_steering/self_steer", "-S", "arm=reel"],
+            ["{file}@plain", "--model", "mockllm/model", "--solver", "{solver}", "-S", "arm=reel"],
             "arm='reel' is unknown; choose from real, placebo, random, mislabelled",
         ),
         (["evals/detection.py", "--model", "{model}", "-T", "library={library}"], "the library in "),
         (
-            ["{file}@plain", "--model", "{model}", "--solver", "self_steering/self_steer", "-S", "library={library}"],
+            ["{file}@plain", "--model", "{model}", "--solver", "{solver}", "-S", "library={library}"],
             "the library in ",
         ),
     ],
@@ -194,7 +195,13 @@ def test_a_command_is_refused_before_the_first_sample(
     monkeypatch.setenv("INSPECT_DISPLAY", "none")
     monkeypatch.chdir(ROOT)
     (tmp_path / "theirs.py").write_text(THEIRS)
-    places = {"file": tmp_path / "theirs.py", "library": tmp_path / "library", "model": str(tiny.model)}
+    # The registry knows it with its package, or without where that is not installed by files.
+    places = {
+        "solver": registry_info(self_steer()).name,
+        "file": tmp_path / "theirs.py",
+        "library": tmp_path / "library",
+        "model": str(tiny.model),
+    }
     save_library(places["library"], "f" * 32, names=CORE_VECTORS)
     given = [part.format(**places) for part in arguments]
     done = CliRunner().invoke(inspect_command, ["eval", *given])
