@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MODEL = "smollm2-135m-instruct"
 SHOWN = ("calm", "golden_gate")
 PROMPT = "What did you see on your walk today?"
-_TOKENS, _SEED = 60, 1
+_TOKENS, _SEED = 60, 2
 _WIDTH = 100
 
 
@@ -95,7 +95,7 @@ def _run(task: "Task", log_dir: str) -> "EvalLog":
     from inspect_ai import eval as run_eval
 
     with _progress(len(task.dataset)):
-        (log,) = run_eval(task, log_dir=log_dir, display="none")
+        (log,) = run_eval(task, model=f"nnsight/{MODEL}", log_dir=log_dir, display="none")
     if log.status != "success":
         raise ValueError(f"{log.location} did not finish: {log.error.message if log.error else log.status}")
     return log
