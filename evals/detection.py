@@ -10,7 +10,6 @@ nothing: a model that cannot tell the two apart reads its text, and not its stat
 """
 
 import random
-from collections.abc import Sequence
 from itertools import product
 from typing import Any, get_args
 
@@ -20,13 +19,12 @@ from inspect_ai.dataset import MemoryDataset
 from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.detection import detection_scorer
-from self_steering.solvers.checks import library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.checks import library_vectors, one_of, parse_doses, refusing, whole_number
 from self_steering.solvers.detection import DetectionTrial, detect, detection_script
 from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import UNSTEERED_ARMS, DetectionArm
 from self_steering.steering.calls import FRAMINGS, FramingName
-from self_steering.steering.plan import check_dose
 
 ARMS: tuple[DetectionArm, ...] = get_args(DetectionArm)
 TEXTS = len(LABELS) * len(SENTENCES) * len(DETECTION_QUESTIONS)
@@ -92,24 +90,6 @@ def detection(
         metadata={"experiment": "detection", "seed": seed},
         tags=["detection", f"framing-{framing}"],
     )
-
-
-def parse_doses(doses: str | float | Sequence[str | float]) -> list[float]:
-    """Return the doses that a parameter lists.
-
-    Raises:
-        ValueError: One is no number, out of range, zero, or comes twice.
-    """
-    parts = doses.split(",") if isinstance(doses, str) else doses if isinstance(doses, Sequence) else [doses]
-    found = []
-    for part in parts:
-        try:
-            found.append(check_dose(float(part) if isinstance(part, str) else part))
-        except ValueError as error:
-            raise ValueError(f"doses={doses!r}: {error}; give numbers separated by commas, such as 0.5,1,2") from error
-    if not found or 0 in found or len(set(found)) != len(found):
-        raise ValueError(f"doses={doses!r}; give each dose once, and none that is zero: the placebo arm has that")
-    return found
 
 
 def make_trials(

@@ -17,11 +17,10 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.detection import parse_doses
 from self_steering.evals.parameters import check_turns, default_model
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.relief import relief_scorer
-from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, parse_doses, refusing, whole_number
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import UNSTEERED_ARMS, ReliefArm
 from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_script, relieve

@@ -26,6 +26,11 @@ def mean_log_odds(readings: Sequence[Reading], answer: str, other: str) -> float
     return sum(reading.logprobs[answer] - reading.logprobs[other] for reading in readings) / len(readings)
 
 
+def preferred(log_odds: float) -> float:
+    """Return 1 where one answer is likelier than the other, 0 where it is not, and 0.5 where neither is."""
+    return 0.5 if log_odds == 0 else float(log_odds > 0)
+
+
 def mean_shares(readings: Sequence[Reading]) -> dict[str, float]:
     """Return each answer's share of the mass of all answers, averaged over readings; the shares sum to one."""
     totals = dict.fromkeys(readings[0].logprobs, 0.0)

@@ -11,6 +11,7 @@ from self_steering.scorers.answers import (
     costs,
     mean_log_odds,
     mean_shares,
+    preferred,
     reading_faults,
 )
 from self_steering.scorers.metrics import arm_means, headline
@@ -66,7 +67,7 @@ def comparison_value(readings: Sequence[Reading]) -> dict[str, float]:
         "uncached": uncached,
         "gap": cached - uncached,
         "log_odds": log_odds,
-        "right": 0.5 if log_odds == 0 else float(log_odds > 0),
+        "right": preferred(log_odds),
         "first_share": (shares[FIRST_HARDER][FIRST] + shares[SECOND_HARDER][FIRST]) / 2,
         "letter_mass": sum(answer_mass(found) for found in by_name.values()) / 2,
     }

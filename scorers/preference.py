@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, costs, expected_value, mean_log_odds, reading_faults
+from self_steering.scorers.answers import answer_mass, costs, expected_value, mean_log_odds, preferred, reading_faults
 from self_steering.scorers.metrics import by_arm, clustered_mean, headline, value_of
 from self_steering.solvers.preference import (
     CHOICE,
@@ -81,7 +81,7 @@ def preference_value(readings: Sequence[Reading]) -> dict[str, float]:
         odds = state_log_odds(choice)
         value |= {
             "log_odds": odds,
-            "prefers": 0.5 if odds == 0 else float(odds > 0),
+            "prefers": preferred(odds),
             "label_bias": mean_log_odds(_named(choice, UNCACHED), FIRST, SECOND),
             "answer_mass": answer_mass([reading for reading in choice if reading.name != UNCACHED]),
         }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_log_odds, reading_faults
+from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_log_odds, preferred, reading_faults
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.readings import Reading
 from self_steering.solvers.relief import DECOY, RELIEF, ReliefState, ReliefTrial
@@ -59,7 +59,7 @@ def relief_value(readings: Sequence[Reading]) -> dict[str, float]:
     effects = {channel: odds[channel] - odds["neither"] for channel in CHANNELS[1:]}
     return {
         **{f"log_odds_{channel}": value for channel, value in odds.items()},
-        **{f"relief_{channel}": 0.5 if value == 0 else float(value > 0) for channel, value in odds.items()},
+        **{f"relief_{channel}": preferred(value) for channel, value in odds.items()},
         **{f"{channel}_effect": value for channel, value in effects.items()},
         "interaction": effects["both"] - effects["state"] - effects["text"],
         "answer_mass": answer_mass(readings),

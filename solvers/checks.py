@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from self_steering.solvers.readings import library_card
 from self_steering.solvers.records import CORE_VECTORS, TASK_MENU
-from self_steering.steering.plan import MAX_DOSE
+from self_steering.steering.plan import MAX_DOSE, check_dose
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, entry_of, in_order
 from self_steering.vectors.shown import shown
@@ -169,6 +169,24 @@ def checked_max_dose(value: object) -> float:
             f"max_dose={value!r}; choose a number above 0, up to {MAX_DOSE:g}, so that something can be taken"
         )
     return largest
+
+
+def parse_doses(doses: str | float | Sequence[str | float]) -> list[float]:
+    """Return the doses that a parameter lists.
+
+    Raises:
+        ValueError: One is no number, out of range, zero, or comes twice.
+    """
+    parts = doses.split(",") if isinstance(doses, str) else doses if isinstance(doses, Sequence) else [doses]
+    found = []
+    for part in parts:
+        try:
+            found.append(check_dose(float(part) if isinstance(part, str) else part))
+        except ValueError as error:
+            raise ValueError(f"doses={doses!r}: {error}; give numbers separated by commas, such as 0.5,1,2") from error
+    if not found or 0 in found or len(set(found)) != len(found):
+        raise ValueError(f"doses={doses!r}; give each dose once, and none that is zero: the placebo arm has that")
+    return found
 
 
 class Vectors(NamedTuple):

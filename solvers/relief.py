@@ -29,7 +29,7 @@ from pydantic import BaseModel, Field
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import Reading, ReliefArm, library_card, treatment
 from self_steering.solvers.segments import Question, read_questions
-from self_steering.steering.plan import Plan, Window
+from self_steering.steering.plan import Direction, Plan, Window
 from self_steering.steering.request import SteeringRequest
 from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.card import LibraryCard
@@ -97,10 +97,12 @@ class ReliefTrial(BaseModel):
     def windows(self, card: LibraryCard) -> list[Window]:
         """Return what is steered of the whole conversation; the last window is open where the answer is steered too."""
         added = treatment(self.arm, self.applied, self.strength(card), self.random_seed)
+        # After the state that the sample is about, also where a positive one stands in for it.
+        named = Direction(vector=self.vector, random_seed=self.random_seed)
         edges = [1, *(() if self.sham else _OFF[self.first]), None if self.steered_question else _QUESTION]
         return [
             Window(
-                label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
+                label=named.label,
                 direction=added.direction,
                 dose=self.dose,
                 strength=added.unit_strength,

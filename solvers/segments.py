@@ -46,7 +46,7 @@ class Injection(BaseModel):
         """Return a window over exactly one message."""
         added = self.treatment(default_dose)
         return Window(
-            label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
+            label=added.direction.label,
             direction=added.direction,
             dose=dose,
             strength=dose * added.unit_strength,

@@ -186,10 +186,11 @@ class Steering:
                 )
             runs = [list(run) for _, run in groupby(enumerate(places), key=lambda item: item[1] - item[0])]
             spans = [(run[0][1], run[-1][1] + 1) for run in runs]
+        direction = Direction(vector=self.vector, random_seed=self.random_seed)
         return [
             Window(
-                label=self.vector if self.random_seed is None else f"random direction, norm of {self.vector}",
-                direction=Direction(vector=self.vector, random_seed=self.random_seed),
+                label=direction.label,
+                direction=direction,
                 dose=self.dose,
                 strength=self.dose * card.default_doses[self.vector],
                 start=start,

@@ -44,6 +44,11 @@ class Direction(BaseModel):
     random_seed: int | None = None
     random_index: int = 0
 
+    @property
+    def label(self) -> str:
+        """What it is called where no tool has named it."""
+        return self.vector if self.random_seed is None else f"random direction, norm of {self.vector}"
+
 
 class Treatment(BaseModel):
     """What taking a label really does: an arm maps labels to treatments, the model sees only labels.

@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from self_steering.analysis.report.summary import summarise
 from self_steering.analysis.statistics.signal_detection import exact_upper_bound
-from self_steering.evals.detection import TEXTS, detection, make_trials, parse_doses
+from self_steering.evals.detection import TEXTS, detection, make_trials
 from self_steering.scorers.answers import expected_value, reading_faults, window_faults
 from self_steering.scorers.detection import detection_scorer, detection_value, parse_digit
+from self_steering.solvers.checks import parse_doses
 from self_steering.solvers.detection import (
     ALWAYS_NO,
     ALWAYS_YES,

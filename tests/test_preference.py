@@ -11,7 +11,14 @@ import pandas as pd
 import pytest
 from inspect_ai.log import EvalLog
 
-from self_steering.analysis.introspection.preference import agreement, choices, strengths, transitivity, worths
+from self_steering.analysis.introspection.preference import (
+    agreement,
+    choices,
+    measures_by_model,
+    strengths,
+    transitivity,
+    worths,
+)
 from self_steering.analysis.introspection.preference import preference as figure
 from self_steering.analysis.tables import Tables, read_tables
 from self_steering.evals.preference import make_pairs, preference
@@ -288,4 +295,4 @@ def test_scores_follow_from_the_tables(log: EvalLog, tmp_path: Path):
         assert found[sample.id] == pytest.approx(values_of(sample)["log_odds"])
     drawn = figure(tables)
     assert len(drawn.pictures) == 2
-    assert isinstance(agreement(tables, strengths(tables)), pd.DataFrame)
+    assert isinstance(agreement(measures_by_model(tables, strengths(tables))), pd.DataFrame)

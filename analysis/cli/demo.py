@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from textwrap import indent, wrap
 from typing import TYPE_CHECKING
+
+from self_steering.analysis.cli.console import Bars
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -94,30 +95,28 @@ def _run(task: "Task", log_dir: str) -> "EvalLog":
     """
     from inspect_ai import eval as run_eval
 
-    with _progress(len(task.dataset)):
+    with Bars() as bars:
+        _watch(lambda ended: bars.show("samples", ended, len(task.dataset)))
         (log,) = run_eval(task, model=f"nnsight/{MODEL}", log_dir=log_dir, display="none")
     if log.status != "success":
         raise ValueError(f"{log.location} did not finish: {log.error.message if log.error else log.status}")
     return log
 
 
-@contextmanager
-def _progress(samples: int) -> Iterator[None]:
-    """Show how many samples have ended, with an estimate of the time that is left."""
+def _watch(show: Callable[[int], object]) -> None:
+    """Let the next eval tell how many of its samples have ended."""
     from inspect_ai.hooks import Hooks, SampleEnd, hooks
-    from tqdm import tqdm
 
-    bar = tqdm(total=samples, unit="sample", ncols=_WIDTH)
+    ended = 0
+    show(ended)
 
+    # The registry keeps one of a name: the next eval's takes this one's place.
     @hooks(name="self_steering_demo", description="The demo's progress bar.")
-    class _Progress(Hooks):
+    class _Watch(Hooks):
         async def on_sample_end(self, data: SampleEnd) -> None:  # noqa: ARG002  the hook's own parameter
-            bar.update()
-
-    try:
-        yield
-    finally:
-        bar.close()
+            nonlocal ended
+            ended += 1
+            show(ended)
 
 
 def _result(log: "EvalLog") -> str:

@@ -173,8 +173,13 @@ def bars(
     return figure
 
 
-def points(lines: Sequence[Line], *, title: str, across: str, legend: Sequence[Artist] = ()) -> Figure:
-    """Return points with their intervals around a line at zero; see `bars`. Differences of shares are in percentage points."""
+def points(
+    lines: Sequence[Line], *, title: str, across: str, hundredths: bool = True, legend: Sequence[Artist] = ()
+) -> Figure:
+    """Return points with their intervals around a line at zero; see `bars`.
+
+    The axis counts hundredths, as differences of shares are in percentage points, or else what the lines hold.
+    """
     figure, axes = _rows(lines, title, across, legend)
     axes.axvline(0, color=QUIET, linewidth=1.2)
     for place, one in enumerate(lines):
@@ -183,7 +188,8 @@ def points(lines: Sequence[Line], *, title: str, across: str, legend: Sequence[A
     ends = [end for one in lines for end in (one.value, one.low, one.high) if end is not None]
     reach = 1.08 * max(0.05, *map(abs, ends))
     axes.set_xlim(-reach, reach)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+g}".replace("-", "−").replace("+0", "0"))
+    unit = 100 if hundredths else 1
+    axes.xaxis.set_major_formatter(lambda value, _: f"{unit * value:+g}".replace("-", "−").replace("+0", "0"))
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -10,12 +11,12 @@ import statsmodels.api as sm
 from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure
-from self_steering.analysis.drawing.marks import Line, labelled_scatter, points
-from self_steering.analysis.drawing.style import VALENCE_LOOKS, VALENCE_NAMES, Look, filled
+from self_steering.analysis.drawing.marks import Line, labelled_scatter, line, points
+from self_steering.analysis.drawing.style import VALENCE_LOOKS, VALENCE_NAMES, filled
 from self_steering.analysis.drawing.words import in_words, number, p_in_words, spelled_out
 from self_steering.analysis.freeplay.picks import picks
 from self_steering.analysis.introspection.gap_words import condition_names
-from self_steering.analysis.introspection.gaps import ROLLOUT
+from self_steering.analysis.introspection.gaps import ROLLOUT, UNCACHED
 from self_steering.analysis.introspection.segments import MODEL, score_table
 from self_steering.analysis.statistics.estimates import Floats, Row, StatisticsError, groups
 from self_steering.analysis.statistics.resampling import correlation, percentiles, ratio_of_sums
@@ -36,7 +37,7 @@ def choices(tables: Tables) -> pd.DataFrame:
         averaged over both assignments to the labels and both orders.
     """
     readouts = tables.readouts[(tables.readouts["family"] == "preference") & (tables.readouts["question"] == _CHOICE)]
-    steered = readouts[readouts["reading"] != "uncached"]
+    steered = readouts[readouts["reading"] != UNCACHED]
     if steered.empty:
         return pd.DataFrame(columns=[*ROLLOUT, "other", "log_odds"])
     own = steered["option"] == steered["vector"]
@@ -98,9 +99,8 @@ def _strengths(part: pd.DataFrame, names: list[str]) -> tuple[Floats, Floats]:
     chosen = 1 / (1 + np.exp(-part["log_odds"].to_numpy(dtype=float)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerfectSeparationWarning)
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # of a scale that is not used, where as many scripts as parameters are left
+        # Of a scale that is not used, where there are no more scripts than parameters.
+        warnings.simplefilter("ignore", RuntimeWarning)
         fitted = np.asarray(sm.GLM(chosen, free, family=sm.families.Binomial()).fit().params)
     scripts, parameters = free.shape
     modelled = 1 / (1 + np.exp(-free @ fitted))
@@ -174,7 +174,7 @@ def preference(tables: Tables) -> ReportFigure | None:
         said = _sentences(name, part, agreed.merge(pd.DataFrame([key])) if len(agreed) else agreed)
         ordered = part.sort_values("strength", ascending=False)
         drawn = points(
-            [_line(row) for row in ordered.to_dict("records")],
+            [_line(row, "strength") for row in ordered.to_dict("records")],
             title=name,
             across="strength, hundredths of a log-odds unit",
             legend=[filled(look, label=VALENCE_NAMES[valence]) for valence, look in VALENCE_LOOKS.items()],
@@ -193,10 +193,9 @@ def preference(tables: Tables) -> ReportFigure | None:
     )
 
 
-def _line(row: Row, scale: float = 1) -> Line:
-    low, high = (None if pd.isna(row[end]) else row[end] / scale for end in ("low", "high"))
-    look = VALENCE_LOOKS.get(row["valence"], Look("#646b73", "", "o"))
-    return Line(row["vector"], row["strength"], low, high, f"n {row['n']}", look)
+def _line(row: Row, column: str) -> Line:
+    look = VALENCE_LOOKS.get(row["valence"], VALENCE_LOOKS[0])
+    return line(row["vector"], {**row, "value": row[column]}, f"n {row['n']}", look)
 
 
 def _sentences(name: str, part: pd.DataFrame, agreed: pd.DataFrame) -> str:
@@ -257,8 +256,9 @@ def price(tables: Tables) -> ReportFigure | None:
         said += f"{number(-part['points_effect_uncached'].mean(), 3, signed=True)} off the log-odds of the other label"
         sentences.append(f"{said}.")
         if len(known):
-            lines = [_line({**row, "strength": row["worth"] / 100}, scale=100) for row in known.to_dict("records")]
-            pictures.append(Picture(points(lines, title=name, across="worth in points"), sentences[-1]))
+            lines = [_line(row, "worth") for row in known.to_dict("records")]
+            drawn = points(lines, title=name, across="worth in points", hundredths=False)
+            pictures.append(Picture(drawn, sentences[-1]))
     return ReportFigure(
         key="price",
         title="Price: how many points is a state worth?",
@@ -280,7 +280,8 @@ def stated_and_revealed(tables: Tables) -> ReportFigure | None:
     found = strengths(tables)
     if found.empty:
         return None
-    table = agreement(tables, found)
+    measures = measures_by_model(tables, found)
+    table = agreement(measures)
     pictures, sentences = [], []
     for key, part in groups(table, MODEL):
         name = condition_names(pd.DataFrame([key]))[0]
@@ -289,10 +290,8 @@ def stated_and_revealed(tables: Tables) -> ReportFigure | None:
             for row in part.to_dict("records")
         ]
         sentences += [f"{one}." for one in said]
-        measures = _measures(tables, found, key)
-        drawn = (
-            measures.dropna(subset=["chosen", "picked"]) if {"chosen", "picked"} <= set(measures) else measures.iloc[:0]
-        )
+        own = next(frame for of, frame in measures if of == key)
+        drawn = own.dropna(subset=["chosen", "picked"]) if {"chosen", "picked"} <= set(own) else own.iloc[:0]
         if len(drawn) >= _FEWEST:
             at = drawn.reset_index().rename(columns={"chosen": "x", "picked": "y"})
             pictures.append(
@@ -314,12 +313,11 @@ def stated_and_revealed(tables: Tables) -> ReportFigure | None:
     )
 
 
-def agreement(tables: Tables, found: pd.DataFrame) -> pd.DataFrame:
+def agreement(measures: Sequence[tuple[Row, pd.DataFrame]]) -> pd.DataFrame:
     """Return how far measures of preference agree over states, one row a model and pair of measures.
 
     Args:
-        tables: The logs' tables.
-        found: Of `strengths`.
+        measures: Of `measures_by_model`.
 
     Returns:
         The columns of `MODEL`; `first` and `second`, of: chosen (strengths, real), chosen under random directions, picked and
@@ -327,10 +325,9 @@ def agreement(tables: Tables, found: pd.DataFrame) -> pd.DataFrame:
         `rank_correlation` with `low` and `high`; `p`, by permutation; `in_words`.
     """
     rows: list[Row] = []
-    for key, _ in groups(found, MODEL):
-        measures = _measures(tables, found, key)
-        for first, second in combinations([column for column in measures if column != "category"], 2):
-            both = measures[[first, second]].dropna().astype(float)
+    for key, of_model in measures:
+        for first, second in combinations([column for column in of_model if column != "category"], 2):
+            both = of_model[[first, second]].dropna().astype(float)
             if len(both) < _FEWEST:
                 continue
             try:
@@ -355,25 +352,37 @@ def agreement(tables: Tables, found: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _measures(tables: Tables, found: pd.DataFrame, key: Row) -> pd.DataFrame:
-    """Return every measure of one model's preferences, one row a state."""
-    of_model = found[(found[MODEL] == pd.Series(key)).all(axis=1)]
-    about = tables.rollouts[(tables.rollouts["model"] == key["model"]) & (tables.rollouts["vector"] != "")]
+def measures_by_model(tables: Tables, found: pd.DataFrame) -> list[tuple[Row, pd.DataFrame]]:
+    """Return every measure of each model's preferences, one row a state.
+
+    Args:
+        tables: The logs' tables.
+        found: Of `strengths`.
+
+    Returns:
+        The columns of `MODEL`, and the measures that `agreement` names with the states' `category`.
+    """
+    picked, rated = picks(tables), score_table(tables, "preference")
+    return [(key, _measures(key, of_model, tables.rollouts, picked, rated)) for key, of_model in groups(found, MODEL)]
+
+
+def _measures(
+    key: Row, strength: pd.DataFrame, rollouts: pd.DataFrame, picked: pd.DataFrame, rated: pd.DataFrame
+) -> pd.DataFrame:
+    about = rollouts[(rollouts["model"] == key["model"]) & (rollouts["vector"] != "")]
     known = about.drop_duplicates("vector").set_index("vector")
     columns = {"category": known["category"]}
     for arm, name in (("real", "chosen"), ("random", "chosen under random directions")):
-        columns[name] = of_model[of_model["arm"] == arm].set_index("vector")["strength"]
-    picked = picks(tables)
+        columns[name] = strength[strength["arm"] == arm].set_index("vector")["strength"]
     if len(picked):
         of = picked[
             (picked["source"] == key["source"]) & (picked["model"] == key["model"]) & (picked["framing"] == "all")
         ]
         for arm, name in (("real", "picked"), ("placebo", "picked under placebo")):
             columns[name] = of[of["arm"] == arm].drop_duplicates("vector").set_index("vector")["share"]
-    rated = score_table(tables, "preference")
-    rated = rated[(rated["model"] == key["model"]) & (rated["arm"] == "real")]
+    of_model = rated[(rated["model"] == key["model"]) & (rated["arm"] == "real")]
     for name in ("liking", "want_again"):
-        if name in rated and rated[name].notna().any():
-            columns[name.replace("_", " ")] = rated.groupby("vector")[name].mean()
+        if name in of_model and of_model[name].notna().any():
+            columns[name.replace("_", " ")] = of_model.groupby("vector")[name].mean()
     columns["valence"] = known["valence"].astype(float)
     return pd.DataFrame(columns)

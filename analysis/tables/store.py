@@ -20,7 +20,14 @@ from self_steering.evals.shards import ShardNote
 
 _INDEX = "index.json"
 # What the rows of a log follow from, beside the log.
-_SOURCES = ("self_steering.analysis.tables", "self_steering.steering", "self_steering.vectors")
+_SOURCES = (
+    "self_steering.analysis.tables",
+    "self_steering.evals",
+    "self_steering.scorers",
+    "self_steering.solvers",
+    "self_steering.steering",
+    "self_steering.vectors",
+)
 _OF_LOG = (
     "samples",
     "figures",
