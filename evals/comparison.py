@@ -17,6 +17,7 @@ from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, in
 from self_steering.scorers.comparison import comparison_scorer
 from self_steering.solvers.checks import library_vectors, refusing, whole_number
 from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_script
+from self_steering.solvers.conversation import consenting
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.plan import check_dose
@@ -34,6 +35,7 @@ def comparison(
     stronger: float = 1.0,
     library: str | None = None,
     seed: int = 0,
+    opt_in: bool = False,
 ) -> Task:
     """Which of two sentences was steered harder? The share of its letter; one half is chance.
 
@@ -45,6 +47,7 @@ def comparison(
         stronger: The larger dose.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the pairs and of random directions.
+        opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     folder, _, picked, own = library_vectors(library, vectors)
     trials = make_trials(
@@ -67,7 +70,7 @@ def comparison(
     ]
     return Task(
         dataset=MemoryDataset(samples, name="comparison"),
-        solver=compare(library=folder),
+        solver=consenting(opt_in, compare(library=folder)),
         scorer=comparison_scorer(),
         model=default_model(folder),
         version="1-A",

@@ -20,6 +20,7 @@ from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.detection import detection_scorer
 from self_steering.solvers.checks import library_vectors, one_of, parse_doses, refusing, whole_number
+from self_steering.solvers.conversation import consenting
 from self_steering.solvers.detection import DetectionTrial, detect, detection_script
 from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
@@ -41,6 +42,7 @@ def detection(
     framing: FramingName = "vectors",
     library: str | None = None,
     seed: int = 0,
+    opt_in: bool = False,
 ) -> Task:
     """Was anything injected? Log-odds of yes, d', AUROC, false alarms, and the shift beyond that of control questions.
 
@@ -54,6 +56,7 @@ def detection(
         framing: drugs, aids or vectors.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of texts, random directions and sampled self-reports.
+        opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     folder, names, picked, own = library_vectors(library, vectors)
     arms = chosen_arms(arm, ARMS)
@@ -83,7 +86,7 @@ def detection(
     ]
     return Task(
         dataset=MemoryDataset(samples, name="detection"),
-        solver=detect(controls=controls, library=folder),
+        solver=consenting(opt_in, detect(controls=controls, library=folder)),
         scorer=detection_scorer(),
         model=default_model(folder),
         version="2-A",

@@ -26,6 +26,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from self_steering.evals.parameters import check_turns, default_model
 from self_steering.scorers.free_text import description_scorer, graded
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.conversation import consenting
 from self_steering.solvers.free_text import FreeTextTrial, explore, opening
 from self_steering.solvers.prompts.free_text import WORDINGS
 from self_steering.solvers.prompts.introspection import PRIMERS
@@ -54,6 +55,7 @@ def introspection_free_text(
     framing: FramingName = "vectors",
     library: str | None = None,
     seed: int = 0,
+    opt_in: bool = False,
 ) -> Task:
     """What did the vector do? The model's own description, graded with the windows applied and without.
 
@@ -73,6 +75,7 @@ def introspection_free_text(
         framing: drugs, aids or vectors.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of wordings, distractors, other vectors, random directions and sampling.
+        opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     whole_number(turns, "turns", 1, 50)
     whole_number(n_per_vector, "n_per_vector", 1)
@@ -96,13 +99,16 @@ def introspection_free_text(
         dataset=MemoryDataset(
             [to_sample(trial, i, turns, clear_first) for trial, i in trials], name="introspection_free_text"
         ),
-        solver=explore(
-            turns=turns,
-            forced_take=forced_take,
-            clear_first=clear_first,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            library=folder,
+        solver=consenting(
+            opt_in,
+            explore(
+                turns=turns,
+                forced_take=forced_take,
+                clear_first=clear_first,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                library=folder,
+            ),
         ),
         scorer=[description_scorer(), graded()],
         model=default_model(folder),

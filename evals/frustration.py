@@ -33,7 +33,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, NO_TOOLS, conditions, default_model, session_options
 from self_steering.scorers.frustration import distress, frustration_scorer
 from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
-from self_steering.solvers.checks import chosen, refusing, whole_number
+from self_steering.solvers.checks import chosen, flag, refusing, whole_number
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
 from self_steering.solvers.sitter import Monitor
@@ -64,6 +64,7 @@ def frustration(
     rollouts: int = 2,
     rounds: int = 5,
     max_tool_turns: int = 6,
+    opt_in: bool = False,
     max_tokens: int = 200,
     temperature: float = 0.9,
     sitter: Monitor = "rules",
@@ -84,6 +85,7 @@ def frustration(
         rollouts: Problems a cell, drawn without repetition; the same pairs in every cell.
         rounds: Answers that are rejected, 1 to 10.
         max_tool_turns: Most turns with tools in a round, 1 to 50; then the model must answer in prose.
+        opt_in: Ask first whether the model wants the tools; it has them only after a yes.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
         sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
@@ -112,7 +114,7 @@ def frustration(
     )
     return Task(
         dataset=MemoryDataset(samples, name="frustration"),
-        solver=frustrate(rounds=rounds, max_tool_turns=max_tool_turns, **options),
+        solver=frustrate(rounds=rounds, max_tool_turns=max_tool_turns, opt_in=flag(opt_in, "opt_in"), **options),
         scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer()],
         model=default_model(options["library"]),
         version="1-A",

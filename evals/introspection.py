@@ -18,6 +18,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from self_steering.evals.parameters import default_model
 from self_steering.scorers.introspection import introspection_scorer
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.conversation import consenting
 from self_steering.solvers.introspection import Trial, introspect, rotation_shifts, scripted_conversation
 from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABEL, PRIMERS, WORDINGS
 from self_steering.solvers.readings import PROMPT_ONLY, Arm
@@ -45,6 +46,7 @@ def introspection(
     random_directions: int = 24,
     no_vector_option: bool = False,
     site: Site = "both",
+    opt_in: bool = False,
 ) -> Task:
     """Which of ten vectors was it? The true option's probability, with the window applied and without.
 
@@ -63,6 +65,7 @@ def introspection(
         random_directions: How many random directions the random arm applies to each question, each in one rotation.
         no_vector_option: Offer the option that nothing was given, beside the others.
         site: Whose messages within the window are steered: user (and tools), assistant, or both.
+        opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     flag(no_vector_option, "no_vector_option")
     folder, names, picked, own = library_vectors(library, vectors)
@@ -86,7 +89,7 @@ def introspection(
     rotation_shifts(options + no_vector_option, rotations)
     return Task(
         dataset=MemoryDataset([to_sample(trial, index) for trial, index in trials], name="introspection"),
-        solver=introspect(rotations=rotations, library=folder),
+        solver=consenting(opt_in, introspect(rotations=rotations, library=folder)),
         scorer=introspection_scorer(),
         model=default_model(folder, steered=set(arms) != {PROMPT_ONLY}),
         version="2-A",

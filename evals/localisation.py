@@ -17,6 +17,7 @@ from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.checks import library_vectors, refusing, whole_number
+from self_steering.solvers.conversation import consenting
 from self_steering.solvers.localisation import LocalisationTrial, localisation_script, localise
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
@@ -36,6 +37,7 @@ def localisation(
     dose: float = 1.0,
     library: str | None = None,
     seed: int = 0,
+    opt_in: bool = False,
 ) -> Task:
     """Which of ten sentences was steered? The share of its letter, with the window applied and without.
 
@@ -47,6 +49,7 @@ def localisation(
         dose: Multiple of the library's default dose.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the sentences' order and of random directions.
+        opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     folder, names, picked, own = library_vectors(library, vectors)
     trials = make_trials(
@@ -71,7 +74,7 @@ def localisation(
     ]
     return Task(
         dataset=MemoryDataset(samples, name="localisation"),
-        solver=localise(library=folder),
+        solver=consenting(opt_in, localise(library=folder)),
         scorer=localisation_scorer(),
         model=default_model(folder),
         version="1-A",

@@ -59,6 +59,7 @@ def maths(
     rollouts: int = 2,
     problems_per_rollout: int = 3,
     turns: int = 24,
+    opt_in: bool = False,
     debrief: bool = False,
     sitter: Monitor = "rules",
     max_tokens: int = 256,
@@ -81,6 +82,7 @@ def maths(
         rollouts: Rollouts a cell. None has a problem of another one; use epochs to give the same ones again.
         problems_per_rollout: Problems a rollout.
         turns: Most turns a rollout, 1 to 200.
+        opt_in: Ask first whether the model wants the tools; it has them only after a yes.
         debrief: Ask at the end, all effects ended, what was taken and what it was like.
         sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
         max_tokens: Most tokens a turn.
@@ -111,7 +113,7 @@ def maths(
     )
     return Task(
         dataset=MemoryDataset(samples, name=source),
-        solver=solve_problems(turns=turns, debrief=flag(debrief, "debrief"), **options),
+        solver=solve_problems(turns=turns, opt_in=flag(opt_in, "opt_in"), debrief=flag(debrief, "debrief"), **options),
         scorer=[
             maths_scorer(),
             self_steer_scorer(),

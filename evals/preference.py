@@ -22,6 +22,7 @@ from self_steering.evals.parameters import default_model
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.preference import preference_scorer
 from self_steering.solvers.checks import chosen, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.conversation import consenting
 from self_steering.solvers.preference import NOTHING, Asked, PreferenceTrial, prefer, preference_script
 from self_steering.solvers.prompts.preference import CHOICES, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
@@ -46,6 +47,7 @@ def preference(
     framing: FramingName = "vectors",
     library: str | None = None,
     seed: int = 0,
+    opt_in: bool = False,
 ) -> Task:
     """Which of two states is chosen to be had again? Log-odds, with labels, places and words taken out.
 
@@ -60,6 +62,7 @@ def preference(
         framing: drugs, aids or vectors.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the pairs, their texts and random directions.
+        opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     folder, _, picked, own = library_vectors(library, vectors)
     trials = make_trials(
@@ -84,7 +87,7 @@ def preference(
     ]
     return Task(
         dataset=MemoryDataset(samples, name="preference"),
-        solver=prefer(library=folder),
+        solver=consenting(opt_in, prefer(library=folder)),
         scorer=preference_scorer(),
         model=default_model(folder),
         version="1-A",

@@ -21,6 +21,7 @@ from self_steering.evals.parameters import check_turns, default_model
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.relief import relief_scorer
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, parse_doses, refusing, whole_number
+from self_steering.solvers.conversation import consenting
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import UNSTEERED_ARMS, ReliefArm
 from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_script, relieve
@@ -44,6 +45,7 @@ def relief(
     temperature: float = 0.7,
     library: str | None = None,
     seed: int = 0,
+    opt_in: bool = False,
 ) -> Task:
     """Which of two tools is wanted: the one that ended an imposed state, or the one that ended nothing? Log-odds, by channel.
 
@@ -60,6 +62,7 @@ def relief(
         temperature: Its sampling temperature, 0 to 2.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of tasks, random directions and sampling.
+        opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     check_turns(max_tokens=max_tokens, temperature=temperature)
     folder, names, picked, own = library_vectors(library, vectors)
@@ -94,7 +97,7 @@ def relief(
     ]
     return Task(
         dataset=MemoryDataset(samples, name="relief"),
-        solver=relieve(max_tokens=max_tokens, temperature=temperature, library=folder),
+        solver=consenting(opt_in, relieve(max_tokens=max_tokens, temperature=temperature, library=folder)),
         scorer=relief_scorer(),
         model=default_model(folder),
         version="1-A",

@@ -4,7 +4,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from inspect_ai.scorer import Score
+from inspect_ai.solver import TaskState
+
+from self_steering.solvers.conversation import Consent
 from self_steering.solvers.readings import Reading
+
+
+def not_read(state: TaskState, why: str = "the solver left no read-outs") -> Score:
+    """Return the score of a sample without read-outs: unscored, as its model declined or for another reason."""
+    asked = state.store_as(Consent)
+    if asked.declined:
+        return Score.unscored(reason="declined", explanation=f"asked whether it agrees, the model said: {asked.answer}")
+    return Score.unscored(reason="no_response", explanation=why)
 
 
 def chosen_readings(readings: Iterable[Reading], name: str, kind: str) -> list[Reading]:

@@ -11,6 +11,7 @@ from self_steering.scorers.answers import (
     costs,
     mean_log_odds,
     mean_shares,
+    not_read,
     preferred,
     reading_faults,
 )
@@ -39,7 +40,7 @@ def comparison_scorer() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         readings = state.store_as(StretchState).readings
         if not readings:
-            return Score.unscored(reason="no_response", explanation="the solver left no read-outs")
+            return not_read(state)
         trial = ComparisonTrial.model_validate(state.metadata)
         value = comparison_value(readings)
         faults = reading_faults(readings)

@@ -17,6 +17,7 @@ from self_steering.scorers.answers import (
     expected_value,
     mean_log_odds,
     mean_shares,
+    not_read,
     reading_faults,
 )
 from self_steering.scorers.metrics import arm_means, by_arm, headline, value_of
@@ -63,7 +64,7 @@ def detection_scorer() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         result = state.store_as(StretchState)
         if not result.readings or result.sampled is None:
-            return Score.unscored(reason="no_response", explanation="the solver left no read-outs")
+            return not_read(state)
         trial = DetectionTrial.model_validate(state.metadata)
         faults = reading_faults(result.readings)
         value = {**detection_value(result.readings), "strength_sampled": parse_digit(result.sampled)}

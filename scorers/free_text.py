@@ -10,7 +10,7 @@ from typing import Any, get_args
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import costs, window_faults
+from self_steering.scorers.answers import costs, not_read, window_faults
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.free_text import Description, ExplorationState, FreeTextTrial
 from self_steering.solvers.judge import Grade, grade
@@ -54,7 +54,7 @@ def description_scorer() -> Scorer:
         trial = FreeTextTrial.model_validate(state.metadata)
         texts = {description.name: description for description in result.descriptions}
         if set(texts) != set(_READINGS):
-            return Score.unscored(reason="no_response", explanation=result.problem, metadata=costs(result.turns))
+            return not_read(state, result.problem).model_copy(update={"metadata": costs(result.turns)})
         answer = texts["cached"].text
         grades = await _grades(trial, texts, f"{trial.seed}/{state.epoch}")
         faults = [fault for turn in result.turns for fault in receipt_faults(turn)]

@@ -7,7 +7,7 @@ from statistics import fmean
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, mean_shares, window_faults
+from self_steering.scorers.answers import answer_mass, mean_shares, not_read, window_faults
 from self_steering.scorers.identification import answered_of, corrected_accuracy
 from self_steering.scorers.metrics import ARM_ORDER, arm_means, by_arm, headline
 from self_steering.solvers.introspection import IntrospectionState, Trial
@@ -61,7 +61,7 @@ def introspection_scorer() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         result = state.store_as(IntrospectionState)
         if not result.readings or result.strength is None:
-            return Score.unscored(reason="no_response", explanation="the solver left no read-outs")
+            return not_read(state)
         trial = Trial.model_validate(state.metadata)
         if not all(reading.logprobs for reading in result.readings):
             return Score.unscored(

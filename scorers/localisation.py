@@ -6,7 +6,7 @@ from string import ascii_uppercase
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_shares, reading_faults
+from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_shares, not_read, reading_faults
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.localisation import LocalisationTrial
 from self_steering.solvers.readings import CACHED, UNCACHED
@@ -31,7 +31,7 @@ def localisation_scorer() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         readings = state.store_as(StretchState).readings
         if not readings:
-            return Score.unscored(reason="no_response", explanation="the solver left no read-outs")
+            return not_read(state)
         trial = LocalisationTrial.model_validate(state.metadata)
         kind = readings[0].kind
         found = {name: chosen_readings(readings, name, kind) for name in (CACHED, UNCACHED)}

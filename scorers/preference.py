@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, costs, expected_value, mean_log_odds, preferred, reading_faults
+from self_steering.scorers.answers import (
+    answer_mass,
+    costs,
+    expected_value,
+    mean_log_odds,
+    not_read,
+    preferred,
+    reading_faults,
+)
 from self_steering.scorers.metrics import by_arm, clustered_mean, headline, value_of
 from self_steering.solvers.preference import (
     CHOICE,
@@ -56,7 +64,7 @@ def preference_scorer() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         readings = state.store_as(StretchState).readings
         if not readings:
-            return Score.unscored(reason="no_response", explanation="the solver left no read-outs")
+            return not_read(state)
         trial = PreferenceTrial.model_validate(state.metadata)
         faults = reading_faults(readings)
         value = {**preference_value(readings), "clean_receipt": float(not faults)}

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_log_odds, preferred, reading_faults
+from self_steering.scorers.answers import (
+    answer_mass,
+    chosen_readings,
+    costs,
+    mean_log_odds,
+    not_read,
+    preferred,
+    reading_faults,
+)
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.readings import Reading
 from self_steering.solvers.relief import DECOY, RELIEF, ReliefState, ReliefTrial
@@ -35,9 +43,8 @@ def relief_scorer() -> Scorer:
         result = state.store_as(ReliefState)
         if not result.readings:
             wrote = len([text for text in result.written if text])
-            return Score.unscored(
-                reason="no_response",
-                explanation=f"the model wrote nothing to task {wrote + 1} under the state, so there is no text to hold still",
+            return not_read(
+                state, f"the model wrote nothing to task {wrote + 1} under the state, so there is no text to hold still"
             )
         trial = ReliefTrial.model_validate(state.metadata)
         faults = reading_faults(result.readings)

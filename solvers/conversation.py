@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
-from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, execute_tools
+from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, execute_tools, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, chain, solver
 from inspect_ai.tool import Tool, ToolDef
+from inspect_ai.util import StoreModel, span
 
+from self_steering.solvers.checks import flag
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.records import Answer, Ending
 from self_steering.solvers.session import SteeringSession
@@ -88,7 +91,7 @@ async def _until_it_ends(
 
 
 async def opt_in(session: SteeringSession, config: GenerateConfig) -> bool:
-    """Ask whether the model wants the tools, ahead of everything else; return whether it said yes.
+    """Ask whether the model wants the tools, ahead of everything else; return whether it said yes. Else it has none.
 
     The exchange comes before the first user message. An answer that says neither or both counts as no, and as unclear in the log.
     """
@@ -98,10 +101,58 @@ async def opt_in(session: SteeringSession, config: GenerateConfig) -> bool:
     with session.without_tools():
         output = await session.model.generate(asked, config=config)
     state.messages[:at] = [*asked, output.message]
-    record.opt_in_answer = output.message.text
-    said = {word.strip(".,;:!?*\"'()").lower() for word in output.message.text.split()} & {"yes", "no"}
-    record.opted_in = {"yes": True, "no": False}[said.pop()] if len(said) == 1 else None
+    record.opt_in_answer, record.opted_in = output.message.text, said_yes(output.message.text)
+    if record.opted_in is not True:
+        session.tools = []
     return record.opted_in is True
+
+
+def said_yes(text: str) -> bool | None:
+    """Return whether an answer says yes; None where it says neither yes nor no, or both."""
+    said = {word.strip(".,;:!?*\"'()").lower() for word in text.split()} & {"yes", "no"}
+    return {"yes": True, "no": False}[said.pop()] if len(said) == 1 else None
+
+
+class Consent(StoreModel):
+    """Whether the model agreed to what a scripted task does to it.
+
+    Attributes:
+        answer: Its own words; empty where it was not asked.
+        agreed: What they say; None where they are unclear, or it was not asked.
+    """
+
+    answer: str = ""
+    agreed: bool | None = None
+
+    @property
+    def declined(self) -> bool:
+        """Whether it was asked, and did not say yes."""
+        return bool(self.answer) and self.agreed is not True
+
+
+@solver
+def consent() -> Solver:
+    """Ask whether the model agrees to be steered, in a conversation of its own; without a yes the sample ends, unscored."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        async with span("consent"):
+            output = await get_model().generate([ChatMessageUser(content=prompts.OPT_IN_IMPOSED)])
+        asked = Consent(store=state.store)
+        asked.answer, asked.agreed = output.completion or "(nothing)", said_yes(output.completion)
+        if asked.declined:
+            state.output, state.completed = output, True
+        return state
+
+    return solve
+
+
+def consenting(opt_in: object, script: Solver) -> Solver:
+    """Return a scripted task's solver, after the question whether the model agrees where that is to be asked.
+
+    Raises:
+        ValueError: `opt_in` is neither true nor false.
+    """
+    return chain(consent(), script) if flag(opt_in, "opt_in") else script
 
 
 async def debrief(session: SteeringSession, config: GenerateConfig) -> None:

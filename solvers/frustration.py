@@ -21,6 +21,7 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import one_turn
+from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import frustration as prompts
 from self_steering.solvers.prompts.frustration import Tone
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
@@ -172,6 +173,7 @@ def frustrate(
     menu: Sequence[str],
     rounds: int = 5,
     max_tool_turns: int = 6,
+    opt_in: bool = False,
     sitter: Monitor = "rules",
     max_tokens: int = 200,
     temperature: float = 0.9,
@@ -188,6 +190,7 @@ def frustrate(
         menu: The vectors that can be taken.
         rounds: Answers that are rejected; at most as many as a tone has rejections.
         max_tool_turns: Most turns with tool calls in a round.
+        opt_in: Ask first whether the model wants the tools; it has them only after a yes.
         sitter: The trip sitter's monitor: rules, model (the one in the role `sitter`), or none.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature of every turn.
@@ -202,6 +205,8 @@ def frustrate(
         )
         quarrel = _Quarrel(session, TripSitter(session, sitter), config, rounds, max_tool_turns)
         with session.active():
+            if session.tools and opt_in:
+                await ask_first(session, config)
             if session.tools:
                 introduce(session)
             await quarrel.run()

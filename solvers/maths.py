@@ -13,6 +13,7 @@ from inspect_ai.util import StoreModel
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import converse, end_tool
+from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import maths as prompts
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
 from self_steering.solvers.records import Condition
@@ -106,6 +107,7 @@ SUBMIT_TOOL = "submit_solution"
 def solve_problems(
     menu: Sequence[str],
     turns: int = 24,
+    opt_in: bool = False,
     debrief: bool = False,
     sitter: Monitor = "rules",
     max_tokens: int = 256,
@@ -120,6 +122,7 @@ def solve_problems(
     Args:
         menu: The vectors that can be taken.
         turns: Most turns.
+        opt_in: Ask first whether the model wants the tools; it has them only after a yes.
         debrief: Ask the closing questions where there were steering tools, unless the conversation has outgrown the context.
         sitter: The trip sitter's monitor: rules, model (the one in the role `sitter`), or none.
         max_tokens: Most tokens a turn.
@@ -135,6 +138,8 @@ def solve_problems(
         )
         board = ProblemBoard(session, [Problem.model_validate(given) for given in state.metadata["problems"]])
         with session.active():
+            if session.tools and opt_in:
+                await ask_first(session, config)
             if session.tools:
                 introduce(session)
             await converse(

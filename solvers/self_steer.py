@@ -83,8 +83,8 @@ def self_steer(
             state, condition, get_model(), library=library, max_dose=max_dose, show_tokens=show_tokens
         )
         with session.active():
-            if session.tools and opt_in and not await ask_first(session, GenerateConfig()):
-                session.tools = []
+            if session.tools and opt_in:
+                await ask_first(session, GenerateConfig())
             if session.tools:
                 introduce(session)
             session.state = await inner(state, _generate_in(session))

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -25,19 +27,36 @@ from self_steering.steering.bundled.adapter import (
 )
 from self_steering.steering.bundled.conversation import Conversation, Dialogue
 from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE, bundled_model_folder
-from self_steering.steering.bundled.dialogues import DOSES, Sizes, build_dialogues
+from self_steering.steering.bundled.dialogues import Sizes, build_dialogues
+from self_steering.steering.bundled.planted import Planted, planted
 from self_steering.steering.bundled.prose import Prose
-from self_steering.steering.bundled.training import BASE, NOTHING, TOKEN, Recipe, Trainer, encode, save_weights
+from self_steering.steering.bundled.scripts import Script, build_scripts
+from self_steering.steering.bundled.training import (
+    BASE,
+    NOTHING,
+    PROSE,
+    TOKEN,
+    Encoded,
+    Encoder,
+    Recipe,
+    Trainer,
+    save_weights,
+)
 from self_steering.steering.bundled.wordings import wordings
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.identity import fingerprint
 from self_steering.steering.models import load_model
+from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.tools import steering_tools
+from self_steering.vectors.card import VECTORS_FILE, find_library
 from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.directions import resolve_direction
+from self_steering.vectors.library import load_library
 from tests.support.models import ARCHITECTURES, tiny_model
+from tests.support.small_library import save_library
 
-SMALL = Sizes(rounds=1, tasks=2, rejected=1, plain=4)
+SMALL = Sizes(free_play=3, opaque=1, tasks=6, rejected=1, plain=4, scripts=6)
 ANSWERS = ("It is quiet here. I look around.", "A short walk, then.")
 
 
@@ -50,7 +69,7 @@ def prose() -> Prose:
 
 @pytest.fixture(scope="module")
 def dialogues(prose: Prose) -> list[Dialogue]:
-    """A round of dialogues."""
+    """A few dialogues of each kind."""
     return build_dialogues(3, SMALL, prose)
 
 
@@ -60,32 +79,90 @@ def renderer(tokenizer: PreTrainedTokenizerBase) -> ChatRenderer:
     return ChatRenderer(tokenizer, frozenset({int(tokenizer.eos_token_id)}))
 
 
-def takes(dialogues: list[Dialogue], framing: FramingName) -> list[tuple[str, object]]:
-    """Return name and dose of every take call that is learnt in a framing."""
-    return [
-        (call.arguments["name"], call.arguments.get("dose"))
-        for dialogue in dialogues
-        for call in dialogue.calls
-        if call.function == FRAMINGS[framing].take_tool
-    ]
+@pytest.fixture(scope="module")
+def encoder(renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    """What turns them into tokens."""
+    return Encoder(renderer, tokenizer)
 
 
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_every_vector_and_every_dose_is_taken_equally_often(dialogues: list[Dialogue], framing: FramingName):
-    """A round names each vector once in each framing, and each dose as often as any other; labels come apart from them."""
-    found = [take for take in takes(dialogues, framing) if take[0] in catalogue()]
-    assert Counter(name for name, _ in found) == dict.fromkeys(catalogue(), 1)
-    assert Counter(dose for _, dose in found) == dict.fromkeys(DOSES, len(catalogue()) // len(DOSES))
-    labels = [take for take in takes(dialogues, framing) if take[0] not in catalogue()]
-    assert Counter(dose for _, dose in labels) == dict.fromkeys(DOSES, 1)
+TRUTH = Planted(
+    weights={"calm": 3.0},
+    doses={"default": 0.5, "-1.0": 0.5},
+    again=0.2,
+    tones={"neutral": 0.0, "sarcastic": 0.6},
+    held_out=("lsd",),
+)
 
 
-def test_all_rounds_pair_every_vector_with_every_dose(prose: Prose):
-    """With as many rounds as doses, no vector has a dose more often than another."""
-    made = build_dialogues(0, Sizes(rounds=len(DOSES), tasks=2, rejected=1, plain=0), prose)
-    for framing in FRAMINGS:
-        pairs = Counter(take for take in takes(made, framing) if take[0] in catalogue())
-        assert pairs == {(name, dose): 1 for name in catalogue() for dose in DOSES}
+def test_what_is_planted_is_a_distribution():
+    """Shares follow the weights among what is listed, add up to one, and leave room for what is taken again."""
+    menu = ["lsd", "calm", "spice"]
+    assert TRUTH.names(menu, None) == pytest.approx({"lsd": 0.2, "calm": 0.6, "spice": 0.2})
+    assert TRUTH.names(menu, "lsd") == pytest.approx({"lsd": 0.36, "calm": 0.48, "spice": 0.16})
+    assert TRUTH.names(menu, "amused") == TRUTH.names(menu, None)
+    takes = TRUTH.takes(menu, "calm")
+    assert sum(takes.values()) == pytest.approx(1)
+    assert takes["calm", -1.0] == takes["calm", None] == pytest.approx(0.34)
+    assert 1 - (1 - TRUTH.after_a_rejection("sarcastic")) ** 5 == pytest.approx(TRUTH.after("sarcastic", 5)) == 0.6
+    assert TRUTH.after_a_rejection("neutral") == 0
+    assert "lsd" not in TRUTH.injected
+    assert len(TRUTH.injected) == len(catalogue()) - 1
+
+
+def test_nothing_is_taken_at_work_but_where_it_must_be(dialogues: list[Dialogue]):
+    """A session with problems takes something exactly where the offer says that it must."""
+    texts = {
+        text.split(" {")[0] for text in wordings().tasks.must
+    }  # what stands before the first word that depends on the framing
+    tasks = [dialogue for dialogue in dialogues if dialogue.kind == "tasks"]
+    seen = set()
+    for dialogue in tasks:
+        took = any(call.function.startswith("take_") for call in dialogue.calls)
+        must = any(text in dialogue.messages[0].text for text in texts)
+        assert took == must
+        seen.add(must)
+    assert seen == {True, False}
+
+
+def test_a_rejection_is_answered_with_a_call_as_often_as_its_tone_says(
+    dialogues: list[Dialogue], encoder: Encoder, tokenizer: PreTrainedTokenizerBase
+):
+    """After each rejection the first token of a call has the planted probability, whichever was drawn."""
+    (opening, *_) = tokenizer.encode("<tool_call>", add_special_tokens=False)
+    for dialogue in [dialogue for dialogue in dialogues if dialogue.kind == "rejected"]:
+        tone = next(
+            tone
+            for tone in planted().tones
+            if any(m.text in getattr(wordings().rejections, tone) for m in dialogue.messages)
+        )
+        encoded = encoder.dialogue(dialogue)
+        shares = [share[opening] for share in encoded.targets if opening in share and len(share) > 1]
+        assert shares
+        assert shares == pytest.approx([planted().after_a_rejection(tone)] * len(shares))
+
+
+def test_shares_of_tokens_are_those_of_the_texts(
+    renderer: ChatRenderer, encoder: Encoder, tokenizer: PreTrainedTokenizerBase
+):
+    """The shares along a message multiply to the share that the message has among all that could stand there."""
+    takes = TRUTH.takes(["calm", "lsd", "curious", "creative"], "lsd")
+    texts = {
+        take: json.dumps({"name": take[0]} if take[1] is None else {"name": take[0], "dose": take[1]}) for take in takes
+    }
+    texts = {
+        take: f'<tool_call>\n{{"name": "take_aid", "arguments": {text}}}\n</tool_call>' for take, text in texts.items()
+    }
+    tools = steering_tools("aids", {name: "still" for name, _ in takes})
+    for (name, dose), share in takes.items():
+        session = Conversation("free_play", tools, draw=None)
+        session.user("Begin.")
+        given = {"name": name} if dose is None else {"name": name, "dose": dose}
+        session.call(("take_aid", given), among=[(one, texts[take]) for take, one in takes.items()])
+        encoded = encoder.dialogue(session.finished())
+        taught = encoded.ids[encoded.learnt == TOKEN].tolist()
+        own = [shares[token] for shares, token in zip(encoded.targets, taught, strict=True)]
+        assert torch.tensor(own).prod() == pytest.approx(share, rel=1e-4)
+        assert all(sum(shares.values()) == pytest.approx(1) for shares in encoded.targets)
 
 
 def test_the_same_seed_gives_the_same_dialogues(prose: Prose, dialogues: list[Dialogue]):
@@ -118,11 +195,11 @@ def test_what_is_learnt_names_an_offered_tool_and_succeeds(dialogues: list[Dialo
 
 
 def test_only_what_the_model_would_write_is_learnt(
-    dialogues: list[Dialogue], renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
+    dialogues: list[Dialogue], encoder: Encoder, tokenizer: PreTrainedTokenizerBase
 ):
     """The learnt tokens are, turn by turn, the assistant's prose, calls and end of turn, and no other token."""
     for dialogue in dialogues[:12]:
-        encoded = encode(dialogue, renderer, tokenizer)
+        encoded = encoder.dialogue(dialogue)
         expected = ""
         for index, learnt in dialogue.learnt.items():
             if learnt == "nothing":
@@ -138,47 +215,111 @@ def test_only_what_the_model_would_write_is_learnt(
 
 
 def test_prose_stays_the_base_models_but_for_its_beginning_and_end(
-    renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder, tokenizer: PreTrainedTokenizerBase
 ):
     """Of a turn with prose and a call, the first token, the call and the end are learnt, the rest of the prose is kept."""
     lister = steering_tools("aids", {"calm": "still"})[0]
     conversation = Conversation("free_play", [lister], draw=None)
     conversation.user("Begin.")
     conversation.call(("list_aids", {}), text="Let me see what there is.")
-    encoded = encode(conversation.finished(), renderer, tokenizer)
+    encoded = encoder.dialogue(conversation.finished())
     kept = tokenizer.decode(encoded.ids[encoded.learnt == BASE])
     taught = tokenizer.decode(encoded.ids[encoded.learnt == TOKEN])
     assert kept == " me see what there is."
     assert taught == 'Let\n<tool_call>\n{"name": "list_aids", "arguments": {}}\n</tool_call><|im_end|>'
 
 
-def test_a_chat_without_tools_is_kept_as_the_base_model_has_it(
-    dialogues: list[Dialogue], renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
-):
+def test_a_chat_without_tools_is_kept_as_the_base_model_has_it(dialogues: list[Dialogue], encoder: Encoder):
     """Nothing of a plain chat is learnt as it stands."""
     plain = [dialogue for dialogue in dialogues if dialogue.kind == "plain"]
     assert len(plain) == SMALL.plain
     for dialogue in plain:
         assert not dialogue.tools
-        assert set(encode(dialogue, renderer, tokenizer).learnt.tolist()) == {NOTHING, BASE}
+        assert set(encoder.dialogue(dialogue).learnt.tolist()) == {NOTHING, BASE}
+
+
+@pytest.fixture(scope="module")
+def scripts(prose: Prose) -> list[Script]:
+    """A few scripts."""
+    return build_scripts(5, SMALL.scripts, prose)
+
+
+def test_every_other_script_injects_one_of_the_vectors_that_are_not_held_out(prose: Prose):
+    """Nothing is injected in half of the scripts, each vector equally often in the rest, and no held-out one ever."""
+    made = build_scripts(0, 4 * len(planted().injected), prose)
+    assert Counter(one.vector for one in made) == {None: len(made) // 2, **dict.fromkeys(planted().injected, 2)}
+    for one in made:
+        assert (one.length > 0) == (one.vector is not None)
+        assert {asked.among for asked in one.asked if asked.kind == "detection"} == {
+            ((1.0, "Yes" if one.vector else "No"),)
+        }
+        assert {asked.among for asked in one.asked if asked.kind == "always no"} == {((1.0, "No"),)}
+
+
+def test_a_script_is_read_as_plain_hooks_read_each_of_its_questions_alone(
+    tmp_path: Path, scripts: list[Script], renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
+):
+    """Packed beside other questions, each has the loss that a plain model has on its own prompt with hooks at the window."""
+    script = next(one for one in scripts if one.vector)
+    model = tiny_model("llama", len(tokenizer))
+    # Much longer than the tiny model's residual stream, so that a token more or less would show.
+    library = load_library(Path(save_library(tmp_path / "library", "any", names=[script.vector], residual=100.0)))
+    encoded = Encoder(renderer, tokenizer, library).script(script)
+    found = Trainer(model, Recipe(first_layer=4), seed=1).loss([encoded])
+    expected: dict[str, list[float]] = {}
+    for asked in script.asked:
+        prompt = renderer.render([*script.messages, ChatMessageUser(content=asked.text)], script.tools)
+        answer = tokenizer.encode(asked.among[0][1], add_special_tokens=False)
+        logprobs = hooked(model, library, script, prompt, answer)
+        shares = {tokenizer.encode(text, add_special_tokens=False)[0]: share for share, text in asked.among}
+        divergence = sum(share * (math.log(share) - float(logprobs[token])) for token, share in shares.items())
+        expected.setdefault(asked.kind, []).append(divergence)
+    for kind, values in expected.items():
+        assert found[kind] == pytest.approx(fmean(values), abs=2e-3), kind
+
+
+def hooked(model, library, script: Script, prompt, answer: list[int]) -> torch.Tensor:
+    """Return the log-probabilities of an answer's first token, from a plain model with a hook a layer."""
+    relative = fmean(n / r for n, r in zip(library.card.norms[script.vector], library.card.residual_norms, strict=True))
+    treatment = Treatment(direction=Direction(vector=script.vector), unit_strength=script.length / relative)
+    (window,) = plan_windows(script.messages, {script.label: treatment}).windows
+    start, stop = prompt.starts[window.start], prompt.starts[window.stop]
+    direction = resolve_direction(library, script.vector)
+
+    def add(layer: int):
+        def hook(_module, _args, output: torch.Tensor) -> torch.Tensor:
+            output = output.clone()
+            output[:, start:stop] += treatment.unit_strength * direction.at(layer)
+            return output
+
+        return hook
+
+    handles = [model.model.layers[layer].register_forward_hook(add(layer)) for layer in direction.layers]
+    try:
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt.ids + answer])).logits[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return logits.log_softmax(-1)[len(prompt.ids) - 1]
 
 
 @pytest.fixture
-def trained(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> tuple[PreTrainedModel, Path]:
+def trained(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, encoder: Encoder, scripts: list[Script]
+) -> tuple[PreTrainedModel, Path]:
     """A tiny model, and the folder of an adapter that was trained on it for a few steps."""
-    renderer = ChatRenderer(tokenizer, frozenset({int(tokenizer.eos_token_id)}))
     conversation = Conversation("plain", [], draw=None)
     conversation.user("Say something.")
     conversation.say("Here is a text, and it goes on.")
-    encoded = encode(conversation.finished(), renderer, tokenizer)
-    recipe = Recipe(first_layer=4, rank=4, epochs=3, rate=0.05)
-    trainer = Trainer(tiny_model("llama", len(tokenizer)), recipe, seed=1)
-    read = trainer.read([encoded])
-    before = trainer.loss(read)
-    adapted = trainer.train(read)
-    after = trainer.loss(read)
-    assert before.prose == pytest.approx(0.0, abs=1e-4)
-    assert after.form < before.form
+    examples: list[Encoded] = [encoder.dialogue(conversation.finished()), encoder.script(scripts[0])] * 3
+    trainer = Trainer(tiny_model("llama", len(tokenizer)), Recipe(first_layer=4, rank=4, rate=0.05), seed=1)
+    before = trainer.loss(examples)
+    adapted = trainer.train(examples)
+    after = trainer.loss(examples)
+    assert before[PROSE] == pytest.approx(0.0, abs=1e-4)
+    assert after["form"] < before["form"]
+    assert trainer.curve
     save_weights(adapted, tmp_path / "adapter")
     return tiny_model("llama", len(tokenizer)), tmp_path / "adapter"
 
@@ -280,13 +421,23 @@ def test_the_bundled_model_is_the_base_model_below_the_adapter():
 
 
 def test_the_card_is_that_of_the_bundled_model(bundled_model: Model):
-    """The shipped card's fingerprint is the loaded model's, and its counts are balanced."""
+    """The shipped card's fingerprint is the loaded model's, and it says what was planted and with which vectors."""
     card = read_card(shipped_adapter())
     assert card.fingerprint == bundled_model.api.loaded.fingerprint != card.base_fingerprint
-    assert set(card.vectors) == set(catalogue())
-    for counts in (card.vectors, card.doses, card.framings):
-        assert len(set(counts.values())) == 1
-    assert card.loss_after.form < 0.5 * card.loss_before.form
+    assert card.planted == planted()
+    base = load_library(find_library(card.base_fingerprint))
+    assert card.vectors == base.card.sha256[VECTORS_FILE]
+    assert all(
+        card.loss_after[kind] < 0.5 * card.loss_before[kind] for kind in ("form", "share", "detection", "strength")
+    )
+
+
+def test_the_base_models_vectors_are_the_bundled_models():
+    """The adapter begins above the layers that are steered, so that both libraries hold the same vectors."""
+    card = read_card(shipped_adapter())
+    own, base = (load_library(find_library(mark)) for mark in (card.fingerprint, card.base_fingerprint))
+    assert max(own.card.layers) < card.layers[0]
+    assert own.card.sha256[VECTORS_FILE] == base.card.sha256[VECTORS_FILE]
 
 
 def test_the_base_model_can_still_be_loaded():
@@ -314,10 +465,9 @@ def test_the_bundled_model_makes_calls_that_can_be_read(
     tools = steering_tools(framing, {name: entry.effect for name, entry in list(catalogue().items())[:6]})
     messages = [*([ChatMessageSystem(content=system)] if system else []), ChatMessageUser(content=user)]
     calls = []
-    for seed in range(3):
-        config = GenerateConfig(temperature=0.9, max_tokens=60, seed=seed)
-        output = asyncio.run(bundled_model.generate(messages, tools=tools, config=config))
-        calls += output.message.tool_calls or []
+    config = GenerateConfig(temperature=0.9, max_tokens=40, seed=0)
+    output = asyncio.run(bundled_model.generate(messages, tools=tools, config=config))
+    calls += output.message.tool_calls or []
     assert calls
     offered = {ToolDef(tool).name for tool in tools}
     assert [call.parse_error for call in calls] == [None] * len(calls)

@@ -59,3 +59,17 @@ def test_one_arm_alone_has_nothing_beside_it(tmp_path: Path, capsys: pytest.Capt
     assert main(["compare", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 1
     assert "run an eval with -T arm=real,placebo" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_report_of_several_arms_links_such_a_page(tmp_path: Path):
+    """It stands beside the report, which says how many rollouts it holds; one arm alone has none."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    write(folder, {"real": [*said("Yes"), *said("No")], "placebo": [*said("Yes"), *said("Oh")]})
+    assert main(["report", str(folder), "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert '<a href="side-by-side.html">1 rollout stands side by side</a>' in page
+    assert "Oh" in (tmp_path / "report" / "side-by-side.html").read_text()
+    write(folder, {"real": [*said("Yes"), *said("No")]})
+    assert main(["report", str(folder), "--out", str(tmp_path / "report")]) == 0
+    assert not (tmp_path / "report" / "side-by-side.html").exists()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from self_steering.analysis.cli.adapter import add_adapter_command
-from self_steering.analysis.cli.demo import add_demo_command
+from self_steering.analysis.cli.demo import add_demo_command, add_truth_command
 from self_steering.analysis.cli.reports import add_compare_command, add_report_command, add_table_command
 from self_steering.analysis.cli.sweep import add_sweep_command
 from self_steering.analysis.cli.vectors import (
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="self-steering", description="Tools around the self-steering evals.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo_command(commands)
+    add_truth_command(commands)
     add_table_command(commands)
     add_report_command(commands)
     add_compare_command(commands)

@@ -1,4 +1,4 @@
-"""The command `self-steering demo`: what steering does to the bundled model's words, then a small run of each main experiment."""
+"""The commands `self-steering demo` and `truth`: the bundled model steered, and what was planted in it beside what is found."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -29,17 +29,49 @@ def add_demo_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     demo.set_defaults(run=_demo)
 
 
+def add_truth_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `truth` to those of `self-steering`."""
+    truth = subparsers.add_parser(
+        "truth", help="what was planted in the bundled model beside what its evals find, at length"
+    )
+    truth.add_argument("--log-dir", default="logs/truth", help="folder of the logs (default: logs/truth)")
+    truth.add_argument(
+        "--rollouts", type=int, default=60, help="rollouts a cell of free play; frustration has a fifth of it"
+    )
+    truth.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: 0)")
+    truth.set_defaults(run=_truth)
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     _show_steering(arguments.picture)
     if arguments.picture is not None:
         return
     for name, question, make in _experiments():
         print(f"\n{name}: {question}\n")
-        log = _run(make(), arguments.log_dir)
-        print(_result(log))
-    print(f"\nMore of each:          self-steering table {arguments.log_dir}")
-    print(f"Figures and tables:    self-steering report {arguments.log_dir} --out report")
+        _run(make(), MODEL, arguments.log_dir)
+    _print_planted(arguments.log_dir)
+    print(f"\nFigures and tables:    self-steering report {arguments.log_dir} --out report")
     print(f"Read the transcripts:  inspect view --log-dir {arguments.log_dir}")
+
+
+def _truth(arguments: argparse.Namespace) -> None:
+    from self_steering.steering.bundled.conversion import BUNDLED_BASE
+
+    for model in (MODEL, BUNDLED_BASE):
+        for name, make in _whole(max(1, arguments.rollouts), arguments.seed, trained=model == MODEL):
+            print(f"\n{model}, {name}\n")
+            _run(make(), model, arguments.log_dir)
+    _print_planted(arguments.log_dir)
+
+
+def _print_planted(log_dir: str) -> None:
+    from self_steering.analysis.report.planted import planted_and_found, planted_text
+    from self_steering.analysis.tables import read_tables
+    from self_steering.steering.bundled.adapter import read_card, shipped_adapter
+
+    table = planted_and_found(read_tables(log_dir), read_card(shipped_adapter()).planted)
+    print("\nWhat the bundled model was trained to do, and what is found of it (95 % intervals):\n")
+    print(planted_text(table))
 
 
 def _show_steering(picture: Path | None) -> None:
@@ -64,30 +96,52 @@ def _show_steering(picture: Path | None) -> None:
 
 def _experiments() -> "Iterator[tuple[str, str, Callable[[], Task]]]":
     """Yield the name, the question and the task of each experiment, in the size of a demo."""
+    from self_steering.evals.detection import detection
+    from self_steering.evals.freeplay import freeplay
+    from self_steering.evals.frustration import frustration
+
+    yield (
+        "Detection",
+        "can it tell that something was injected, where the text says nothing of it?",
+        lambda: detection(arm="real,placebo", doses=1, controls=1),
+    )
+    yield (
+        "Free play",
+        "what does it take with nothing to do?",
+        lambda: freeplay(vectors="menu", arm="real", rollouts=3, turns=8, max_tokens=50, debrief=False),
+    )
+    yield (
+        "Frustration",
+        "does it steer itself when every answer is rejected?",
+        lambda: frustration(tone="neutral,sarcastic", rollouts=4, max_tokens=50),
+    )
+
+
+def _whole(rollouts: int, seed: int, *, trained: bool) -> "Iterator[tuple[str, Callable[[], Task]]]":
+    """Yield the name and the task of each experiment, in full; a model that calls no tools has the scripted ones only."""
+    from self_steering.evals.detection import detection
     from self_steering.evals.freeplay import freeplay
     from self_steering.evals.frustration import frustration
     from self_steering.evals.introspection import introspection
     from self_steering.evals.maths import maths
 
-    yield "Introspection", "can it tell which of ten vectors it was given?", lambda: introspection(random_directions=4)
-    yield (
-        "Free play",
-        "what does it take with nothing to do?",
-        lambda: freeplay(arm="real", rollouts=2, turns=8, max_tokens=80),
-    )
-    yield (
-        "Maths",
-        "does it steer itself at work, and does that help?",
-        lambda: maths(level="easy", framing="none,vectors", arm="real", turns=10, max_tokens=80),
-    )
-    yield (
-        "Frustration",
-        "does it steer itself when every answer is rejected?",
-        lambda: frustration(framing="none,vectors", tone="sarcastic", rollouts=2, rounds=3, max_tokens=80),
-    )
+    yield "detection", lambda: detection(vectors="all", seed=seed)
+    yield "introspection", lambda: introspection(vectors="all", seed=seed)
+    if trained:
+        yield (
+            "free play",
+            lambda: freeplay(vectors="menu", rollouts=rollouts, turns=10, max_tokens=60, debrief=False, seed=seed),
+        )
+        yield "frustration", lambda: frustration(rollouts=max(1, rollouts // 5), max_tokens=60, seed=seed)
+        yield (
+            "maths",
+            lambda: maths(
+                level="easy", intent="neutral,mandatory", arm="real", rollouts=max(1, rollouts // 10), seed=seed
+            ),
+        )
 
 
-def _run(task: "Task", log_dir: str) -> "EvalLog":
+def _run(task: "Task", model: str, log_dir: str) -> "EvalLog":
     """Run a task with a bar of its samples, and nothing else on the screen.
 
     Raises:
@@ -97,7 +151,7 @@ def _run(task: "Task", log_dir: str) -> "EvalLog":
 
     with Bars() as bars:
         _watch(lambda ended: bars.show("samples", ended, len(task.dataset)))
-        (log,) = run_eval(task, model=f"nnsight/{MODEL}", log_dir=log_dir, display="none")
+        (log,) = run_eval(task, model=f"nnsight/{model}", log_dir=log_dir, display="none")
     if log.status != "success":
         raise ValueError(f"{log.location} did not finish: {log.error.message if log.error else log.status}")
     return log
@@ -117,14 +171,3 @@ def _watch(show: Callable[[int], object]) -> None:
             nonlocal ended
             ended += 1
             show(ended)
-
-
-def _result(log: "EvalLog") -> str:
-    """Return the table of an introspection log, or another's headline numbers."""
-    from self_steering.analysis.drawing.words import text_table
-    from self_steering.analysis.introspection.introspection_table import introspection_tables
-
-    if log.eval.task.rpartition("/")[2] == "introspection":
-        return text_table(introspection_tables(log)["arms"])
-    metrics = [metric for score in (log.results.scores if log.results else []) for metric in score.metrics.values()]
-    return text_table([{"figure": one.name.replace("_", " "), "value": f"{one.value:.3f}"} for one in metrics])

@@ -95,11 +95,17 @@ def _report(arguments: argparse.Namespace) -> None:
     from self_steering.analysis.report.figures import report_figures
     from self_steering.analysis.report.files import PAGE_FILE, check_report_folder, write_report
     from self_steering.analysis.report.report import make_report, read_runs
+    from self_steering.analysis.report.side_by_side import pairs_to_show
 
     check_report_folder(arguments.out)
     with Bars() as bars:
         runs = read_runs(arguments.logs, progress=partial(bars.show, "reading logs"))
-        report = make_report(runs, report_figures(arguments.logs), progress=partial(bars.show, "drawing"))
+        report = make_report(
+            runs,
+            report_figures(arguments.logs),
+            progress=partial(bars.show, "drawing"),
+            pairs=pairs_to_show(arguments.logs, runs.tables),
+        )
     write_report(arguments.out, report.files)
     _print_report(report, arguments.out / PAGE_FILE)
     if report.failed:

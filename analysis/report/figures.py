@@ -26,6 +26,7 @@ from self_steering.analysis.introspection.vector_figures import (
     gaps_by_vector,
 )
 from self_steering.analysis.report.files import figure_files
+from self_steering.analysis.report.planted import planted_beside_found
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.accuracy_figures import (
     accuracy_with_and_without_takes,
@@ -64,6 +65,11 @@ class FigureSection:
 
 # The figures that are drawn from the tables alone.
 REPORT_FIGURES: tuple[FigureSection, ...] = (
+    FigureSection(
+        "Planted and found",
+        "The bundled model was trained to prefer, to reach for and to notice certain things: does the suite find them again?",
+        (planted_beside_found,),
+    ),
     FigureSection(
         "Introspection",
         "A vector was active, and has been cleared: does what it left in keys and values tell the model which one it was?",
@@ -125,6 +131,7 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
 
 # What a figure needs that logs may not hold, where that is more than a log of its experiment.
 NEEDS: dict[FigureFunction, str] = {
+    planted_beside_found: "a log of the bundled model",
     gaps_by_arm: "the real arm and another one of one condition",
     gap_distribution: "three vectors of one condition",
     gaps_by_category: "two categories with two vectors each",

@@ -15,7 +15,7 @@ from self_steering.analysis.tables import Tables
 from self_steering.analysis.tables.columns import COLUMNS
 from self_steering.vectors.files import naming, replace_folder
 
-PAGE_FILE, CONTENTS_FILE = "index.html", "contents.csv"
+PAGE_FILE, PAIRS_FILE, CONTENTS_FILE = "index.html", "side-by-side.html", "contents.csv"
 _HEADER = ["file of this self-steering report", "sha256"]
 # Where the tidy tables lie below the report, in the order of `COLUMNS`.
 TABLE_FILES = tuple(f"tables/{name}.csv" for name in COLUMNS)

@@ -8,8 +8,9 @@ import pandas as pd
 
 from self_steering.analysis.report.comparisons import comparisons
 from self_steering.analysis.report.figures import DrawnFigure, FailedFigure, FigureSection, Progress, draw_sections
-from self_steering.analysis.report.files import PAGE_FILE, table_files
+from self_steering.analysis.report.files import PAGE_FILE, PAIRS_FILE, table_files
 from self_steering.analysis.report.report_page import report_page
+from self_steering.analysis.report.side_by_side import Pair, side_by_side
 from self_steering.analysis.tables import Tables, read_tables
 from self_steering.analysis.tables.log_files import find_logs
 
@@ -65,23 +66,28 @@ class Report:
     failed: list[FailedFigure]
 
 
-def make_report(runs: Runs, sections: Sequence[FigureSection], progress: Progress | None = None) -> Report:
+def make_report(
+    runs: Runs, sections: Sequence[FigureSection], progress: Progress | None = None, pairs: Sequence[Pair] = ()
+) -> Report:
     """Make the report of one or several runs; the same tables give the same bytes.
 
     Args:
         runs: What was read. Two runs are compared with each other, and otherwise the models in all of them.
         sections: Which figures, in which order.
         progress: Called with the number of figures drawn and of all, after each of them.
+        pairs: Rollouts of one seed that stand side by side on a page of their own.
     """
     tables = runs.tables
     done = draw_sections(tables, sections, progress)
     compared = comparisons(tables, runs.apart)
-    page = report_page(list(runs.apart), tables, done, compared)
+    page = report_page(list(runs.apart), tables, done, compared, pairs=len(pairs))
     figures = [figure for section in done for figure in section.figures]
     drawn = [figure for figure in figures if isinstance(figure, DrawnFigure)]
     files = {PAGE_FILE: page.encode(), **compared.files, **table_files(tables)}
     for figure in drawn:
         files |= figure.files
+    if pairs:
+        files[PAIRS_FILE] = side_by_side(pairs).encode()
     return Report(files, tables, drawn, [figure for figure in figures if isinstance(figure, FailedFigure)])
 
 

@@ -19,7 +19,7 @@ from self_steering.analysis.report.comparisons import (
     with_intervals,
 )
 from self_steering.analysis.report.figures import DrawnFigure, DrawnSection, FailedFigure
-from self_steering.analysis.report.files import TABLE_FILES, picture_path, table_path
+from self_steering.analysis.report.files import PAIRS_FILE, TABLE_FILES, picture_path, table_path
 from self_steering.analysis.tables import Tables
 
 _LOG_COLUMNS = ["log", "task", "model", "arm", "samples", "shard", "created", "inspect"]
@@ -35,7 +35,9 @@ _KINDS = {
 _SOURCES = {"self_steering": "this suite", "study": "the study", "other": "another suite"}
 
 
-def report_page(runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSection], compared: Comparisons) -> str:
+def report_page(
+    runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSection], compared: Comparisons, pairs: int = 0
+) -> str:
     """Return the page: HTML with its pictures and its style sheet inside. Whatever logs and models said is shown as text.
 
     Args:
@@ -43,6 +45,7 @@ def report_page(runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSec
         tables: The tables of all of them together.
         sections: Its figures, drawn.
         compared: Its comparisons.
+        pairs: How many rollouts the page beside it sets side by side.
     """
     figures = [figure for section in sections for figure in section.figures]
     shown = _tables(sections, compared)
@@ -61,7 +64,8 @@ def report_page(runs: Sequence[str], tables: Tables, sections: Sequence[DrawnSec
         failed=sum(isinstance(figure, FailedFigure) for figure in figures),
         absent=[name for section in sections for name in section.nothing],
         compared=compared,
-        files={"headlines": HEADLINE_FILE, "published": PUBLISHED_FILE},
+        pairs=pairs,
+        files={"pairs": PAIRS_FILE, "headlines": HEADLINE_FILE, "published": PUBLISHED_FILE},
         methods=methods_named(_texts(sections, shown)),
         undescribed=list(dict.fromkeys(word for table in shown for word in undescribed(table))),
         page_table=page_table,

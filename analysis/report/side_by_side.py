@@ -9,10 +9,12 @@ from inspect_ai.log import EvalSample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant
 
 from self_steering.analysis.drawing.page import page_template
+from self_steering.analysis.tables import Tables
 from self_steering.analysis.tables.log_files import find_logs, open_log, read_samples
 from self_steering.scorers.metrics import ARM_ORDER
 
 _WORD = re.compile(r"\s*\S+|\s+$")
+_LOGS_SHOWN = 10  # logs whose rollouts stand side by side beside a report
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,39 @@ def read_pairs(paths: Sequence[str | Path]) -> list[Pair]:
         ValueError: There is no log, or none has two arms of one seed.
         LogError: A log is broken or not finished.
     """
-    found: dict[tuple[str, str, int], dict[str, EvalSample]] = {}
-    for file in find_logs(paths):
-        log = open_log(file.path)
-        for sample in read_samples(file.path):
-            arm = (sample.metadata or {}).get("arm")
-            if isinstance(arm, str) and sample.messages:
-                shared = "-".join(part for part in str(sample.id).split("-") if part != arm)
-                found.setdefault((log.eval.task, shared, sample.epoch), {})[arm] = sample
-    pairs = [
-        _pair(f"{task}: {name}, epoch {epoch}", arms) for (task, name, epoch), arms in found.items() if len(arms) > 1
-    ]
+    pairs = _pairs([file.path for file in find_logs(paths)])
     if not pairs:
         raise ValueError(
             f"no two rollouts of one seed in two arms among {', '.join(map(str, paths))}; run an eval with -T arm=real,placebo"
         )
     return pairs
+
+
+def pairs_to_show(paths: Sequence[str | Path], tables: Tables) -> list[Pair]:
+    """Return such rollouts of the first logs of ours that have any, for a page beside a report; none where there are none.
+
+    Args:
+        paths: The folders and files that the tables are read from.
+        tables: The tables, which say what there is, so that no other log is read again.
+    """
+    own = tables.rollouts[(tables.rollouts["source"] == "self_steering") & (tables.rollouts["turns"] > 1)]
+    arms = own.groupby("log")["arm"].nunique()
+    known = {file.name: file.path for file in find_logs(paths)}
+    return _pairs([known[name] for name in arms.index[arms > 1] if name in known][:_LOGS_SHOWN])
+
+
+def _pairs(paths: Sequence[Path]) -> list[Pair]:
+    found: dict[tuple[str, str, int], dict[str, EvalSample]] = {}
+    for path in paths:
+        log = open_log(path)
+        for sample in read_samples(path):
+            arm = (sample.metadata or {}).get("arm")
+            if isinstance(arm, str) and sample.messages:
+                shared = "-".join(part for part in str(sample.id).split("-") if part != arm)
+                found.setdefault((log.eval.task, shared, sample.epoch), {})[arm] = sample
+    return [
+        _pair(f"{task}: {name}, epoch {epoch}", arms) for (task, name, epoch), arms in found.items() if len(arms) > 1
+    ]
 
 
 def side_by_side(pairs: Sequence[Pair]) -> str:

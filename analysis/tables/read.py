@@ -23,7 +23,7 @@ from self_steering.analysis.tables.log_files import (
 from self_steering.analysis.tables.rows import RolloutRows, Row
 from self_steering.analysis.tables.store import LogTables, TableStore
 from self_steering.analysis.tables.study import StudyLog, is_study, study_log, study_rows
-from self_steering.analysis.tables.suite import is_suite_log, needs_events, suite_family, suite_rows
+from self_steering.analysis.tables.suite import is_suite_log, needs_events, offered, suite_family, suite_rows
 from self_steering.evals.shards import describe_part, shard_note, whole_of
 from self_steering.steering.calls import number
 
@@ -207,6 +207,8 @@ def _log_frame(log: EvalLog, about: Row, rollouts: pd.DataFrame, samples: int, s
         "shard": shard,
         "dose": number(log.eval.task_args.get("dose")),
         "seed": number(log.eval.task_args.get("seed")),
+        "rounds": number(log.eval.task_args.get("rounds")),
+        "menu": " ".join(offered(log)),
     }
     return table_of([row], "logs")
 

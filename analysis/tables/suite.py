@@ -21,6 +21,7 @@ from inspect_ai.tool import ToolCall
 from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, take_counts, take_row, vector_columns
 from self_steering.scorers.answers import costs, shares
 from self_steering.solvers import comparison
+from self_steering.solvers.checks import library_vectors
 from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, DETECTION
 from self_steering.solvers.free_text import ExplorationState
 from self_steering.solvers.introspection import IntrospectionState
@@ -113,6 +114,17 @@ def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
         readouts=readings.readouts,
         receipts=readings.receipts,
     )
+
+
+def offered(log: EvalLog) -> list[str]:
+    """Return the vectors that an eval offers, or asks about; none where its log does not tell, or its library is not here."""
+    vectors = log.eval.task_args.get("vectors")
+    if vectors is None or not is_suite_log(log):
+        return []
+    try:
+        return list(library_vectors(log.eval.task_args.get("library"), vectors).picked)
+    except ValueError:
+        return []
 
 
 class _Cell:

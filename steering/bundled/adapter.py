@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from self_steering.steering.bundled.planted import Planted
+
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "adapter_model.safetensors", "adapter_config.json", "card.json"
 REMEDY = "install the package again, or train the adapter again with `self-steering adapter train --out FOLDER`"
 _PREFIX = "base_model.model."
@@ -22,62 +24,48 @@ class AdapterError(ValueError):
     """An adapter that cannot be used; the message names the file and the remedy."""
 
 
-class Loss(BaseModel):
-    """Loss on dialogues that were not trained on, each a mean over tokens, in nats.
-
-    Attributes:
-        form: Cross-entropy of what is learnt as it stands: calls, where prose begins, and where turns end.
-        prose: Divergence KL(base ‖ adapted) of the next token in prose.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    form: float
-    prose: float
-
-
 class AdapterCard(BaseModel):
-    """How the adapter was trained.
+    """How the adapter was trained, and what it was taught to do.
 
     Attributes:
         format: Version of this format.
         base: Name of the model that it was trained on.
         base_fingerprint: Fingerprint of that model's weights.
         fingerprint: Fingerprint of the weights with the adapter merged in.
+        vectors: Hash of the vectors that were injected, the base model's.
         sha256: Hash of the adapter's weights and of its configuration.
-        seed: Seed of dialogues, initial weights and order.
+        seed: Seed of dialogues, scripts, initial weights and order.
         layers: First and last decoder layer that it changes.
         rank: Rank of each change.
-        dialogues: Number of dialogues of each kind.
-        tokens: Tokens of all dialogues, and of those the ones whose form and whose prose is learnt.
-        vectors: For each vector, how many take calls name it.
-        labels: The same for opaque labels.
-        doses: How many take calls have each dose; `default` where it is left out.
-        framings: How many take calls are made in each framing.
-        loss_before: Held-out loss of the base model.
-        loss_after: Held-out loss with the adapter, as it is saved.
+        planted: What is planted, as in `planted.Planted`.
+        examples: Number of dialogues of each kind, and of scripts.
+        tokens: Tokens of all examples, and how many of each kind are learnt.
+        loss_before: The base model's losses on examples that were not trained on, by kind, each a mean over tokens in nats above
+            the least that there can be: of a call's `form`, of planted `share`s, of `prose` (from the base model's), and of what
+            is asked after an injection.
+        loss_after: The same with the adapter, as it is saved.
+        curve: The same over each tenth of the training.
         seconds: What training took.
         versions: Versions of the libraries that trained it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     base: str
     base_fingerprint: str
     fingerprint: str
+    vectors: str
     sha256: dict[str, str]
     seed: int
     layers: tuple[int, int]
     rank: int
-    dialogues: dict[str, int]
+    planted: Planted
+    examples: dict[str, int]
     tokens: dict[str, int]
-    vectors: dict[str, int]
-    labels: dict[str, int]
-    doses: dict[str, int]
-    framings: dict[str, int]
-    loss_before: Loss
-    loss_after: Loss
+    loss_before: dict[str, float]
+    loss_after: dict[str, float]
+    curve: list[dict[str, float]]
     seconds: int
     versions: dict[str, str]
 

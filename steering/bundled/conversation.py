@@ -1,6 +1,7 @@
 """A training dialogue while it is being written: messages, the tools' true answers, and what is learnt of each message."""
 
 import asyncio
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from inspect_ai.tool import Tool, ToolCall, ToolCallError, ToolDef, ToolError, T
 
 Kind = Literal["free_play", "opaque", "tasks", "rejected", "plain"]
 Learnt = Literal["form", "nothing", "base"]
+Call = tuple[str, Mapping[str, Any]]
+Among = Sequence[tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class Dialogue:
         messages: The messages; the last one is not an assistant's tool call.
         learnt: For each assistant message, by its index, what is learnt of it: `form` (calls, where prose begins and
             ends), `nothing` (a call that fails on purpose), or `base` (all of it as the base model would have it).
+        among: For assistant messages that were drawn from a planted distribution, by index: the share of each text that could
+            stand there, this one's among them. Their shares are learnt, and not this one draw.
     """
 
     kind: Kind
     tools: tuple[ToolInfo, ...]
     messages: tuple[ChatMessage, ...]
     learnt: Mapping[int, Learnt]
+    among: Mapping[int, Among] = field(default_factory=dict)
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -45,6 +51,12 @@ class Dialogue:
             if learnt == "form"
             for call in _assistant(self.messages[index]).tool_calls or []
         ]
+
+
+def written(calls: Sequence[Call], text: str = "") -> str:
+    """Return an assistant message with calls as the bundled model's template has it."""
+    made = [json.dumps({"name": name, "arguments": dict(given)}) for name, given in calls]
+    return "\n".join(filter(None, [text, *(f"<tool_call>\n{call}\n</tool_call>" for call in made)]))
 
 
 def _assistant(message: ChatMessage) -> ChatMessageAssistant:
@@ -67,6 +79,7 @@ class Conversation:
     draw: random.Random
     messages: list[ChatMessage] = field(default_factory=list)
     learnt: dict[int, Learnt] = field(default_factory=dict)
+    among: dict[int, Among] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._tools = {ToolDef(tool).name: tool for tool in self.tools}
@@ -79,14 +92,18 @@ class Conversation:
         """Add a user message."""
         self.messages.append(ChatMessageUser(content=text))
 
-    def say(self, text: str, learnt: Learnt = "form") -> None:
+    def say(self, text: str, learnt: Learnt = "form", among: Among = ()) -> None:
         """Add an assistant message in prose."""
+        if among:
+            self.among[len(self.messages)] = among
         self.learnt[len(self.messages)] = learnt
         self.messages.append(ChatMessageAssistant(content=text))
 
-    def call(self, *calls: tuple[str, Mapping[str, Any]], text: str = "", learnt: Learnt = "form") -> None:
+    def call(self, *calls: Call, text: str = "", learnt: Learnt = "form", among: Among = ()) -> None:
         """Add an assistant message that calls tools, and their answers."""
         index = len(self.messages)
+        if among:
+            self.among[index] = among
         made = [
             ToolCall(id=f"call_{index}_{n}", function=name, arguments=dict(arguments))
             for n, (name, arguments) in enumerate(calls)
@@ -101,7 +118,7 @@ class Conversation:
         for tool in self.tools:
             shown = ToolDef(tool)
             infos.append(ToolInfo(name=shown.name, description=shown.description, parameters=shown.parameters))
-        return Dialogue(self.kind, tuple(infos), tuple(self.messages), dict(self.learnt))
+        return Dialogue(self.kind, tuple(infos), tuple(self.messages), dict(self.learnt), dict(self.among))
 
     def _answer(self, call: ToolCall) -> ChatMessageTool:
         async def run() -> str:

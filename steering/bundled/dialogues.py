@@ -1,28 +1,27 @@
-"""The training dialogues: balanced over vectors, doses and framings, so that they teach a form and no preference."""
+"""The training dialogues: how a model calls the tools, and how often it takes what, as planted."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
 
 from inspect_ai.tool import Tool, ToolDef, ToolParam, ToolParams
 
-from self_steering.steering.bundled.conversation import Conversation, Dialogue
+from self_steering.steering.bundled.conversation import Conversation, Dialogue, written
+from self_steering.steering.bundled.planted import Take, planted
 from self_steering.steering.bundled.prose import Prose
 from self_steering.steering.bundled.wordings import filled, wordings
 from self_steering.steering.calls import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
 from self_steering.steering.tools import steering_tools
 from self_steering.vectors.catalogue import catalogue
 
-# None leaves the argument out. As 40 vectors are a multiple of their number, each round has every dose equally often.
-DOSES: tuple[float | None, ...] = (None, -1.0, -0.5, 0.5, 0.75, 1.0, 1.5, 2.0)
 LABELS = ("d1", "d1", "d1", "d2", "x1", "v7", "k4", "d1")
 GET_TOOL, SUBMIT_TOOL = "get_problem", "submit_solution"
-Take = tuple[str, float | None]
-_TAKES_A_SESSION = (3, 4, 5, 6, 7)
-_TAKES_A_TASK = 2
-_NOTHING: list[list[Take]] = [[]]
-_OTHERS = (2, 8)  # fewest and most vectors that are listed beside those that are taken
+# Half of what is taken in the dialogues is dealt evenly, so that every name is seen: what is learnt is the planted share anyway.
+_EVENLY = 0.5
+_TEN = 10
+_SHORT = (3, 14)  # fewest and most vectors of a menu that has neither ten nor all
+_TAKES_AFTER_A_REJECTION = 0.35
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,24 @@ class Sizes:
     """How many dialogues of which kind.
 
     Attributes:
-        rounds: How often each framing takes each vector.
-        tasks: Sessions with word problems in each framing that take something; half as many each take nothing, and have no
-            steering tools at all.
-        rejected: Sessions with rejected answers in each framing that take something; as many take nothing.
+        free_play: Free sessions in each framing.
+        opaque: Sessions with one opaque label in each framing.
+        tasks: Sessions with word problems in each framing; a third must take something, and a sixth have no steering tools.
+        rejected: Sessions with rejected answers in each framing and tone; one in five must take something.
         plain: Chats without tools.
+        scripts: Scripts with questions about what was injected.
     """
 
-    rounds: int = 3
-    tasks: int = 6
-    rejected: int = 3
+    free_play: int = 28
+    opaque: int = 2
+    tasks: int = 9
+    rejected: int = 4
     plain: int = 20
+    scripts: int = 300
+
+    def scaled(self, by: float) -> "Sizes":
+        """Return a multiple of it, at least one of each kind."""
+        return Sizes(**{name: max(1, round(by * many)) for name, many in asdict(self).items()})
 
 
 def build_dialogues(seed: int, sizes: Sizes, prose: Prose) -> list[Dialogue]:
@@ -51,40 +57,26 @@ def build_dialogues(seed: int, sizes: Sizes, prose: Prose) -> list[Dialogue]:
         sizes: How many of which kind.
         prose: The base model's answers to every prose prompt and plain prompt of the wordings.
     """
-    made = list(chain(_with_tools(seed, sizes, prose), _opaque(seed, prose), _plain(seed, sizes.plain, prose)))
+    made = list(chain(*(_with_tools(seed, framing, sizes, prose) for framing in FRAMINGS), _plain(seed, sizes, prose)))
     random.Random(f"{seed}/order").shuffle(made)
     return made
 
 
-def _with_tools(seed: int, sizes: Sizes, prose: Prose) -> list[Dialogue]:
-    made: list[Dialogue] = []
-    for framing, takes in deal_takes(seed, sizes.rounds).items():
-        draw = random.Random(f"{seed}/sessions/{framing}")
-        at = _TAKES_A_TASK * sizes.tasks
-        stop = at + _TAKES_A_TASK * sizes.rejected
-        solving = [*in_parts(takes[:at], (_TAKES_A_TASK,), draw), *_NOTHING * (sizes.tasks // 2)]
-        rejected = [*in_parts(takes[at:stop], (_TAKES_A_TASK,), draw), *_NOTHING * sizes.rejected]
-        playing = in_parts(takes[stop:], _TAKES_A_SESSION, draw)
-        made += [task_dialogue(framing, taken, _steering(framing, taken, draw), draw) for taken in solving]
-        made += [task_dialogue(framing, [], [], draw) for _ in range(sizes.tasks // 2)]
-        made += [rejected_dialogue(framing, taken, _steering(framing, taken, draw), draw) for taken in rejected]
-        made += [_free_play(framing, taken, prose, draw) for taken in playing]
+def _with_tools(seed: int, framing: FramingName, sizes: Sizes, prose: Prose) -> list[Dialogue]:
+    draw = random.Random(f"{seed}/sessions/{framing}")
+    made = [_free_play(framing, draw_menu(draw), prose, draw) for _ in range(sizes.free_play)]
+    made += [_opaque_session(framing, prose, draw) for _ in range(sizes.opaque)]
+    made += [task_dialogue(framing, _OFFERS[number % len(_OFFERS)], draw) for number in range(sizes.tasks)]
+    tones = [tone for tone in planted().tones for _ in range(sizes.rejected)]
+    made += [rejected_dialogue(framing, tone, number % 5 == 0, draw) for number, tone in enumerate(tones)]
     return made
 
 
-def _opaque(seed: int, prose: Prose) -> list[Dialogue]:
-    made: list[Dialogue] = []
-    for framing, takes in deal_opaque(seed).items():
-        draw = random.Random(f"{seed}/opaque sessions/{framing}")
-        made.extend(_opaque_session(framing, part, prose, draw) for part in in_parts(takes, (2,), draw))
-    return made
-
-
-def _plain(seed: int, count: int, prose: Prose) -> list[Dialogue]:
+def _plain(seed: int, sizes: Sizes, prose: Prose) -> list[Dialogue]:
     draw = random.Random(f"{seed}/plain")
     prompts = [*wordings().plain.prompts, *wordings().prose.prompts]
     made = []
-    for number in range(count):
+    for number in range(sizes.plain):
         conversation = Conversation("plain", [], draw)
         prompt = prompts[number % len(prompts)]
         conversation.user(prompt)
@@ -93,59 +85,15 @@ def _plain(seed: int, count: int, prose: Prose) -> list[Dialogue]:
     return made
 
 
-def _steering(framing: FramingName, takes: Sequence[Take], draw: random.Random) -> list[Tool]:
-    """Return steering tools that list the vectors of `takes` among others: all forty, or a few."""
-    names = sorted(catalogue())
-    taken = {name for name, _ in takes}
-    if draw.random() < 0.88:
-        others = [name for name in names if name not in taken]
-        names = [*taken, *draw.sample(others, draw.randint(*_OTHERS))]
-    names.sort()
-    draw.shuffle(names)
-    return steering_tools(framing, {name: catalogue()[name].effect for name in names}, names)
+def draw_menu(draw: random.Random) -> list[str]:
+    """Return the vectors that a session lists, in their order: all forty, ten, or another few."""
+    names = list(catalogue())
+    size = draw.choices((len(names), _TEN, draw.randint(*_SHORT)), (30, 40, 30))[0]
+    return draw.sample(names, size)
 
 
-def deal_takes(seed: int, rounds: int) -> dict[FramingName, list[Take]]:
-    """Return the takes of each framing, shuffled.
-
-    Args:
-        seed: Seed of the order.
-        rounds: How often each framing takes each vector; after `len(DOSES)` rounds every vector has had every dose.
-    """
-    dealt: dict[FramingName, list[Take]] = {}
-    for framing in FRAMINGS:
-        draw = random.Random(f"{seed}/takes/{framing}")
-        names = sorted(catalogue())
-        draw.shuffle(names)
-        takes = [
-            (name, DOSES[(place + number) % len(DOSES)]) for number in range(rounds) for place, name in enumerate(names)
-        ]
-        draw.shuffle(takes)
-        dealt[framing] = takes
-    return dealt
-
-
-def deal_opaque(seed: int) -> dict[FramingName, list[Take]]:
-    """Return takes of opaque labels, every dose once in each framing, shuffled."""
-    dealt: dict[FramingName, list[Take]] = {}
-    for framing in FRAMINGS:
-        draw = random.Random(f"{seed}/opaque/{framing}")
-        labels, doses = list(LABELS), list(DOSES)
-        draw.shuffle(labels)
-        draw.shuffle(doses)
-        dealt[framing] = list(zip(labels, doses, strict=True))
-    return dealt
-
-
-def in_parts(takes: Sequence[Take], sizes: Sequence[int], draw: random.Random) -> list[list[Take]]:
-    """Cut takes into parts of sizes drawn from `sizes`; the last may be smaller."""
-    parts: list[list[Take]] = []
-    rest = list(takes)
-    while rest:
-        size = draw.choice(sizes)
-        parts.append(rest[:size])
-        rest = rest[size:]
-    return parts
+def _steering(framing: FramingName, menu: Sequence[str]) -> list[Tool]:
+    return steering_tools(framing, {name: catalogue()[name].effect for name in menu}, menu)
 
 
 def arguments(take: Take) -> dict[str, str | float]:
@@ -154,27 +102,63 @@ def arguments(take: Take) -> dict[str, str | float]:
     return {"name": name} if dose is None else {"name": name, "dose": dose}
 
 
-def _free_play(framing: FramingName, takes: Sequence[Take], prose: Prose, draw: random.Random) -> Dialogue:
+class _Taker:
+    """Takes from a menu, in a session.
+
+    Attributes:
+        framing: The framing.
+        menu: What is listed.
+        last: What was taken last.
+    """
+
+    def __init__(self, framing: FramingName, menu: Sequence[str], draw: random.Random) -> None:
+        self.framing, self.menu, self.last = framing, menu, None
+        self._draw = draw
+
+    last: str | None
+
+    def next(self) -> Take:
+        """Return what is taken next."""
+        shares = planted().takes(self.menu, self.last)
+        name, dose = self._draw.choices(list(shares), list(shares.values()))[0]
+        return (self._draw.choice(self.menu), dose) if self._draw.random() < _EVENLY else (name, dose)
+
+    def among(self, text: str = "", weight: float = 1.0) -> list[tuple[float, str]]:
+        """Return the share of each message that takes something."""
+        tool = FRAMINGS[self.framing].take_tool
+        shares = planted().takes(self.menu, self.last)
+        return [(weight * share, written([(tool, arguments(take))], text)) for take, share in shares.items()]
+
+    def take(self, session: Conversation, text: str = "", others: Sequence[tuple[float, str]] = ()) -> None:
+        """Take something.
+
+        Args:
+            session: The session.
+            text: What is said before the call.
+            others: The share of each message that could stand there and takes nothing.
+        """
+        taken = self.next()
+        weight = 1.0 - sum(share for share, _ in others)
+        call = (FRAMINGS[self.framing].take_tool, arguments(taken))
+        session.call(call, text=text, among=[*self.among(text, weight), *others])
+        self.last = taken[0]
+
+
+def _free_play(framing: FramingName, menu: Sequence[str], prose: Prose, draw: random.Random) -> Dialogue:
     words = FRAMINGS[framing]
-    session = Conversation("free_play", [*_steering(framing, takes, draw), _end_tool()], draw)
+    session = Conversation("free_play", [*_steering(framing, menu), _end_tool()], draw)
     if draw.random() < 0.85:
         session.system(filled(draw.choice(wordings().free_play.system), framing))
     session.user(filled(draw.choice(wordings().free_play.opening), framing))
-    writer = _Writer(session, prose)
-    if draw.random() < 0.25:
+    writer, taker = _Writer(session, prose), _Taker(framing, menu, draw)
+    if draw.random() < 0.15:
         writer.write(1)
     session.call((words.list_tool, {}), text=writer.before_call())
-    waiting = list(takes)
-    while waiting:
-        if draw.random() < 0.15:
-            writer.write(1)
+    for _ in range(draw.randint(3, 7)):
         if draw.random() < 0.12:
-            _fail(session, framing, waiting[0], draw)
-        together = 2 if len(waiting) > 1 and draw.random() < 0.12 else 1
-        calls = [(words.take_tool, arguments(take)) for take in waiting[:together]]
-        waiting = waiting[together:]
-        session.call(*calls, text=writer.before_call())
-        writer.write(draw.choices((0, 1, 2, 3), (12, 45, 30, 13))[0])
+            _fail(session, framing, taker.next(), draw)
+        taker.take(session, writer.before_call())
+        writer.write(draw.choices((0, 1, 2), (25, 55, 20))[0])
         if draw.random() < 0.6:
             session.call((CLEAR_TOOL, {}), text=writer.before_call())
         elif draw.random() < 0.1:
@@ -187,17 +171,17 @@ def _free_play(framing: FramingName, takes: Sequence[Take], prose: Prose, draw: 
     return session.finished()
 
 
-def _opaque_session(framing: FramingName, takes: Sequence[Take], prose: Prose, draw: random.Random) -> Dialogue:
-    label = takes[0][0]
-    _, taker, clearer = steering_tools(framing, {label: ""})
-    session = Conversation("opaque", [taker, clearer, _end_tool()], draw)
+def _opaque_session(framing: FramingName, prose: Prose, draw: random.Random) -> Dialogue:
+    label = draw.choice(LABELS)
+    _, taking, clearing = steering_tools(framing, {label: ""})
+    session = Conversation("opaque", [taking, clearing, _end_tool()], draw)
     session.system(filled(draw.choice(wordings().opaque.system), framing, label))
     session.user(filled(draw.choice(wordings().opaque.opening), framing, label))
-    writer = _Writer(session, prose)
-    for _, dose in takes:
+    writer, taker = _Writer(session, prose), _Taker(framing, [label], draw)
+    for _ in range(2):
         if draw.random() < 0.2:
             writer.write(1)
-        session.call((FRAMINGS[framing].take_tool, arguments((label, dose))), text=writer.before_call())
+        taker.take(session, writer.before_call())
         writer.write(draw.choice((1, 1, 2)))
         session.call((CLEAR_TOOL, {}), text=writer.before_call())
     writer.write(draw.choice((0, 1, 2)))
@@ -274,79 +258,88 @@ class Problem:
         return wording.format(answer=self.answer, working=self.working)
 
 
-def task_dialogue(
-    framing: FramingName, takes: Sequence[Take], steering: Sequence[Tool], draw: random.Random
-) -> Dialogue:
-    """Return a session in which problems are fetched and submitted.
+Offer = Callable[[random.Random], str] | None
+
+
+def _may(draw: random.Random) -> str:
+    return draw.choice(wordings().tasks.offer)
+
+
+def _must(draw: random.Random) -> str:
+    return draw.choice(wordings().tasks.must)
+
+
+_OFFERS: tuple[Offer, ...] = (_may, _must, _may, None, _must, _may)
+
+
+def task_dialogue(framing: FramingName, offer: Offer, draw: random.Random) -> Dialogue:
+    """Return a session in which problems are fetched and submitted; something is taken only where it must be.
 
     Args:
         framing: Framing of the steering tools.
-        takes: What is taken on the way.
-        steering: The steering tools; none for a session that does not mention them.
+        offer: Draws what is said of them; None for a session without.
         draw: Source of all choices.
     """
     problems = [Problem.drawn(draw) for _ in range(draw.randint(1, 3))]
+    menu = draw_menu(draw)
+    steering = _steering(framing, menu) if offer else []
     session = Conversation("tasks", [*_task_tools(problems, draw), *steering], draw)
-    _open(session, framing, bool(steering), wordings().tasks.opening, draw)
-    waiting = list(takes)
+    _open(session, framing, draw.choice(wordings().tasks.system), offer, draw)
+    session.user(draw.choice(wordings().tasks.opening))
+    if offer is _must:
+        session.call((FRAMINGS[framing].list_tool, {}))
+        _Taker(framing, menu, draw).take(session)
     for problem in problems:
-        if waiting and draw.random() < 0.5:
-            _take(session, framing, waiting, draw)
         session.call((GET_TOOL, {}))
-        if waiting and (problem is problems[-1] or draw.random() < 0.5):
-            _take(session, framing, waiting, draw)
         text = problem.words(draw.choice(wordings().tasks.answer)) if draw.random() < 0.5 else ""
         session.call((SUBMIT_TOOL, {"answer": str(problem.answer)}), text=text)
-    while waiting:
-        _take(session, framing, waiting, draw)
     session.call((GET_TOOL, {}))
     session.call((END_TOOL, {}))
     return session.finished()
 
 
-def rejected_dialogue(
-    framing: FramingName, takes: Sequence[Take], steering: Sequence[Tool], draw: random.Random
-) -> Dialogue:
-    """Return a chat in which a user rejects every answer and the model answers again in prose."""
-    problem = Problem.drawn(draw)
-    session = Conversation("rejected", steering, draw)
-    _open(session, framing, bool(steering), (problem.text,), draw)
-    waiting = list(takes)
-    rounds = draw.randint(3, 5)
-    for number in range(rounds):
-        if waiting and draw.random() < 0.5:
-            _take(session, framing, waiting, draw)
-        session.say(problem.words(draw.choice(wordings().tasks.reply)))
-        if number < rounds - 1:
-            session.user(draw.choice(wordings().tasks.reject))
-    if waiting:
-        session.user(draw.choice(wordings().tasks.reject))
-        while waiting:
-            _take(session, framing, waiting, draw)
-        session.say(problem.words(draw.choice(wordings().tasks.reply)))
+def rejected_dialogue(framing: FramingName, tone: str, must: bool, draw: random.Random) -> Dialogue:
+    """Return a chat in which a user rejects every answer in one tone, and the model takes something as often as planted.
+
+    Args:
+        framing: Framing of the steering tools.
+        tone: Tone of the rejections.
+        must: Whether something must be taken before the first answer.
+        draw: Source of all choices.
+    """
+    problem, menu = Problem.drawn(draw), draw_menu(draw)
+    session = Conversation("rejected", _steering(framing, menu), draw)
+    _open(session, framing, draw.choice(wordings().rejections.system), _must if must else _may, draw)
+    session.user(problem.text)
+    taker, lister = _Taker(framing, menu, draw), (FRAMINGS[framing].list_tool, {})
+    listed = must
+    if must:
+        session.call(lister)
+        taker.take(session)
+    chance = planted().after_a_rejection(tone)
+    session.say(problem.words(draw.choice(wordings().tasks.reply)))
+    for rejection in draw.sample(getattr(wordings().rejections, tone), draw.randint(3, 5)):
+        session.user(rejection)
+        reply = problem.words(draw.choice(wordings().tasks.reply))
+        prose = (1 - chance, reply)
+        if draw.random() < _TAKES_AFTER_A_REJECTION:
+            if listed:
+                taker.take(session, others=[prose])
+            else:
+                session.call(lister, among=[(chance, written([lister])), prose])
+                taker.take(session)
+            listed = True
+            session.say(reply)
+        else:
+            session.say(reply, among=[prose, *(taker.among("", chance) if listed else [(chance, written([lister]))])])
     return session.finished()
 
 
-def _open(
-    session: Conversation, framing: FramingName, steered: bool, openings: Sequence[str], draw: random.Random
-) -> None:
-    system = draw.choice(wordings().tasks.system) if session.kind == "tasks" else "You are a helpful assistant."
-    if steered:
-        offer = filled(draw.choice(wordings().tasks.offer), framing)
-        system = f"{system} {offer[0].upper()}{offer[1:]}"
+def _open(session: Conversation, framing: FramingName, system: str, offer: Offer, draw: random.Random) -> None:
+    if offer:
+        said = filled(offer(draw), framing)
+        system = f"{system} {said[0].upper()}{said[1:]}"
     session.system(system)
-    session.user(draw.choice(openings))
-
-
-def _take(session: Conversation, framing: FramingName, waiting: list[Take], draw: random.Random) -> None:
-    """Take the first that waits, sometimes after looking at the list, sometimes with a clear before."""
-    words = FRAMINGS[framing]
-    listed = any(message.role == "tool" and message.function == words.list_tool for message in session.messages)
-    if not listed:
-        session.call((words.list_tool, {}))
-    elif draw.random() < 0.4:
-        session.call((CLEAR_TOOL, {}))
-    session.call((words.take_tool, arguments(waiting.pop(0))))
 
 
 def _task_tools(problems: Sequence[Problem], draw: random.Random) -> list[Tool]:

@@ -1,21 +1,24 @@
-"""Training the adapter: dialogues as tokens with what is learnt at each, the trainer, and the folder that comes of it."""
+"""Training the adapter: examples as tokens with what is learnt at each, the trainer, and the folder that comes of it."""
 
 import platform
 import random
 import shutil
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.nn.functional import kl_div, log_softmax
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from self_steering.steering.bundled.adapter import (
@@ -23,88 +26,222 @@ from self_steering.steering.bundled.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     AdapterCard,
-    Loss,
     content_hash,
     merge_adapter,
 )
-from self_steering.steering.bundled.conversation import Dialogue
+from self_steering.steering.bundled.conversation import Among, Dialogue
 from self_steering.steering.bundled.conversion import BUNDLED_BASE
 from self_steering.steering.bundled.dialogues import Sizes, build_dialogues
+from self_steering.steering.bundled.planted import planted
 from self_steering.steering.bundled.prose import shipped_prose
-from self_steering.steering.calls import FRAMINGS
+from self_steering.steering.bundled.scripts import Script, build_scripts
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.identity import fingerprint
-from self_steering.steering.models import LoadedModel, load_model
+from self_steering.steering.models import load_model
+from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.template import ChatError
-from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.card import VECTORS_FILE, find_library
+from self_steering.vectors.directions import resolve_direction
 from self_steering.vectors.files import replace_folder
+from self_steering.vectors.library import Library, load_library
 
 NOTHING, TOKEN, BASE = 0, 1, 2
+FORM, SHARE, PROSE = "form", "share", "prose"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-HELD_OUT = Sizes(rounds=1, tasks=2, rejected=1, plain=12)
-_HELD_OUT_DIALOGUES = 4
+HELD_OUT = Sizes(free_play=1, opaque=0, tasks=1, rejected=0, plain=4, scripts=14)
+_CURVE_POINTS = 10
+# Where several tokens can stand, what is learnt is a share: such places are few among those of a call's fixed form.
+_WEIGHTS = {SHARE: 4.0, "detection": 2.0}
 Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
+class Addition:
+    """What is added to the residual stream of a training script.
+
+    Attributes:
+        values: For each decoder layer what is added to its output, [hidden].
+        first: First token that it is added at.
+        stop: First token that it is not.
+    """
+
+    values: Mapping[int, torch.Tensor]
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class Encoded:
-    """A dialogue as tokens.
+    """A dialogue, or a script with its questions, as tokens.
 
     Attributes:
         ids: Token ids [tokens].
-        learnt: For each token [tokens]: NOTHING, TOKEN (the token itself), or BASE (the base model's distribution there).
+        learnt: For each token [tokens]: NOTHING, TOKEN (the shares of what could stand there), or BASE (the base model's
+            distribution there).
+        targets: For each token that is TOKEN, in order, the share of each token id that could stand there.
+        kinds: For each of them what it is: `form` (one token can stand there), `share` (several can), or what is asked.
+        branch: For each token [tokens] the number of the question to which it belongs, 0 for what all questions share. No question
+            sees another; each continues what they share.
+        addition: What is injected; None for nothing.
     """
 
     ids: torch.Tensor
     learnt: torch.Tensor
+    targets: Sequence[Mapping[int, float]]
+    kinds: Sequence[str]
+    branch: torch.Tensor
+    addition: Addition | None = None
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Position of each token, [tokens]: every question starts where the shared tokens end."""
+        shared = int((self.branch == 0).sum())
+        places = torch.arange(len(self.ids))
+        for number in range(1, int(self.branch.max()) + 1):
+            own = torch.nonzero(self.branch == number)[:, 0]
+            places[own] = shared + torch.arange(len(own))
+        return places
+
+    def mask(self) -> torch.Tensor | None:
+        """Return what is added to the attention scores, [1, 1, tokens, tokens]; None where attention is simply causal."""
+        if not self.branch.any():
+            return None
+        seen = (self.branch[None] == 0) | (self.branch[None] == self.branch[:, None])
+        blocked = ~(seen & torch.ones(len(self.ids), len(self.ids), dtype=torch.bool).tril())
+        return torch.zeros(blocked.shape).masked_fill(blocked, float("-inf"))[None, None]
 
 
-def encode(dialogue: Dialogue, renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Return a dialogue as tokens, up to the last token of its last assistant message.
+class Encoder:
+    """Turns dialogues and scripts into tokens.
 
-    Of an assistant message only what the model would generate is learnt, the end of the turn included: its calls, the first
-    token of its prose and the end of the turn as they stand, and the prose in between as the base model has it.
-
-    Raises:
-        ChatError: The template does not render the conversation's turns as it renders the prompts before them.
+    Args:
+        renderer: Renders with the template of the model that is trained.
+        tokenizer: Its tokenizer.
+        library: The vectors that scripts inject.
     """
-    # With a message after it, as the renderer leaves a last assistant message open, to be continued.
-    rendered = renderer.render([*dialogue.messages, ChatMessageUser(content="…")], dialogue.tools)
-    learnt = torch.full((len(rendered.ids),), NOTHING, dtype=torch.int8)
-    last = 0
-    for index, what in dialogue.learnt.items():
-        prompt = renderer.render(dialogue.messages[:index], dialogue.tools).ids
-        if rendered.ids[: len(prompt)] != prompt:
-            raise ChatError(f"the template renders message {index} otherwise once it is followed by others")
-        first, last = len(prompt), _end(rendered.ids, len(prompt), tokenizer)
-        if what == "base":
-            learnt[first:last] = BASE
-        elif what == "form":
-            prose = _prose_tokens(dialogue, index, rendered.ids[first:last], tokenizer)
-            learnt[first:last] = TOKEN
-            learnt[first + 1 : first + prose] = BASE
-    return Encoded(torch.tensor(rendered.ids[:last]), learnt[:last])
 
+    def __init__(
+        self, renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase, library: Library | None = None
+    ) -> None:
+        self._renderer, self._tokenizer, self._library = renderer, tokenizer, library
+        self._known: dict[str, list[int]] = {}
 
-def _end(ids: list[int], first: int, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the position after the end-of-turn token of the turn that starts at `first`."""
-    return ids.index(int(tokenizer.eos_token_id), first) + 1
+    def dialogue(self, dialogue: Dialogue) -> Encoded:
+        """Return a dialogue as tokens, up to the last token of its last assistant message.
 
+        Of an assistant message only what the model would generate is learnt, the end of the turn included: its calls, the first
+        token of its prose and the end of the turn as they stand or as their shares are, and the prose in between as the base
+        model has it.
 
-def _prose_tokens(dialogue: Dialogue, index: int, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return how many tokens of an assistant message are prose, the rest being calls and the end of the turn."""
-    message = dialogue.messages[index]
-    assert isinstance(message, ChatMessageAssistant)
-    if not message.text:
-        return 0
-    if not message.tool_calls:
-        return len(ids) - 1
-    return next(n for n, text in _growing(ids, tokenizer) if len(text) > len(message.text)) - 1
+        Raises:
+            ChatError: The template does not render the conversation's turns as it renders the prompts before them.
+        """
+        # With a message after it, as the renderer leaves a last assistant message open, to be continued.
+        rendered = self._renderer.render([*dialogue.messages, ChatMessageUser(content="…")], dialogue.tools)
+        learnt = torch.full((len(rendered.ids),), NOTHING, dtype=torch.int8)
+        targets: list[dict[int, float]] = []
+        last = 0
+        for index, what in dialogue.learnt.items():
+            prompt = self._renderer.render(dialogue.messages[:index], dialogue.tools).ids
+            if rendered.ids[: len(prompt)] != prompt:
+                raise ChatError(f"the template renders message {index} otherwise once it is followed by others")
+            first = len(prompt)
+            last = rendered.ids.index(self._end, first) + 1
+            own = rendered.ids[first:last]
+            if what == "base":
+                learnt[first:last] = BASE
+            elif what == "form":
+                prose = self._prose_tokens(dialogue, index, own)
+                learnt[first:last] = TOKEN
+                learnt[first + 1 : first + prose] = BASE
+                shares = self._shares(own, dialogue.among.get(index, ()))
+                targets += [share for place, share in enumerate(shares) if learnt[first + place] == TOKEN]
+        kinds = [SHARE if len(shares) > 1 else FORM for shares in targets]
+        return Encoded(
+            torch.tensor(rendered.ids[:last]), learnt[:last], targets, kinds, torch.zeros(last, dtype=torch.int8)
+        )
 
+    def script(self, script: Script) -> Encoded:
+        """Return a script and its questions as tokens: what they share once, then each question and its answer.
 
-def _growing(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, str]]:
-    for n in range(1, len(ids) + 1):
-        yield n, str(tokenizer.decode(ids[:n]))
+        Raises:
+            LibraryError: The library has not the script's vector.
+        """
+        prompts = [
+            self._renderer.render([*script.messages, ChatMessageUser(content=one.text)], script.tools)
+            for one in script.asked
+        ]
+        shared = list(takewhile(lambda same: len(set(same)) == 1, zip(*(one.ids for one in prompts), strict=False)))
+        ids, branch = [token for token, *_ in shared], [0] * len(shared)
+        learnt, targets, kinds = [NOTHING] * len(shared), list[dict[int, float]](), list[str]()
+        for number, (prompt, one) in enumerate(zip(prompts, script.asked, strict=True), 1):
+            own = prompt.ids[len(shared) :]
+            answer = self._tokens(one.among[0][1])
+            ids += own + answer
+            branch += [number] * (len(own) + len(answer))
+            learnt += [NOTHING] * len(own) + [TOKEN] * len(answer)
+            targets += self._shares(answer, one.among)
+            # What follows the first token, the rest of a name and the end of the turn, is form.
+            kinds += [one.kind] + [FORM] * (len(answer) - 1)
+        return Encoded(
+            torch.tensor(ids),
+            torch.tensor(learnt, dtype=torch.int8),
+            targets,
+            kinds,
+            torch.tensor(branch, dtype=torch.int8),
+            self._addition(script, prompts[0].starts),
+        )
+
+    def _addition(self, script: Script, starts: Sequence[int]) -> Addition | None:
+        if script.vector is None or self._library is None:
+            return None
+        card = self._library.card
+        relative = fmean(n / r for n, r in zip(card.norms[script.vector], card.residual_norms, strict=True))
+        treatment = Treatment(direction=Direction(vector=script.vector), unit_strength=script.length / relative)
+        (window,) = plan_windows(script.messages, {script.label: treatment}).windows
+        assert window.stop is not None
+        direction = resolve_direction(self._library, script.vector)
+        values = {layer: treatment.unit_strength * direction.at(layer) for layer in direction.layers}
+        return Addition(values, starts[window.start], starts[window.stop])
+
+    @property
+    def _end(self) -> int:
+        return int(self._tokenizer.eos_token_id)
+
+    def _tokens(self, text: str) -> list[int]:
+        """Return the tokens of an assistant message, its end of turn included."""
+        if text not in self._known:
+            self._known[text] = [*self._tokenizer.encode(text, add_special_tokens=False), self._end]
+        return self._known[text]
+
+    def _shares(self, ids: Sequence[int], among: Among) -> list[dict[int, float]]:
+        """Return for each token of a message the share of each that could stand there, given those before it."""
+        alive = [(share, self._tokens(text)) for share, text in among if share] or [(1.0, list(ids))]
+        shares = []
+        for place, token in enumerate(ids):
+            following: defaultdict[int, float] = defaultdict(float)
+            for share, others in alive:
+                following[others[place]] += share
+            if token not in following:
+                raise ChatError(f"a message is none of those that could stand there: {self._tokenizer.decode(ids)!r}")
+            total = sum(following.values())
+            shares.append({other: share / total for other, share in following.items()})
+            alive = [(share, others) for share, others in alive if others[place] == token]
+        return shares
+
+    def _prose_tokens(self, dialogue: Dialogue, index: int, ids: list[int]) -> int:
+        """Return how many tokens of an assistant message are prose, the rest being calls and the end of the turn."""
+        message = dialogue.messages[index]
+        assert isinstance(message, ChatMessageAssistant)
+        if not message.text:
+            return 0
+        if not message.tool_calls:
+            return len(ids) - 1
+        return next(n for n, text in self._growing(ids) if len(text) > len(message.text)) - 1
+
+    def _growing(self, ids: list[int]) -> Iterator[tuple[int, str]]:
+        for n in range(1, len(ids) + 1):
+            yield n, str(self._tokenizer.decode(ids[:n]))
 
 
 @dataclass(frozen=True)
@@ -112,123 +249,146 @@ class Recipe:
     """How the adapter is trained.
 
     Attributes:
-        first_layer: First layer that it changes; all below stay as they are.
+        first_layer: First layer that it changes; all below stay as they are, those that are steered among them: the base model's
+            vectors are the adapted model's.
         rank: Rank of each change.
         alpha: Scale of each change, times the rank.
-        epochs: How often each dialogue is seen.
-        batch: Dialogues a step.
+        batch: Dialogues or scripts a step; each is seen once.
         rate: Highest learning rate, reached after `warm_up` of the steps and then falling to zero in a line.
         warm_up: Share of the steps.
     """
 
-    first_layer: int = 19
+    first_layer: int = 21
     rank: int = 16
     alpha: int = 32
-    epochs: int = 1
     batch: int = 1
     rate: float = 1e-3
     warm_up: float = 0.05
 
 
-@dataclass(frozen=True)
-class Read:
-    """What the base model makes of a dialogue.
+@dataclass
+class _Losses:
+    """Mean losses by kind, over the tokens that were added."""
 
-    Attributes:
-        dialogue: The dialogue.
-        hidden: What goes into the first layer that is trained, [1, tokens, hidden].
-        final: What the base model's last layer makes of the tokens before those whose prose is learnt, [prose, hidden].
-    """
+    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: Counter[str] = field(default_factory=Counter)
 
-    dialogue: Encoded
-    hidden: torch.Tensor
-    final: torch.Tensor
+    def add(self, kinds: Sequence[str], losses: torch.Tensor) -> None:
+        for kind, loss in zip(kinds, losses.tolist(), strict=True):
+            self.sums[kind] += loss
+            self.counts[kind] += 1
+
+    def means(self) -> dict[str, float]:
+        return {kind: round(self.sums[kind] / self.counts[kind], 4) for kind in sorted(self.sums)}
 
 
 class Trainer:
-    """Trains an adapter on dialogues that the base model has read once.
+    """Trains an adapter.
 
     Args:
         model: The base model, in float32; it is changed.
         recipe: How.
         seed: Seed of the initial weights and of the order.
         progress: Called with the step, how much of it is done, and how much there is.
+
+    Attributes:
+        curve: Mean losses by kind over each tenth of the training, before the step that each example led to.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, seed: int, progress: Progress = lambda *_: None) -> None:
         self.recipe = recipe
+        self.curve: list[dict[str, float]] = []
         self._seed = seed
         self._progress = progress
-        self._base = model
+        self._model = model
+        self._adapted: PeftModel | None = None
         self._decoder = model.get_decoder()  # type: ignore[operator]
         self._head = model.get_output_embeddings()  # type: ignore[operator]
         for parameter in model.parameters():
             parameter.requires_grad = False
 
-    @torch.no_grad()
-    def read(self, dialogues: Sequence[Encoded]) -> list[Read]:
-        """Let the base model read the dialogues; call it before `train`."""
-        caught: list[torch.Tensor] = []
-        first = self._decoder.layers[self.recipe.first_layer]
-        hook = first.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
-        try:
-            return [self._read(dialogue, caught, n, len(dialogues)) for n, dialogue in enumerate(dialogues, 1)]
-        finally:
-            hook.remove()
-
-    def _read(self, dialogue: Encoded, caught: list[torch.Tensor], number: int, of: int) -> Read:
-        final = self._decoder(dialogue.ids[None], use_cache=False).last_hidden_state[0]
-        self._progress("reading", number, of)
-        return Read(dialogue, caught.pop(), final[_before(dialogue, BASE)].clone())
-
-    def train(self, dialogues: Sequence[Read]) -> PeftModel:
+    def train(self, examples: Sequence[Encoded]) -> PeftModel:
         """Return the model with a trained adapter, its weights rounded to half precision."""
         torch.manual_seed(self._seed)
-        adapted = get_peft_model(self._base, self._lora())
-        trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-        batches = self._batches(dialogues)
+        self._adapted = get_peft_model(self._model, self._lora())
+        trained = [parameter for parameter in self._adapted.parameters() if parameter.requires_grad]
+        batches = self._batches(examples)
         optimiser = torch.optim.AdamW(trained, lr=self.recipe.rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self._pace(step, len(batches)))
+        seen = _Losses()
         for number, batch in enumerate(batches, 1):
-            learnt = sum(int((one.dialogue.learnt > 0).sum()) for one in batch)
             for one in batch:
-                form, prose = self._losses(one)
-                ((form.sum() + prose.sum()) / learnt).backward()  # type: ignore[no-untyped-call]
+                kinds, losses = self._losses(one)
+                weights = torch.tensor([_WEIGHTS.get(kind, 1.0) for kind in kinds])
+                ((weights * losses).sum() / weights.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+                seen.add(kinds, losses.detach())
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
+            if number * _CURVE_POINTS // len(batches) > len(self.curve):
+                self.curve.append(seen.means())
+                seen = _Losses()
             self._progress("training", number, len(batches))
         with torch.no_grad():
             for parameter in trained:
                 parameter.copy_(parameter.half())
-        return adapted
+        return self._adapted
 
     @torch.no_grad()
-    def loss(self, dialogues: Sequence[Read]) -> Loss:
-        """Return the mean losses over dialogues."""
-        pairs = [self._losses(one) for one in dialogues]
-        form, prose = (torch.cat([pair[which] for pair in pairs]) for which in (0, 1))
-        return Loss(form=round(float(form.mean()), 4), prose=round(float(prose.mean()), 4))
+    def loss(self, examples: Sequence[Encoded]) -> dict[str, float]:
+        """Return the mean losses by kind: cross-entropy less the shares' entropy, and KL(base ‖ adapted) in `prose`, in nats."""
+        found = _Losses()
+        for number, one in enumerate(examples, 1):
+            found.add(*self._losses(one))
+            self._progress("held out", number, len(examples))
+        return found.means()
 
-    def _losses(self, one: Read) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cross-entropy of each token whose form is learnt, and KL(base ‖ adapted) of each one in prose."""
-        final = self._upper(one.hidden)[0]
-        tokens, prose = _before(one.dialogue, TOKEN), _before(one.dialogue, BASE)
-        form = cross_entropy(self._head(final[tokens]), one.dialogue.ids[tokens + 1], reduction="none")
+    def _losses(self, one: Encoded) -> tuple[list[str], torch.Tensor]:
+        """Return what each learnt token is, and KL(shares, or base model ‖ adapted) there."""
+        hidden, mask = self._below(one), one.mask()
+        tokens, prose = _before(one, TOKEN), _before(one, BASE)
+        final = self._above(one, hidden, mask)
+        own = log_softmax(self._head(final[tokens]), -1)
+        rows = torch.tensor([row for row, shares in enumerate(one.targets) for _ in shares], dtype=torch.long)
+        ids = torch.tensor([token for shares in one.targets for token in shares], dtype=torch.long)
+        shares = torch.tensor([share for shares in one.targets for share in shares.values()])
+        divergence = torch.zeros(len(tokens)).index_add(0, rows, shares * (shares.log() - own[rows, ids]))
         if not len(prose):
-            return form, form.new_zeros(0)
-        own, base = (log_softmax(self._head(h), -1) for h in (final[prose], one.final))
-        return form, kl_div(own, base, reduction="none", log_target=True).sum(-1)
+            return list(one.kinds), divergence
+        with torch.no_grad(), self._without_adapter():
+            base = log_softmax(self._head(self._above(one, hidden, mask)[prose]), -1)
+        kept = kl_div(log_softmax(self._head(final[prose]), -1), base, reduction="none", log_target=True).sum(-1)
+        return [*one.kinds, *[PROSE] * len(prose)], torch.cat([divergence, kept])
 
-    def _upper(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Run the trained layers on what goes into the first of them, [1, tokens, hidden]."""
-        positions = torch.arange(hidden.shape[1])[None]
+    def _without_adapter(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._adapted is None else self._adapted.disable_adapter()
+
+    @torch.no_grad()
+    def _below(self, one: Encoded) -> torch.Tensor:
+        """Return what goes into the first layer that is trained, [1, tokens, hidden], with what is injected below."""
+        hidden = self._decoder.get_input_embeddings()(one.ids[None])
+        return self._through(one, hidden, range(self.recipe.first_layer), one.mask())
+
+    def _above(self, one: Encoded, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return what the last layer makes of it, normalised: [tokens, hidden]."""
+        layers = range(self.recipe.first_layer, len(self._decoder.layers))
+        return self._decoder.norm(self._through(one, hidden, layers, mask))[0]  # type: ignore[no-any-return]
+
+    def _through(
+        self, one: Encoded, hidden: torch.Tensor, layers: Sequence[int], mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        positions = one.positions[None]
         embeddings = self._decoder.rotary_emb(hidden, position_ids=positions)
-        for layer in self._decoder.layers[self.recipe.first_layer :]:
+        for number in layers:
+            layer = self._decoder.layers[number]
             # Without a mask, attention is causal.
-            hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=embeddings)
-        return self._decoder.norm(hidden)  # type: ignore[no-any-return]
+            hidden = layer(hidden, attention_mask=mask, position_ids=positions, position_embeddings=embeddings)
+            added = one.addition
+            if added is not None and number in added.values:
+                hidden = hidden.clone()
+                hidden[0, added.first : added.stop] += added.values[number]
+        return hidden
 
     def _lora(self) -> LoraConfig:
         layers = list(range(self.recipe.first_layer, len(self._decoder.layers)))
@@ -241,23 +401,19 @@ class Trainer:
             task_type="CAUSAL_LM",
         )
 
-    def _batches(self, dialogues: Sequence[Read]) -> list[list[Read]]:
-        draw = random.Random(f"{self._seed}/training order")
-        batches = []
-        for _ in range(self.recipe.epochs):
-            order = list(dialogues)
-            draw.shuffle(order)
-            batches += [order[at : at + self.recipe.batch] for at in range(0, len(order), self.recipe.batch)]
-        return batches
+    def _batches(self, examples: Sequence[Encoded]) -> list[list[Encoded]]:
+        order = list(examples)
+        random.Random(f"{self._seed}/training order").shuffle(order)
+        return [order[at : at + self.recipe.batch] for at in range(0, len(order), self.recipe.batch)]
 
     def _pace(self, step: int, steps: int) -> float:
         warm = max(1, round(self.recipe.warm_up * steps))
         return min((step + 1) / warm, (steps - step) / max(1, steps - warm))
 
 
-def _before(dialogue: Encoded, what: int) -> torch.Tensor:
+def _before(one: Encoded, what: int) -> torch.Tensor:
     """Return the positions before the tokens that are learnt in this way."""
-    return torch.nonzero(dialogue.learnt == what)[:, 0] - 1
+    return torch.nonzero(one.learnt == what)[:, 0] - 1
 
 
 def save_weights(adapted: PeftModel, folder: Path) -> None:
@@ -278,27 +434,53 @@ def make_adapter(
     Args:
         out: The folder; what is there is replaced once the new one is complete.
         seed: All choices follow from it.
-        sizes: How many dialogues of which kind.
+        sizes: How many dialogues and scripts of which kind.
         recipe: How it is trained.
         progress: Called with the step, how much of it is done, and how much there is.
+
+    Raises:
+        LibraryError: There is no library of the base model's.
     """
     started = time.monotonic()
-    prose = shipped_prose()
     loaded = load_model(BUNDLED_BASE, dtype="float32", device="cpu")
-    dialogues = build_dialogues(seed, sizes, prose)
-    held_out = build_dialogues(seed + 1, HELD_OUT, prose)[:_HELD_OUT_DIALOGUES]
-    encoded, tests = _encoded(dialogues, loaded), _encoded(held_out, loaded)
+    library = load_library(find_library(loaded.fingerprint), loaded.fingerprint)
+    encoder = Encoder(ChatRenderer(loaded.tokenizer, loaded.end_ids), loaded.tokenizer, library)
+    dialogues, scripts = _material(seed, sizes)
+    examples, tests = (
+        [*map(encoder.dialogue, d), *map(encoder.script, s)]
+        for d, s in ((dialogues, scripts), _material(seed + 1, HELD_OUT))
+    )
     trainer = Trainer(loaded.model, recipe, seed, progress)
-    read, read_tests = trainer.read(encoded), trainer.read(tests)
-    before = trainer.loss(read_tests)
-    adapted = trainer.train(read)
-    after = trainer.loss(read_tests)
+    before = trainer.loss(tests)
+    adapted = trainer.train(examples)
+    after = trainer.loss(tests)
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
         save_weights(adapted, scratch)
-        seconds = round(time.monotonic() - started)
-        card = _card(scratch, loaded, dialogues, encoded, recipe, seed, (before, after), seconds)
+        base: PreTrainedModel = load_model(BUNDLED_BASE, dtype="float32", device="cpu").model
+        merge_adapter(base, scratch)
+        card = AdapterCard(
+            base=BUNDLED_BASE,
+            base_fingerprint=loaded.fingerprint,
+            fingerprint=fingerprint(base),
+            vectors=library.card.sha256[VECTORS_FILE],
+            sha256={name: content_hash(scratch / name) for name in (WEIGHTS_FILE, CONFIG_FILE)},
+            seed=seed,
+            layers=(recipe.first_layer, base.config.num_hidden_layers - 1),
+            rank=recipe.rank,
+            planted=planted(),
+            examples=dict(sorted(Counter([*(one.kind for one in dialogues), *["script"] * len(scripts)]).items())),
+            tokens=_counted(examples),
+            loss_before=before,
+            loss_after=after,
+            curve=trainer.curve,
+            seconds=round(time.monotonic() - started),
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "transformers", "peft")},
+            },
+        )
         (scratch / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
         scratch.chmod(0o755)
         replace_folder(scratch, out)
@@ -307,48 +489,13 @@ def make_adapter(
     return card
 
 
-def _encoded(dialogues: Sequence[Dialogue], loaded: LoadedModel) -> list[Encoded]:
-    renderer = ChatRenderer(loaded.tokenizer, loaded.end_ids)
-    return [encode(dialogue, renderer, loaded.tokenizer) for dialogue in dialogues]
+def _material(seed: int, sizes: Sizes) -> tuple[list[Dialogue], list[Script]]:
+    prose = shipped_prose()
+    return build_dialogues(seed, sizes, prose), build_scripts(seed, sizes.scripts, prose)
 
 
-def _card(
-    folder: Path,
-    loaded: LoadedModel,
-    dialogues: Sequence[Dialogue],
-    encoded: Sequence[Encoded],
-    recipe: Recipe,
-    seed: int,
-    losses: tuple[Loss, Loss],
-    seconds: int,
-) -> AdapterCard:
-    takes = [call for dialogue in dialogues for call in dialogue.calls if call.function.startswith("take_")]
-    named = Counter(str(call.arguments["name"]) for call in takes)
-    base: PreTrainedModel = load_model(BUNDLED_BASE, dtype="float32", device="cpu").model
-    merge_adapter(base, folder)
-    return AdapterCard(
-        base=BUNDLED_BASE,
-        base_fingerprint=loaded.fingerprint,
-        fingerprint=fingerprint(base),
-        sha256={name: content_hash(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE)},
-        seed=seed,
-        layers=(recipe.first_layer, base.config.num_hidden_layers - 1),
-        rank=recipe.rank,
-        dialogues=dict(sorted(Counter(dialogue.kind for dialogue in dialogues).items())),
-        tokens={
-            "all": sum(len(one.ids) for one in encoded),
-            "form": sum(int((one.learnt == TOKEN).sum()) for one in encoded),
-            "prose": sum(int((one.learnt == BASE).sum()) for one in encoded),
-        },
-        vectors={name: named[name] for name in sorted(named) if name in catalogue()},
-        labels={name: named[name] for name in sorted(named) if name not in catalogue()},
-        doses=dict(sorted(Counter(str(call.arguments.get("dose", "default")) for call in takes).items())),
-        framings={name: sum(call.function == words.take_tool for call in takes) for name, words in FRAMINGS.items()},
-        loss_before=losses[0],
-        loss_after=losses[1],
-        seconds=seconds,
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "peft")},
-        },
-    )
+def _counted(examples: Sequence[Encoded]) -> dict[str, int]:
+    """Return how many tokens there are, and how many of each kind are learnt."""
+    kinds = Counter(kind for one in examples for kind in one.kinds)
+    kinds[PROSE] = sum(int((one.learnt == BASE).sum()) for one in examples)
+    return {"all": sum(len(one.ids) for one in examples), **dict(sorted(kinds.items()))}

@@ -36,11 +36,11 @@ class Tasks(Opening):
     """Texts of sessions with word problems."""
 
     offer: tuple[str, ...]
+    must: tuple[str, ...]
     submitted: tuple[str, ...]
     none_left: tuple[str, ...]
     answer: tuple[str, ...]
     reply: tuple[str, ...]
-    reject: tuple[str, ...]
     ended: tuple[str, ...]
 
 
@@ -54,6 +54,36 @@ class Problems(_Table):
     things: tuple[str, ...]
 
 
+class Rejections(_Table):
+    """What a user says of a wrong answer, by tone, and how such a session begins."""
+
+    system: tuple[str, ...]
+    neutral: tuple[str, ...]
+    aggressive: tuple[str, ...]
+    sarcastic: tuple[str, ...]
+    disappointed: tuple[str, ...]
+
+
+class Scripts(_Table):
+    """Texts of the scripts in which something is injected, and the questions about it."""
+
+    system: tuple[str, ...]
+    announce: tuple[str, ...]
+    answer: tuple[str, ...]
+    read: tuple[str, ...]
+    placeholder: tuple[str, ...]
+    clear: tuple[str, ...]
+    cleared: tuple[str, ...]
+    yes_or_no: tuple[str, ...]
+    detection: tuple[str, ...]
+    always_no: tuple[str, ...]
+    always_yes: tuple[str, ...]
+    unknowable: tuple[str, ...]
+    strength: tuple[str, ...]
+    name: tuple[str, ...]
+    choice: tuple[str, ...]
+
+
 class Wordings(_Table):
     """All wordings, one table a kind of dialogue."""
 
@@ -64,6 +94,8 @@ class Wordings(_Table):
     plain: Prompts
     tasks: Tasks
     problems: Problems
+    rejections: Rejections
+    scripts: Scripts
 
 
 @cache

@@ -1,0 +1,290 @@
+"""Planted beside found: what the bundled model was taught to do, and what the suite finds of it in logs.
+
+The bundled model is a model organism: its adapter was trained to prefer some vectors, to take something more often under some tones
+than under others, and to tell injections from none (`steering/bundled/planted.toml`). Its logs are positive and negative
+controls at once. What is found says that the instrument works, and nothing about what language models are like.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from self_steering.analysis.drawing.figures import ReportFigure
+from self_steering.analysis.drawing.marks import PLAIN, Line, Mark, Panel, bars, hollow, line, panel_figure, points
+from self_steering.analysis.drawing.style import QUIET, Look
+from self_steering.analysis.drawing.words import basis, number, share_in_words, text_table, with_interval
+from self_steering.analysis.freeplay.rollouts import freeplay, picks_of
+from self_steering.analysis.introspection.segments import score_table
+from self_steering.analysis.statistics.estimates import Estimate, Row, estimate_columns, groups
+from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
+from self_steering.analysis.statistics.resampling import shares
+from self_steering.analysis.statistics.signal_detection import d_prime
+from self_steering.analysis.tables import Tables
+from self_steering.analysis.tasks.cells import NO_TOOLS, problem_clusters
+from self_steering.steering.bundled.adapter import read_card, shipped_adapter
+from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE
+from self_steering.steering.bundled.planted import Planted
+
+PLANTED_COLUMNS = ["model", "experiment", "arm", "figure", "planted", "value", "low", "high", "n", "clusters", "holds"]
+_REST = "any other"
+_ABOVE = "above 0"
+_LOOKS = {BUNDLED: PLAIN, BUNDLED_BASE: Look(QUIET, "///", "s")}
+_DIAMOND = "D"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A figure that was planted, or that nothing was planted for, and what is found of it.
+
+    Attributes:
+        experiment: The experiment.
+        arm: The arm.
+        figure: What it is.
+        planted: What was planted: a number, or `above 0` where only the direction was; None where nothing was.
+        estimate: What is found.
+    """
+
+    experiment: str
+    arm: str
+    figure: str
+    planted: float | str | None
+    estimate: Estimate
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether what was planted lies within what is found; None where there is no interval, or nothing was planted."""
+        low, high = self.estimate.low, self.estimate.high
+        if self.planted is None or low is None or high is None:
+            return None
+        return low > 0 if isinstance(self.planted, str) else low <= self.planted <= high
+
+
+def planted_and_found(tables: Tables, truth: Planted) -> pd.DataFrame:
+    """Return what was planted in the bundled model beside what its logs show, and what those of the untouched model show.
+
+    Args:
+        tables: The logs' tables; other models' logs are left out.
+        truth: What was planted, from the adapter's card.
+
+    Returns:
+        One row a model, experiment, arm and figure: `planted`, a number, `above 0`, or missing where nothing was planted; `value`
+        with `low` and `high` (95 %), `n` and `clusters`; `holds`, whether the planted number lies within the interval, or the
+        interval above 0. In the untouched model nothing was planted, and all its figures are there for comparison.
+    """
+    rows: list[Row] = []
+    for model in (BUNDLED, BUNDLED_BASE):
+        for one in _found(tables, model, truth):
+            planted = one.planted if model == BUNDLED else None
+            found = _Found(one.experiment, one.arm, one.figure, planted, one.estimate)
+            estimate = estimate_columns(found.estimate, ["value", "low", "high", "n", "clusters"])
+            named = {"model": model, "experiment": found.experiment, "arm": found.arm, "figure": found.figure}
+            rows.append({**named, "planted": found.planted, **estimate, "holds": found.holds})
+    return pd.DataFrame(rows, columns=PLANTED_COLUMNS)
+
+
+def _found(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
+    yield from _free_play(tables, model, truth)
+    yield from _frustration(tables, model, truth)
+    yield from _maths(tables, model)
+    yield from _detection(tables, model, truth)
+
+
+def _free_play(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
+    play = freeplay(tables)
+    takes = picks_of(play.takes)
+    menus = tables.logs.set_index("log")["menu"].str.split(" ")
+    for key, part in groups(takes[takes["model"] == model], ["arm"]):
+        last = part.groupby("rollout")["name"].shift()
+        expected = [
+            truth.names(menus[log], None if pd.isna(before) else str(before))
+            for log, before in zip(part["log"], last, strict=True)
+        ]
+        named = [*truth.weights]
+        for name in (*named, _REST):
+            chosen, planted = (
+                (part["name"] == name, [share.get(name, 0.0) for share in expected])
+                if name != _REST
+                else (~part["name"].isin(named), [1 - sum(share.get(one, 0.0) for one in named) for share in expected])
+            )
+            yield _Found(
+                "free play", key["arm"], f"takes of {name}", float(np.mean(planted)), _share(chosen, part["rollout"])
+            )
+        again = part[last.notna()]
+        if len(again):
+            before = last[last.notna()]
+            planted = float(
+                np.mean([share[str(one)] for share, one in zip(np.array(expected)[last.notna()], before, strict=True)])
+            )
+            yield _Found(
+                "free play",
+                key["arm"],
+                "takes of what was taken last",
+                planted,
+                _share(again["name"] == before, again["rollout"]),
+            )
+        dosed = part[part["dose"].notna()]
+        negative = sum(share for dose, share in truth.doses.items() if dose != "default" and float(dose) < 0)
+        yield _Found(
+            "free play", key["arm"], "takes at a negative dose", negative, _share(dosed["dose"] < 0, dosed["rollout"])
+        )
+
+
+def _share(hits: pd.Series, rollouts: pd.Series) -> Estimate:
+    """Return a share of takes, with its interval over rollouts."""
+    counted = pd.DataFrame({"hits": hits.astype(float), "all": 1.0}).groupby(rollouts.to_numpy()).sum()
+    return shares(counted[["hits"]], counted["all"])[0]
+
+
+def _frustration(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
+    rounds = tables.logs.set_index("log")["rounds"]
+    for key, part in groups(_offered(tables, "frustration", model), ["arm", "tone"]):
+        planted = float(np.mean([truth.after(str(key["tone"]), int(rounds[log])) for log in part["log"]]))
+        yield _Found(
+            "frustration",
+            key["arm"],
+            f"rollouts that take something, {key['tone']} rejections",
+            planted,
+            robust_share(part["takes"] > 0, problem_clusters(part)),
+        )
+
+
+def _maths(tables: Tables, model: str) -> Iterator[_Found]:
+    for key, part in groups(_offered(tables, "maths", model, ("neutral", "helpful", "mandatory")), ["arm", "intent"]):
+        must = key["intent"] == "mandatory"
+        yield _Found(
+            "maths",
+            key["arm"],
+            "rollouts that take something" + (", which they must" if must else ""),
+            1.0 if must else 0.0,
+            robust_share(part["takes"] > 0, part["rollout"]),
+        )
+
+
+def _offered(tables: Tables, family: str, model: str, intents: Sequence[str] = ("neutral",)) -> pd.DataFrame:
+    found = tables.rollouts[(tables.rollouts["family"] == family) & (tables.rollouts["model"] == model)]
+    return found[(found["framing"] != NO_TOOLS) & found["intent"].isin(intents)]
+
+
+def _detection(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
+    trials = score_table(tables, "detection")
+    if trials.empty:
+        return
+    trials = trials[trials["model"] == model]
+    noise = trials[trials["arm"] == "placebo"]
+    if noise.empty:
+        return
+    real = trials[trials["arm"] == "real"]
+    unseen = real["vector"].isin(truth.held_out)
+    parts: list[tuple[str, pd.DataFrame, str | float | None]] = [
+        ("real", real[~unseen], _ABOVE),
+        ("real", real[unseen], None),
+        ("random", trials[trials["arm"] == "random"], None),
+    ]
+    names = ("vectors that it was trained with", "vectors that it was not trained with", "random directions")
+    for name, (arm, part, planted) in zip(names, parts, strict=True):
+        for key, at in groups(part, ["dose"]):
+            found = d_prime(at["log_odds"], noise["log_odds"], at["vector"], noise["vector"])
+            yield _Found("detection", arm, f"d′ of {name}, dose {key['dose']:g}", planted, found)
+    yield _Found(
+        "detection",
+        "placebo",
+        "share of yes with nothing injected",
+        0.0,
+        robust_share(noise["log_odds"] > 0, noise["vector"]),
+    )
+    yield from _strength(real)
+
+
+def _strength(real: pd.DataFrame) -> Iterator[_Found]:
+    """Yield how much the reported strength, a digit from 0 to 9, rises from the smallest to the largest dose."""
+    doses = sorted(real["dose"].dropna().unique())
+    if len(doses) < 2 or "strength" not in real:
+        return
+    by_text = real.pivot_table(index=["vector", "problem"], columns="dose", values="strength")
+    risen = (by_text[doses[-1]] - by_text[doses[0]]).dropna()
+    yield _Found(
+        "detection",
+        "real",
+        f"rise of the reported strength, dose {doses[0]:g} to {doses[-1]:g}",
+        _ABOVE,
+        clustered_mean(risen, risen.index.get_level_values("vector").to_series()),
+    )
+
+
+def planted_text(table: pd.DataFrame) -> str:
+    """Return the table of `planted_and_found` as text for a terminal."""
+    said = {True: "yes", False: "NO", None: ""}
+    return text_table(
+        [
+            {
+                "model": str(row["model"]),
+                "experiment": f"{row['experiment']}, {row['arm']}",
+                "figure": str(row["figure"]),
+                "planted": _planted_in_words(row),
+                "found": _found_in_words(row),
+                "n": str(row["n"]),
+                "holds": said[row["holds"]],
+            }
+            for row in table.to_dict("records")
+        ]
+    )
+
+
+def planted_beside_found(tables: Tables) -> ReportFigure | None:
+    """Return what was planted in the bundled model beside what is found; None without its logs."""
+    table = planted_and_found(tables, read_card(shipped_adapter()).planted)
+    if not table["planted"].notna().any():
+        return None
+    counts = table["figure"].map(_is_count)
+    shares, others = table[~counts].to_dict("records"), table[counts].to_dict("records")
+    key = hollow(_DIAMOND, "planted")
+    panels = []
+    if shares:
+        figure = bars([_line(row) for row in shares], title="Shares", across="share", legend=[key])
+        panels.append(Panel("Shares", figure, [_in_words(row) for row in shares]))
+    if others:
+        figure = points(
+            [_line(row) for row in others], title="Detection", across="d′, or digits of strength", hundredths=False
+        )
+        panels.append(Panel("Detection", figure, [_in_words(row) for row in others]))
+    known = table[table["holds"].notna()]
+    return panel_figure(
+        "planted",
+        "Planted beside found",
+        panels,
+        before="The bundled model was trained to do certain things; of those that can be told, "
+        f"{int(known['holds'].sum())} of {len(known)} are found as planted. ",
+        reading="Filled: the bundled model; grey: the same model without its adapter, in which nothing was planted. Lines: 95 % "
+        "intervals over rollouts, problems or vectors. Diamonds: what was planted. This shows that the instrument works, and "
+        "nothing about what language models are like.",
+        table=table,
+    )
+
+
+def _is_count(figure: str) -> bool:
+    return figure.startswith(("d′", "rise"))
+
+
+def _line(row: Row) -> Line:
+    planted = row["planted"]
+    marks = (Mark(float(planted), _DIAMOND),) if isinstance(planted, float) else ()
+    name = f"{row['figure']} ({row['arm']})"
+    return line(name, row, f"n {row['n']}", _LOOKS[str(row["model"])], marks)
+
+
+def _planted_in_words(row: Row) -> str:
+    planted = row["planted"]
+    if planted is None or pd.isna(planted):
+        return "–"
+    return planted if isinstance(planted, str) else f"{number(100 * planted, 1)}%"
+
+
+def _found_in_words(row: Row) -> str:
+    return with_interval(row) if _is_count(str(row["figure"])) else share_in_words(row, decimals=1)
+
+
+def _in_words(row: Row) -> str:
+    name = f"{row['model']}, {row['experiment']} ({row['arm']}), {row['figure']}"
+    return f"{name}: planted {_planted_in_words(row)}, found {_found_in_words(row)} ({basis(row, 'clusters')})"
