@@ -10,7 +10,7 @@ from self_steering.steering import provider
 from self_steering.steering.bundled.conversion import BUNDLED
 from self_steering.steering.engine.engine import Engine
 from self_steering.steering.picture import steering_picture
-from tests.support.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
+from tests.support.models import ARCHITECTURES, bundled_tokenizer, make_engine, shared_model
 from tests.support.scripted import Tiny, tiny_session_model
 
 
@@ -37,7 +37,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture(params=ARCHITECTURES)
 def engine(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase) -> Iterator[Engine]:
     """An engine over a tiny random model, once for each architecture."""
-    made = make_engine(tiny_model(request.param, len(tokenizer)), tokenizer)
+    made = make_engine(shared_model(request.param, len(tokenizer)), tokenizer)
     yield made
     made.close()
 
