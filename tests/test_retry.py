@@ -10,7 +10,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from self_steering.analysis.introspection.introspection_table import introspection_tables
 from self_steering.steering.models import load_model
-from tests.support.inspect_runs import finished, inspect, kept
+from tests.support.inspect_runs import ROOT, finished, inspect, kept
 from tests.support.models import save_tiny_model
 from tests.support.small_library import STATES, save_library
 
@@ -19,7 +19,7 @@ SAMPLES = len(STATES) * len(ARMS)
 PATIENCE = 240  # seconds; only reached where something hangs
 
 
-def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path: Path):
+def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Killed once samples are in the log, the retry finishes with all of them, and those that were done are kept as they were."""
     model = save_tiny_model(tmp_path / "model", "llama")
     save_library(tmp_path / "library", load_model(str(model)).fingerprint, names=STATES)
@@ -45,6 +45,7 @@ def test_a_killed_eval_is_finished_by_a_retry_that_keeps_what_was_done(tmp_path:
     with pytest.raises(ValueError, match="is not finished"):
         introspection_tables(killed)
 
+    monkeypatch.chdir(ROOT)
     (second,) = eval_retry(first.name, log_dir=str(logs), display="none")
     whole = read_eval_log(second.location)
     after = kept(whole)
