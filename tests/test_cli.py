@@ -86,7 +86,7 @@ def test_a_calibrated_library_has_its_doses_from_the_record(
     tmp_path: Path, tiny: Path, stories: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Without a default dose each is found on the shipped prompts, and the report shows what it does."""
-    monkeypatch.setattr("self_steering.vectors.making.build.Prober", partial(Prober, max_tokens=6))
+    monkeypatch.setattr("self_steering.vectors.making.build.Prober", partial(Prober, max_tokens=20))
     out = tmp_path / "library"
     assert command(tiny, out, stories, "--states", "calm", "--construction", "difference") == 0
     library, report = load_library(out, load_model(str(tiny)).fingerprint), read_report(out)
