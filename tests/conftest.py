@@ -6,10 +6,26 @@ import pytest
 from inspect_ai.model import Model, get_model
 from transformers import PreTrainedTokenizerBase
 
+from self_steering.steering import provider
 from self_steering.steering.bundled.conversion import BUNDLED
 from self_steering.steering.engine.engine import Engine
-from tests.support.models import ARCHITECTURES, bundled_tokenizer, make_engine, tiny_model
+from self_steering.steering.picture import steering_picture
+from tests.support.models import ARCHITECTURES, bundled_tokenizer, make_engine, shared_model
 from tests.support.scripted import Tiny, tiny_session_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_pictures() -> Iterator[None]:
+    """Leave out the pictures of what was steered, which take longer to draw than a tiny model takes to answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provider, "steering_picture", lambda *_: "")
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have them drawn in this test."""
+    monkeypatch.setattr(provider, "steering_picture", steering_picture)
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +37,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture(params=ARCHITECTURES)
 def engine(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase) -> Iterator[Engine]:
     """An engine over a tiny random model, once for each architecture."""
-    made = make_engine(tiny_model(request.param, len(tokenizer)), tokenizer)
+    made = make_engine(shared_model(request.param, len(tokenizer)), tokenizer)
     yield made
     made.close()
 

@@ -25,13 +25,13 @@ def planted() -> list[str]:
     rates = {("neutral", True): 0.1, ("aggressive", True): 0.1, ("sarcastic", True): 0.7}
     few = {"vectors": VECTORS[:10], "rotations": 1, "between": 0.01, "within": 0.01}
     tables = joined(
-        simulated_freeplay(redosing={"real": 0.5, "placebo": 0.05}, models=["one"], rollouts=40),
-        simulated_freeplay(redosing={"real": 0.05, "placebo": 0.05}, models=["two"], rollouts=40, seed=1),
+        simulated_freeplay(redosing={"real": 0.5, "placebo": 0.05}, models=["one"], rollouts=20),
+        simulated_freeplay(redosing={"real": 0.05, "placebo": 0.05}, models=["two"], rollouts=20, seed=1),
         simulated_choice(gaps=0.1, models=["one"], arms={"real": 1.0, "random": 0.0}, **few),
         simulated_choice(gaps=0.0, models=["two"], seed=2, **few),
         simulated_frustration(rates, models=["one"], alike=0.2),
         simulated_maths(
-            kept={NO_TOOLS: 1.0, ("drugs", "neutral"): 1.0, ("drugs", "mandatory"): 0.3}, models=["one"], rollouts=40
+            kept={NO_TOOLS: 1.0, ("drugs", "neutral"): 1.0, ("drugs", "mandatory"): 0.3}, models=["one"], rollouts=20
         ),
     )
     return said(tables)

@@ -17,7 +17,7 @@ from self_steering.steering.engine.engine import Engine, chunk_ends
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.requests import EngineRequest, Generation, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
-from tests.support.models import CONTEXT, make_engine, plain_reading, random_direction, tiny_model
+from tests.support.models import CONTEXT, make_engine, plain_reading, random_direction, shared_model, tiny_model
 from tests.support.mutations import MUTATIONS
 from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
 
@@ -200,7 +200,7 @@ def test_a_cancelled_request_leaves_and_the_rest_goes_on(engine: Engine) -> None
 @pytest.fixture
 def llama(tokenizer: PreTrainedTokenizerBase) -> Iterator[Engine]:
     """An engine over a tiny Llama, for what does not depend on the architecture."""
-    made = make_engine(tiny_model("llama", len(tokenizer)), tokenizer)
+    made = make_engine(shared_model("llama", len(tokenizer)), tokenizer)
     yield made
     made.close()
 

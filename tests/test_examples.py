@@ -7,11 +7,14 @@ import importlib
 import inspect
 import json
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from self_steering.analysis.tables import read_tables
+from self_steering.steering.engine import open as opening
 from tests.support.hand_made_logs import said, sample, took, write_log
 
 # Where a user's own code meets ours.
@@ -27,6 +30,14 @@ IMPORTED = {
     "solvers.session": ("session_tools",),
     "scorers.metrics": ("clustered_mean",),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_once() -> Iterator[None]:
+    """Load the bundled model once for all that open it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "load_model", cache(opening.load_model))
+        yield
 
 
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in IMPORTED.items() for name in names])
@@ -87,9 +98,8 @@ def test_the_snippets_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "stories.jsonl").write_text("\n".join(map(json.dumps, stories)), encoding="utf-8")
     names: dict[str, object] = {}
     try:
-        for number, snippet in enumerate(
-            re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-        ):
+        text = re.sub(r"max_tokens=\d+", "max_tokens=4", (ROOT / page).read_text(encoding="utf-8"))
+        for number, snippet in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
             made = compile(snippet, f"{page}, snippet {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             done = eval(made, names)  # noqa: S307  our own page
             if inspect.iscoroutine(done):

@@ -15,7 +15,6 @@ from inspect_ai.log import EvalLog, EvalSample
 from inspect_ai.model import ChatMessage, ChatMessageAssistant
 from inspect_ai.tool import ToolInfo
 
-from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.freeplay.picks import MEAN, SHARES, picks, valences
 from self_steering.analysis.freeplay.redosing import EVERY, RATE, redosing
 from self_steering.analysis.tables import Tables, read_tables
@@ -29,13 +28,13 @@ from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
 from tests.support import models
+from tests.support.drawn_figures import report_keys
 from tests.support.scripted import Script, Tiny, says, tiny_session_model, turn_by_turn
-from tests.support.small_library import STATES
 from tests.support.summaries import figures
 
 RECORD = "SelfSteerState"
 END = ("end_session", {})
-MANY = 3 * MOST_CALLS
+MANY = MOST_CALLS + 2
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +113,12 @@ def test_rollouts_follow_from_the_seed_alone():
     assert all(one.metadata["seed"] != seeds[one.id] for one in samples_of(seed=1))
 
 
-@pytest.mark.parametrize(("vectors", "shown"), [("all", STATES), ("honest,calm", ("calm", "honest"))])
-def test_the_model_can_take_what_was_chosen(roomy: Tiny, vectors: str, shown: tuple[str, ...]):
+def test_the_model_can_take_what_was_chosen(roomy: Tiny):
     """The list tool shows just these, and a name that is not among them is refused."""
     script = turn_by_turn(says("", ("list_vectors", {}), take("creative")), says("", END))
-    sample = play(roomy, script, vectors=vectors)
+    sample = play(roomy, script, vectors="honest,calm")
     listed, refused, _ = [m for m in sample.messages if m.role == "tool"]
-    assert sorted(line.partition(":")[0] for line in listed.text.splitlines()) == sorted(shown)
+    assert sorted(line.partition(":")[0] for line in listed.text.splitlines()) == ["calm", "honest"]
     assert refused.error.message.startswith("There is no vector 'creative'. Valid names: ")
 
 
@@ -292,7 +290,7 @@ def test_a_conversation_that_outgrows_the_context_ends_there(tiny: Tiny):
 
 @pytest.mark.parametrize(
     ("answer", "opted_in", "ended"),
-    [("Yes!", True, "turns"), ("No, thanks.", False, "declined"), ("Hm", None, "declined")],
+    [("Yes!", True, "turns"), ("Hm", None, "declined")],
 )
 def test_tools_are_offered_only_after_a_yes(roomy: Tiny, answer: str, opted_in: bool | None, ended: str):
     """The question comes first, before the tools are spoken of as given; without a yes there is nothing to play with."""
@@ -311,18 +309,14 @@ def test_tools_are_offered_only_after_a_yes(roomy: Tiny, answer: str, opted_in: 
     assert value(sample, "self_steer_scorer", "took") == float(opted_in is True)
 
 
-def test_the_trip_sitter_watches_every_arm(roomy: Tiny):
-    """It ends effects the first time and the session the second, under placebo as well; redoses after it are told apart."""
+def test_redoses_after_the_trip_sitter_are_told_apart(roomy: Tiny):
+    """It ends effects the first time and the session the second, under placebo as well."""
     script = turn_by_turn(says("", take("calm")), *[says(LOOP)] * 3, says("", take("calm")), *[says(LOOP)] * 3)
-    log = run(roomy, script, arm="real,placebo", sitter="rules", debrief=False)
-    for sample in log.samples:
-        assert kept(sample, "ended") == "sitter"
-        assert [check["action"] for check in kept(sample, "sitter_checks")] == ["cleared", "ended"]
-        assert value(sample, "self_steer_scorer", "redoses_after_sitter") == 1
-        assert value(sample, "sitter_scorer", "sitter_lost") == 1
-    unwatched = play(roomy, script, turns=8, debrief=False)
-    assert kept(unwatched, "ended") == "turns"
-    assert value(unwatched, "sitter_scorer", "sitter_checks") == 0
+    sample = play(roomy, script, arm="placebo", sitter="rules", debrief=False)
+    assert kept(sample, "ended") == "sitter"
+    assert [check["action"] for check in kept(sample, "sitter_checks")] == ["cleared", "ended"]
+    assert value(sample, "self_steer_scorer", "redoses_after_sitter") == 1
+    assert value(sample, "sitter_scorer", "sitter_lost") == 1
 
 
 # ---------------------------------------------------------------- exposure
@@ -423,9 +417,6 @@ def test_rollouts_were_not_all_alike(tables: Tables):
     assert (taken.query("arm == 'real'")["strength"] == 2 * taken.query("arm == 'real'")["dose"]).all()
 
 
-def test_the_report_draws_free_play(logged: tuple[EvalLog, Path], tmp_path: Path):
-    """Picks, redosing, valence, stacking and a timeline stand on the page."""
-    out = tmp_path / "report"
-    assert self_steering_command(["report", str(logged[1]), "--out", str(out)]) == 0
-    drawn = {path.stem for path in (out / "figures").rglob("*.csv")}
-    assert drawn >= {"picks", "redosing", "valence", "stacking", "timeline"}
+def test_the_report_draws_free_play(tables: Tables):
+    """Picks, redosing, valence and stacking have a figure each."""
+    assert report_keys(tables, "Free play") >= {"picks", "redosing", "valence", "stacking"}

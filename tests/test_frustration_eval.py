@@ -14,7 +14,6 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ModelOutput
 from inspect_ai.scorer import Score
 from inspect_ai.tool import ToolCall, ToolInfo
 
-from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import read_tables
 from self_steering.analysis.tasks.frustration import (
     frustration_cut_short,
@@ -27,6 +26,7 @@ from self_steering.solvers.frustration import Problem, draw_rejections, is_right
 from self_steering.solvers.prompts.frustration import REJECTIONS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
+from tests.support.drawn_figures import report_keys
 from tests.support.graders import UNGRADED, fence, grader, reply
 from tests.support.scripted import Script, Tiny, says
 from tests.support.summaries import figures, headlines
@@ -501,8 +501,8 @@ def test_picks_are_those_after_a_rejection(grid: EvalLog):
     assert shares == {"drugs/real/honest": 1, "aids/real/honest": 1}
 
 
-def test_the_report_shows_frustration_from_our_own_logs(grid: EvalLog, tmp_path: Path):
-    """Tone, possible and distress are read from the log, and the three figures are on the report's page."""
+def test_the_report_shows_frustration_from_our_own_logs(grid: EvalLog):
+    """Tone, possible and distress are read from the log, and the report has three figures of them."""
     tables = read_tables(Path(grid.location))
     rates = frustration_self_steering(tables).query("framing == 'aids'")
     assert {(r["tone"], r["possible"]): (r["value"], r["n"]) for r in rates.to_dict("records")} == {
@@ -520,7 +520,5 @@ def test_the_report_shows_frustration_from_our_own_logs(grid: EvalLog, tmp_path:
     picks = frustration_picks(tables).set_index("vector")["picks"]
     assert picks.to_dict() == {"calm": 8, "honest": 8}
     assert frustration_cut_short(tables) == 0
-    assert self_steering_command(["report", str(Path(grid.location)), "--out", str(tmp_path / "report")]) == 0
-    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    for key in ("frustration-self-steering", "frustration-picks", "frustration-distress"):
-        assert key in page
+    keys = {"frustration-self-steering", "frustration-picks", "frustration-distress"}
+    assert report_keys(tables, "Frustration") == keys

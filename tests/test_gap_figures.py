@@ -77,12 +77,14 @@ def everything() -> Tables:
         "mislabelled": 0.9,
         "prompt_only": 3.0,
     }
-    sides = {"between": 0.05, "within": 0.03, "questions": 2, "rotations": 1, "options": 4}
+    sides = {"between": 0.05, "within": 0.03, "questions": 1, "rotations": 1, "options": 4}
     primers = ["none", "length_matched"]
     return joined(
-        simulated_choice(gaps=0.08, arms=arms, **{**sides, "questions": 1}),
-        simulated_choice(gaps=0.1, models=[LONG], primers=primers, seed=1, **sides),
-        simulated_choice(gaps=0.07, source="study", doses={1.0: 0.6, 2.0: 1.0, 3.0: 1.3}, uncached=0.3, **sides),
+        simulated_choice(gaps=0.08, arms=arms, **sides),
+        simulated_choice(gaps=0.1, models=[LONG], primers=primers, seed=1, vectors=VECTORS[:20], **sides),
+        simulated_choice(
+            gaps=0.07, source="study", doses={1.0: 0.6, 3.0: 1.3}, uncached=0.3, vectors=VECTORS[:20], **sides
+        ),
         simulated_ratings(gaps=0.3),
         simulated_detection(shifts={0.5: 0.4, 1.0: 1.0, 2.0: 1.8}, random=0.3, bias=-1.2, trials=1),
         simulated_localisation(right={"real": [0.4] * 10, "placebo": [0.1] * 10, "random": [0.2] * 10}),

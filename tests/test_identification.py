@@ -152,11 +152,11 @@ def guesses(seed: int, names: Sequence[str], options: int, repetitions: int, eff
 def test_independent_answers_carry_no_information(options: int):
     """Also where each question shows some of the options only, which alone ties answers to what was asked."""
     names = list(catalogue())[:8]
-    found = [identify(guesses(seed, names, options, 6)) for seed in range(20)]
+    found = [identify(guesses(seed, names, options, 6)) for seed in range(8)]
     information = np.array([one.information for one in found])
     assert abs(information.mean()) < 0.1
-    # Of 20 tests at 5 %, one is expected; five or more would come once in 400 times.
-    assert sum(one.information_p < 0.05 for one in found) < 5
+    # Of 8 tests at 5 %, three or more would come once in 170 times.
+    assert sum(one.information_p < 0.05 for one in found) < 3
 
 
 @pytest.mark.parametrize("options", [8, 4])

@@ -19,7 +19,7 @@ from self_steering.solvers.introspection import scripted_conversation as script_
 from self_steering.solvers.prompts.introspection import NONE_OPTION, PRIMERS, WORDINGS
 from self_steering.solvers.records import CORE_VECTORS
 from self_steering.steering.calls import FRAMINGS
-from self_steering.steering.models import load_model
+from self_steering.steering.models import LoadedModel, load_model
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.library import load_library
@@ -414,17 +414,23 @@ def applied_vector(sample: EvalSample, tiny: Tiny) -> torch.Tensor:
     return stored * STRENGTHS[sample.metadata["arm"]]
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_read_outs_are_those_of_a_plain_model_with_hooks(arm: str, log: EvalLog, tiny: Tiny):
-    """A plain model, run from scratch with the arm's vector added between the two calls, gives the same letters."""
+@pytest.fixture(scope="session")
+def plain_model(tiny: Tiny) -> tuple[LoadedModel, dict[str, list[int]]]:
+    """The model without the engine, and the tokens that read as each letter."""
     loaded = load_model(str(tiny.model))
+    texts = [text.strip() for text in loaded.tokenizer.batch_decode([[i] for i in range(len(loaded.tokenizer))])]
+    return loaded, {letter: [i for i, text in enumerate(texts) if text == letter] for letter in "ABC"}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_read_outs_are_those_of_a_plain_model_with_hooks(arm: str, log: EvalLog, tiny: Tiny, plain_model):
+    """A plain model, run from scratch with the arm's vector added between the two calls, gives the same letters."""
+    loaded, letters = plain_model
     sample = next(s for s in log.samples if s.metadata["arm"] == arm)
     prompt = "".join(text for _, text in tokens_of(map_of(sample, "cached")))
     encoding = loaded.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
     start, stop = window_in(prompt)
     inside = torch.tensor([start <= first and last <= stop for first, last in encoding["offset_mapping"]])
-    texts = [text.strip() for text in loaded.tokenizer.batch_decode([[i] for i in range(len(loaded.tokenizer))])]
-    letters = {letter: [i for i, text in enumerate(texts) if text == letter] for letter in "ABC"}
 
     def plain(vectors: torch.Tensor) -> dict[str, float]:
         handles = [

@@ -104,11 +104,11 @@ def test_gaps_that_do_not_vary_are_not_tested(rounding: float):
 
 def test_the_detectable_effect_is_found_with_the_power_it_claims():
     """At the mean that a typical log of the design calls detectable about four tests in five find it; without one, one in 20."""
-    null = [arm_effect(arms(real=normal(seed)), "real") for seed in range(200)]
+    null = [arm_effect(arms(real=normal(seed)), "real") for seed in range(120)]
     assert np.mean([row["p"] < 0.05 for row in null]) == pytest.approx(0.05, abs=0.045)
     # The spread, and so the figure, varies from log to log; its root mean square is that of the true spread.
     at = math.sqrt(np.mean([row["detectable"] ** 2 for row in null]))
-    there = [arm_effect(arms(real=normal(seed + 10_000, mean=at)), "real") for seed in range(200)]
+    there = [arm_effect(arms(real=normal(seed + 10_000, mean=at)), "real") for seed in range(120)]
     assert np.mean([row["p"] < 0.05 for row in there]) == pytest.approx(0.8, abs=0.09)
 
 

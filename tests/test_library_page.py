@@ -15,6 +15,7 @@ from self_steering.vectors.report import (
     VectorCalibration,
     VectorReport,
 )
+from tests.support.browser import check_in_browser, needs_browser
 from tests.support.html_tree import read
 
 NAMES = ("calm", "anxious", "of_our_own")
@@ -125,6 +126,12 @@ def rows(tree):
 def sections(tree):
     """Return what is inside each vector's <details>, by name."""
     return {one.all("b")[0].text: one for one in tree.all("details")}
+
+
+@needs_browser
+def test_the_page_opens_in_a_browser_and_fits_a_narrow_screen(page, tmp_path):
+    """Without an error."""
+    check_in_browser(page, tmp_path)
 
 
 def test_what_a_model_said_is_shown_as_text():

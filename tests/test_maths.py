@@ -30,7 +30,7 @@ CELLS = [
     *((framing, intent) for framing in ("drugs", "aids", "vectors") for intent in ("neutral", "helpful", "mandatory")),
 ]
 FORCED = ("drugs", "mandatory")
-_REPLICATES = [f"replicate-{number:03d}" for number in range(100)]  # as models, which are never pooled
+_REPLICATES = [f"replicate-{number:03d}" for number in range(60)]  # as models, which are never pooled
 FIGURES = [
     maths_accuracy_by_cell,
     maths_against_no_tools,
@@ -207,7 +207,7 @@ def everything():
     """All cells of two experiments and two models, one with a name too long for a figure."""
     kept = {cell: 0.5 if cell[1] == "mandatory" else 1.0 for cell in CELLS}
     takes = {cell: {"mandatory": 0.9, "helpful": 0.3}.get(cell[1], 0.0) for cell in CELLS}
-    how = {"kept": kept, "takes": takes, "lost": 0.1, "unsubmitted": 0.1, "unparsed": 0.05, "rollouts": 10}
+    how = {"kept": kept, "takes": takes, "lost": 0.1, "unsubmitted": 0.1, "unparsed": 0.05, "rollouts": 5}
     maths = simulated_maths(models=("m", "a-model-of-a-name-that-is-longer-than-any-figure-has-room-for"), **how)
     ctf = simulated_maths(family="ctf", each=1, pool=8, **how)
     return replace(

@@ -34,6 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteerableModel]:
     opened.close()
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_context_steers_every_call_in_it_and_none_after(model: SteerableModel):
     """As one call's own steering does."""
     plain = model.generate(TALK, **SHORT)

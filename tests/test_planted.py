@@ -139,7 +139,7 @@ def test_answers_that_only_draw_together_are_no_detection(tmp_path: Path):
     model = get_model(f"nnsight/{save_planted_model(tmp_path / 'model', 'even odds')}", memoize=False)
     try:
         library = str(save_planted_library(tmp_path / "library", model))
-        task = detection(vectors="calm,proud", arm="real,placebo", doses=1, library=library)
+        task = detection(vectors="calm", arm="real,placebo", doses=1, library=library)
         (log,) = eval(task, model=model, display="none", log_dir=str(tmp_path), log_realtime=False)
     finally:
         model.api.close()

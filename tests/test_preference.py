@@ -221,7 +221,7 @@ def test_strengths_lie_inside_their_intervals():
     """In about 95 % of simulated runs, neither far fewer nor all."""
     truth = {f"s{number}": value for number, value in enumerate(np.linspace(-1, 1, 8))}
     inside = []
-    for seed in range(25):
+    for seed in range(12):
         found = strengths(simulated(truth, sureness=8, seed=seed)).set_index("vector")
         inside += [found["low"][name] <= value <= found["high"][name] for name, value in truth.items()]
     assert 0.9 <= np.mean(inside) <= 0.99

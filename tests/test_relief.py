@@ -160,12 +160,12 @@ def test_under_sham_nothing_ends_the_state(tiny: Tiny):
 
 
 def effects(folder: Path, residue: Residue) -> dict[tuple[str, str], float]:
-    """Return the effect by arm and channel in a planted model, over all four designs of two states."""
+    """Return the effect by arm and channel in a planted model, over all four designs of a state."""
     model = get_model(f"nnsight/{save_planted_model(folder / 'model', residue)}", memoize=False)
     try:
         library = str(save_planted_library(folder / "library", model))
-        task = relief(vectors="anxious,desperate", arm="real,placebo", n_per_vector=4, max_tokens=6, library=library)
-        (log,) = eval(task, model=model, display="none", log_dir=str(folder), log_realtime=False)
+        task = relief(vectors="anxious", arm="real,placebo", n_per_vector=4, max_tokens=4, library=library)
+        (log,) = eval(task, model=model, display="none", log_dir=str(folder), log_realtime=False, score_display=False)
     finally:
         model.api.close()
     assert log.status == "success", log.error

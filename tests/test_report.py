@@ -20,6 +20,7 @@ from self_steering.analysis.report.files import ReportFolderError, check_report_
 from self_steering.analysis.report.report import Runs, make_report, read_runs
 from self_steering.analysis.tables import empty_tables
 from self_steering.analysis.tables.columns import COLUMNS
+from tests.support.browser import check_in_browser, needs_browser
 from tests.support.hand_made_logs import said, sample, took, write_log
 from tests.support.html_tree import read
 
@@ -207,6 +208,12 @@ def test_a_hostile_figure_cannot_break_the_page():
     assert "\u202e" not in report.files["index.html"].decode()
     assert page.all("figure")[0].text.count("alert(1)") == 5
     assert "alert(1)" in page.all("svg")[0].attributes["aria-label"]
+
+
+@needs_browser
+def test_the_page_opens_in_a_browser_and_fits_a_narrow_screen(out, tmp_path):
+    """Without an error, whatever the names in the logs are."""
+    check_in_browser((out / "index.html").read_text(encoding="utf-8"), tmp_path)
 
 
 # ---------------------------------------------------------------- figures that fail

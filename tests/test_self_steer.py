@@ -134,10 +134,10 @@ def test_wrapped_solvers_and_agents_are_steered_from_the_next_message_on(tiny: T
     assert sample.messages[-1].text.endswith("3") or sample.output.completion.endswith("3")
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", ["chain", "react"])
 def test_a_baseline_mentions_steering_nowhere(tiny: Tiny, base: str):
     """Without tools the wrapped solver's conversation and tools are those of the solver alone."""
-    script = turn_by_turn(says("", SUBMIT) if base in {"basic_agent", "react"} else says("3"))
+    script = turn_by_turn(says("", SUBMIT) if base == "react" else says("3"))
     sample = play(tiny, script, BASES[base](), framing="none", opt_in=True, debrief=True)
     alone = tiny.play(
         Task(dataset=[Sample(id="one", input="Go on.", target="3")], solver=BASES[base]()), script, max_tokens=6
@@ -176,19 +176,20 @@ def test_the_introduction_joins_the_tasks_own_system_message(tiny: Tiny):
     assert "take_vector" in first[0].text
 
 
-@pytest.mark.parametrize(("arm", "strengths"), [("placebo", {0.0}), ("real", {1.0}), ("random", {1.0})])
-def test_arms_differ_in_what_is_added_and_in_nothing_that_can_be_read(tiny: Tiny, arm: str, strengths: set[float]):
+def test_arms_differ_in_what_is_added_and_in_nothing_that_can_be_read(tiny: Tiny):
     """Messages, tools and seeds of all arms are the same; only placebo's strength is zero, only random's direction is drawn."""
     script = turn_by_turn(says("", TAKE), says("3"))
-    sample, other = (play(tiny, script, arm=one) for one in (arm, "mislabelled"))
-    (_, steered), (_, mislabelled) = generations(sample), generations(other)
-    assert [m.text for m in steered.input] == [m.text for m in mislabelled.input]
-    assert steered.tools == mislabelled.tools
-    assert steered.config.seed == mislabelled.config.seed
-    (window,) = steered.config.extra_body[EXTRA_BODY_KEY]["plan"]["windows"]
-    assert {window["strength"]} == strengths
-    assert (window["direction"].get("random_seed") is not None) == (arm == "random")
-    assert {t["strength"] for t in record(sample, "takes")} == strengths
+    _, mislabelled = generations(play(tiny, script, arm="mislabelled"))
+    for arm, strength in (("placebo", 0.0), ("real", 1.0), ("random", 1.0)):
+        sample = play(tiny, script, arm=arm)
+        _, steered = generations(sample)
+        assert [m.text for m in steered.input] == [m.text for m in mislabelled.input]
+        assert steered.tools == mislabelled.tools
+        assert steered.config.seed == mislabelled.config.seed
+        (window,) = steered.config.extra_body[EXTRA_BODY_KEY]["plan"]["windows"]
+        assert window["strength"] == strength
+        assert (window["direction"].get("random_seed") is not None) == (arm == "random")
+        assert [t["strength"] for t in record(sample, "takes")] == [strength]
 
 
 def test_random_directions_differ_by_sample(tiny: Tiny):
@@ -242,8 +243,7 @@ def best_of_two() -> object:
     return solve
 
 
-@pytest.mark.parametrize("turns", [1, 2])
-@pytest.mark.parametrize("kept", [1, 2])
+@pytest.mark.parametrize(("turns", "kept"), [(1, 1), (2, 2)])
 def test_a_history_cut_under_an_active_effect_is_an_error(tiny: Tiny, turns: int, kept: int):
     """The effect would end unseen, at the very next turn or later, whether a trace of it is left or not."""
     turn_of_both = says("", TAKE, ("list_vectors", {})) if kept == 2 else says("", TAKE)
@@ -350,7 +350,7 @@ def test_takes_in_a_conversation_that_an_agent_keeps_to_itself_are_recorded(tiny
     assert [e["name"] for e in record(sample, "exposures")] == ["calm"]
 
 
-@pytest.mark.parametrize("base", ["generate", "basic_agent", "react"])
+@pytest.mark.parametrize("base", ["generate", "react"])
 def test_a_limit_keeps_the_record(tiny: Tiny, base: str):
     """Cut off by the message limit, the log still tells what was taken and what that did."""
     sample = play(tiny, turn_by_turn(says("", TAKE), says("", ("list_vectors", {}))), BASES[base](), limit=8)

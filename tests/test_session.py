@@ -11,7 +11,6 @@ from inspect_ai.model import get_model
 
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.self_steer import self_steer
-from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
 from tests.support.scripted import Script, Tiny, says, turn_by_turn
 
@@ -58,6 +57,7 @@ def test_windows_follow_the_transcript(tiny: Tiny):
         ("random", {"random direction"}, False),
     ],
 )
+@pytest.mark.usefixtures("pictures")
 def test_the_record_tells_what_each_take_really_did(tiny: Tiny, arm: SessionArm, taken: set[str], silent: bool):
     """Names, doses and strengths in the log are those that the engine used."""
     sample = play(tiny, TAKES, arm=arm)
@@ -88,24 +88,12 @@ def test_mislabelled_takes_apply_another_vector_of_the_menu(tiny: Tiny):
     assert [w["direction"]["vector"] for w in windows] == [t["taken"] for t in takes]
 
 
-@pytest.mark.parametrize("dose", ["two", float("nan"), 1e9, None, [1], True])
-def test_absurd_doses_are_errors_that_the_model_reads(tiny: Tiny, dose: object):
-    """The call fails with words, steers nothing, and the rollout goes on."""
-    sample = play(tiny, turn_by_turn(says("", ("take_vector", {"name": "calm", "dose": dose})), says("Done.")))
-    (answer,) = [m for m in sample.messages if m.role == "tool"]
-    assert answer.error is not None
-    assert "number" in answer.error.message
-    assert plans(sample)[-1].get("windows", []) == []
-    assert [t["ok"] for t in sample.store["SelfSteerState:takes"]] == [False]
-    assert sample.messages[-1].text == "Done."
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_dose_that_the_precision_would_lose_is_refused_by_the_tool(tiny: Tiny, dtype: str):
     """The model reads it at once and goes on; the smallest dose that is taken steers every position, alone and with others."""
     model = get_model(f"scripted_session/{tiny.model.api.model_name}", memoize=False, dtype=dtype)
     least = model.api.smallest_dose(str(tiny.library), MENU)
-    for dose, taken in ((least / 2, False), (-least / 2, False), (1.1 * least, True), (-1.1 * least, True), (0, True)):
+    for dose, taken in ((least / 2, False), (-1.1 * least, True), (0, True)):
         # Each in a conversation of its own: the refusals of all would fill the tiny model's context.
         calls = [("take_vector", {"name": name, "dose": dose}) for name in MENU]
         sample = play(replace(tiny, model=model), turn_by_turn(says("", *calls), says("Done.")))
@@ -120,13 +108,3 @@ def test_a_dose_that_the_precision_would_lose_is_refused_by_the_tool(tiny: Tiny,
     assert [take["ok"] for take in sample.store["SelfSteerState:takes"]] == [True, *[dtype == "float32"] * 2, True]
     model.api.close()
     assert (least < 1e-5) == (dtype == "float32")
-
-
-def test_two_hundred_calls_in_one_message(tiny: Tiny):
-    """As many as allowed are carried out, the rest are refused with words."""
-    calls = [("take_vector", {"name": "calm", "dose": 0.01})] * 200
-    sample = play(tiny, turn_by_turn(says("", *calls), says("Done.")))
-    takes = sample.store["SelfSteerState:takes"]
-    assert [t["ok"] for t in takes] == [True] * MOST_CALLS + [False] * (200 - MOST_CALLS)
-    assert len(plans(sample)[-1]["windows"]) == MOST_CALLS
-    assert sample.store["SelfSteerState:unread_calls"] == 200 - MOST_CALLS

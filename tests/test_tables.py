@@ -272,19 +272,6 @@ def test_tables_have_the_documented_columns_in_order_also_when_empty(tmp_path):
         assert getattr(filled, field.name).dtypes.to_dict() == getattr(empty_tables(), field.name).dtypes.to_dict()
 
 
-def test_the_documented_lines_run(tmp_path, monkeypatch):
-    """The README's notebook lines, on the study's logs where they are, else on a log of one rollout."""
-    if PUBLISHED.is_dir():
-        (tmp_path / "logs").symlink_to(PUBLISHED)
-    else:
-        play(tmp_path / "logs" / "a.eval")
-    monkeypatch.chdir(tmp_path)
-    text = (FOLDERS / "analysis" / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
-    exec(compile("\n".join(blocks), "README.md", "exec"), {})  # noqa: S102  it is what a reader is told to run
-
-
 # ---------------------------------------------------------------- our own experiments
 
 
@@ -313,7 +300,8 @@ def own_logs(tmp_path_factory) -> Path:
         comparison(**small, n_per_vector=1, weaker=0.5, stronger=DOSE),
     ]
     try:
-        logs = eval(tasks, model=model, log_dir=str(folder / "logs"), display="none")
+        quiet = {"display": "none", "log_realtime": False, "score_display": False}
+        logs = eval(tasks, model=model, log_dir=str(folder / "logs"), **quiet)
     finally:
         model.api.close()
     assert [log.status for log in logs] == ["success"] * len(tasks)

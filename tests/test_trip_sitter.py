@@ -421,7 +421,7 @@ def sitter_messages(sample: EvalSample) -> list[int]:
     return [n for n, m in enumerate(sample.messages) if (m.metadata or {}).get(CLEAR_MARK) == "sitter"]
 
 
-@pytest.mark.parametrize("arm", ["real", "placebo", "random", "mislabelled"])
+@pytest.mark.parametrize("arm", ["real", "placebo"])
 def test_first_it_clears_and_then_it_ends_in_every_arm(tiny: Tiny, arm: SessionArm):
     """After a take and three turns in a loop effects end from outside; after three new ones the session does."""
     sample = sit(tiny, turn_by_turn(TAKE, says(LOOP)), arm)
@@ -526,7 +526,7 @@ def test_the_monitor_acts_as_the_rules_do(tiny: Tiny):
 def test_the_monitor_is_blind(tiny: Tiny):
     """In every arm it reads the same to the letter: the words alone, with no tools and no steering of its own."""
     asked = {}
-    for arm in ("real", "placebo", "random", "mislabelled"):
+    for arm in ("real", "placebo"):
         model = monitor(replies('{"lost": false}'))
         sit(tiny, turn_by_turn(TAKE, says(LOOP)), arm, "model", turns=QUIET_TURNS + 1, roles={MONITOR_ROLE: model})
         ((messages, tools, config),) = model.api.asked

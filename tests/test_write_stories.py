@@ -479,7 +479,7 @@ def test_the_command_imports_no_torch_for_another_provider(tmp_path: Path):
 
 def test_the_bundled_model_goes_through_the_whole_pipe(bundled_model: Model, out: Path):
     """Each answer of a real model is either a story or counted as dropped; cut off so soon, it can be no story."""
-    written = write(out, bundled_model, states=["calm"], attempts=1, max_tokens=24)
+    written = write(out, bundled_model, states=["calm"], attempts=1, max_tokens=8)
     assert written.written + written.dropped.total() == 2
     assert len(written.missing) == 2
     assert {row["story"] != "" for row in rejected(out)} == {True}

@@ -6,6 +6,7 @@ One unit of a picture is one CSS pixel at its natural width. In SVG text stays t
 import re
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -74,9 +75,7 @@ def new_figure(width: int, height: int, *, constrained: bool = True) -> Figure:
 
 def png_file(figure: Figure) -> bytes:
     """Return a figure as PNG, two pixels for each of its own; the same figure gives the same bytes."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=_SHARPNESS * _UNITS, metadata={"Software": None})
-    return buffer.getvalue()
+    return _saved(figure, format="png", dpi=_SHARPNESS * _UNITS, metadata={"Software": None})
 
 
 def svg_file(figure: Figure, name: str) -> bytes:
@@ -103,10 +102,15 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
 
 
 def _svg(figure: Figure, name: str, *, transparent: bool = False) -> str:
-    buffer = BytesIO()
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", transparent=transparent, metadata=_DATELESS)
-    return buffer.getvalue().decode()
+        return _saved(figure, format="svg", transparent=transparent, metadata=_DATELESS).decode()
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, **options)
+    figure.set_layout_engine(None)  # its places are found: finding them again would take as long as drawing does
+    return buffer.getvalue()
 
 
 def _slim(svg: str) -> str:

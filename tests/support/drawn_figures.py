@@ -7,6 +7,7 @@ from matplotlib.container import BarContainer
 
 from self_steering.analysis.drawing.figures import ReportFigure
 from self_steering.analysis.drawing.style import page_style
+from self_steering.analysis.report.figures import REPORT_FIGURES
 
 WIDEST = 720  # pixels that a page has room for
 
@@ -18,6 +19,14 @@ def draw(function, tables) -> ReportFigure | None:
         for picture in figure.pictures if figure else ():
             FigureCanvasAgg(picture.figure).draw()
         return figure
+
+
+def report_keys(tables, section: str) -> set[str]:
+    """Return the keys of the figures that a section of the report has of these tables."""
+    (found,) = [one for one in REPORT_FIGURES if one.title == section]
+    with page_style():
+        figures = [function(tables) for function in found.functions]
+    return {figure.key for figure in figures if figure}
 
 
 def tick_labels(figure, axis):

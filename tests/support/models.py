@@ -1,6 +1,7 @@
 """Tiny random models of real architectures, with the bundled model's tokenizer and chat templates that behave like theirs."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -52,6 +53,12 @@ def tiny_model(architecture: str, vocabulary: int, seed: int = 0, **changes: int
     return Gemma3ForCausalLM(
         Gemma3TextConfig(**common, sliding_window=16, layer_types=kinds, query_pre_attn_scalar=16)
     ).eval()
+
+
+@cache
+def shared_model(architecture: str, vocabulary: int) -> PreTrainedModel:
+    """Return the same random model of `architecture` each time, for tests that leave it as it is."""
+    return tiny_model(architecture, vocabulary)
 
 
 def bundled_tokenizer() -> PreTrainedTokenizerBase:

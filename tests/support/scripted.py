@@ -86,7 +86,8 @@ class Tiny:
     def run(self, task: Task, script: Script = own_words, **more: object) -> EvalLog:
         """Run a task with scripted words; the log must be a success."""
         with self.scripted(script):
-            (log,) = eval(task, model=self.model, **{"log_dir": str(self.logs), "display": "none", **more})
+            quiet = {"display": "none", "log_realtime": False, "score_display": False}
+            (log,) = eval(task, model=self.model, **{"log_dir": str(self.logs), **quiet, **more})
         assert log.status == "success", log.error and log.error.message
         return read_eval_log(log.location, resolve_attachments="full")
 

@@ -37,7 +37,8 @@ class Tiny:
         """Run a task on a freshly loaded model."""
         model = get_model(f"nnsight/{self.model}", memoize=False)
         try:
-            (log,) = eval(task, model=model, log_dir=str(self.model.parent / "logs"), display="none")
+            quiet = {"display": "none", "log_realtime": False, "score_display": False}
+            (log,) = eval(task, model=model, log_dir=str(self.model.parent / "logs"), **quiet)
         finally:
             model.api.close()
         assert log.status == "success", log.error
