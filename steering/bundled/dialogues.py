@@ -7,7 +7,7 @@ from itertools import chain
 
 from inspect_ai.tool import Tool, ToolDef, ToolParam, ToolParams
 
-from self_steering.steering.bundled.conversation import Conversation, Dialogue, written
+from self_steering.steering.bundled.conversation import Call, Conversation, Dialogue, written
 from self_steering.steering.bundled.planted import Take, planted
 from self_steering.steering.bundled.prose import Prose
 from self_steering.steering.bundled.wordings import filled, wordings
@@ -311,7 +311,8 @@ def rejected_dialogue(framing: FramingName, tone: str, must: bool, draw: random.
     session = Conversation("rejected", _steering(framing, menu), draw)
     _open(session, framing, draw.choice(wordings().rejections.system), _must if must else _may, draw)
     session.user(problem.text)
-    taker, lister = _Taker(framing, menu, draw), (FRAMINGS[framing].list_tool, {})
+    taker = _Taker(framing, menu, draw)
+    lister: Call = (FRAMINGS[framing].list_tool, {})
     listed = must
     if must:
         session.call(lister)

@@ -67,7 +67,7 @@ class Planted(BaseModel):
 
     def after(self, tone: str, rejections: int) -> float:
         """Return the share of rollouts with so many rejections in which something is taken."""
-        return 1.0 - (1.0 - self.tones[tone]) ** (rejections / REJECTIONS)
+        return float(1.0 - (1.0 - self.tones[tone]) ** (rejections / REJECTIONS))
 
 
 @cache
