@@ -223,7 +223,9 @@ class Encoder:
             for share, others in alive:
                 following[others[place]] += share
             if token not in following:
-                raise ChatError(f"a message is none of those that could stand there: {self._tokenizer.decode(list(ids))!r}")
+                raise ChatError(
+                    f"a message is none of those that could stand there: {self._tokenizer.decode(list(ids))!r}"
+                )
             total = sum(following.values())
             shares.append({other: share / total for other, share in following.items()})
             alive = [(share, others) for share, others in alive if others[place] == token]
