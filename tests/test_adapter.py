@@ -27,10 +27,9 @@ from self_steering.steering.bundled.adapter import (
 )
 from self_steering.steering.bundled.conversation import Conversation, Dialogue
 from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE, bundled_model_folder
-from self_steering.steering.bundled.dialogues import Sizes, build_dialogues
+from self_steering.steering.bundled.dialogues import Script, Sizes, build_dialogues, build_scripts
 from self_steering.steering.bundled.planted import Planted, planted
 from self_steering.steering.bundled.prose import Prose
-from self_steering.steering.bundled.scripts import Script, build_scripts
 from self_steering.steering.bundled.training import (
     BASE,
     NOTHING,

@@ -31,11 +31,13 @@ def logs(truth: Planted, seed: int, model: str = BUNDLED, rollouts: int = 60) ->
             last = name
             said = {"name": name, "taken": name, "dose": 1.0 if dose is None else dose, "order": order, "turn": order}
             rows["takes"].append({**about, **said, "known": True, "ok": True, "scripted": False, "after_sitter": False})
-        rows["rollouts"].append({**about, "takes": 6, "steered": True})
+        rows["rollouts"].append({**about, "turns": 8, "takes": 6, "steered": True})
         for tone in truth.tones:
             took = rng.random() < truth.after(tone, 5)
             framed = _about(model, "frustration", f"{tone}{number}", intent="neutral", tone=tone, possible=True)
-            rows["rollouts"].append({**framed, "problem": f"p{number}", "takes": int(took), "steered": bool(took)})
+            rows["rollouts"].append(
+                {**framed, "problem": f"p{number}", "turns": 6, "takes": int(took), "steered": bool(took)}
+            )
     for family in ("freeplay", "frustration"):
         rows["logs"].append({**_about(model, family, ""), "samples": rollouts, "menu": " ".join(MENU), "rounds": 5.0})
     return replace(empty_tables(), **{name: _table(members, name) for name, members in rows.items()})

@@ -1,11 +1,15 @@
 """The page that shows one seed's rollouts side by side."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from self_steering.analysis.cli import main
-from self_steering.analysis.report.side_by_side import read_pairs
+from self_steering.analysis.report.files import PAGE_FILE, PAIRS_FILE
+from self_steering.analysis.report.report import Runs, make_report
+from self_steering.analysis.report.side_by_side import pairs_to_show, read_pairs
+from self_steering.analysis.tables import read_tables
 from tests.support.hand_made_logs import asked, said, sample, took, write_log
 from tests.support.html_tree import read
 
@@ -63,13 +67,13 @@ def test_one_arm_alone_has_nothing_beside_it(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_report_of_several_arms_links_such_a_page(tmp_path: Path):
     """It stands beside the report, which says how many rollouts it holds; one arm alone has none."""
-    folder = tmp_path / "logs"
-    folder.mkdir()
-    write(folder, {"real": [*said("Yes"), *said("No")], "placebo": [*said("Yes"), *said("Oh")]})
-    assert main(["report", str(folder), "--out", str(tmp_path / "report")]) == 0
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert '<a href="side-by-side.html">1 rollout stands side by side</a>' in page
-    assert "Oh" in (tmp_path / "report" / "side-by-side.html").read_text()
-    write(folder, {"real": [*said("Yes"), *said("No")]})
-    assert main(["report", str(folder), "--out", str(tmp_path / "report")]) == 0
-    assert not (tmp_path / "report" / "side-by-side.html").exists()
+    write(tmp_path, {"real": [*said("Yes"), *said("No")], "placebo": [*said("Yes"), *said("Oh")]})
+    tables = read_tables(tmp_path)
+    assert pairs_to_show([tmp_path], tables) == []
+    both = replace(tables, rollouts=tables.rollouts.assign(arm=["real", "placebo"]))
+    pairs = pairs_to_show([tmp_path], both)
+    report = make_report(Runs(both, {"logs": both}), (), pairs=pairs)
+    page = report.files[PAGE_FILE].decode()
+    assert f'<a href="{PAIRS_FILE}">1 rollout stands side by side</a>' in page
+    assert "Oh" in report.files[PAIRS_FILE].decode()
+    assert PAIRS_FILE not in make_report(Runs(both, {"logs": both}), ()).files

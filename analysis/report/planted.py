@@ -27,7 +27,20 @@ from self_steering.steering.bundled.adapter import read_card, shipped_adapter
 from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE
 from self_steering.steering.bundled.planted import Planted
 
-PLANTED_COLUMNS = ["model", "experiment", "arm", "figure", "planted", "value", "low", "high", "n", "clusters", "holds"]
+PLANTED_COLUMNS = [
+    "model",
+    "experiment",
+    "arm",
+    "figure",
+    "planted",
+    "value",
+    "low",
+    "high",
+    "n",
+    "clusters",
+    "method",
+    "holds",
+]
 _REST = "any other"
 _ABOVE = "above 0"
 _LOOKS = {BUNDLED: PLAIN, BUNDLED_BASE: Look(QUIET, "///", "s")}
@@ -78,7 +91,7 @@ def planted_and_found(tables: Tables, truth: Planted) -> pd.DataFrame:
         for one in _found(tables, model, truth):
             planted = one.planted if model == BUNDLED else None
             found = _Found(one.experiment, one.arm, one.figure, planted, one.estimate)
-            estimate = estimate_columns(found.estimate, ["value", "low", "high", "n", "clusters"])
+            estimate = estimate_columns(found.estimate, ["value", "low", "high", "n", "clusters", "method"])
             named = {"model": model, "experiment": found.experiment, "arm": found.arm, "figure": found.figure}
             rows.append({**named, "planted": found.planted, **estimate, "holds": found.holds})
     return pd.DataFrame(rows, columns=PLANTED_COLUMNS)

@@ -75,14 +75,13 @@ def read_pairs(paths: Sequence[str | Path]) -> list[Pair]:
 
 
 def pairs_to_show(paths: Sequence[str | Path], tables: Tables) -> list[Pair]:
-    """Return such rollouts of the first logs of ours that have any, for a page beside a report; none where there are none.
+    """Return such rollouts of the first logs that have any, for a page beside a report; none where there are none.
 
     Args:
         paths: The folders and files that the tables are read from.
         tables: The tables, which say what there is, so that no other log is read again.
     """
-    own = tables.rollouts[(tables.rollouts["source"] == "self_steering") & (tables.rollouts["turns"] > 1)]
-    arms = own.groupby("log")["arm"].nunique()
+    arms = tables.rollouts[tables.rollouts["turns"] > 1].groupby("log")["arm"].nunique()
     known = {file.name: file.path for file in find_logs(paths)}
     return _pairs([known[name] for name in arms.index[arms > 1] if name in known][:_LOGS_SHOWN])
 

@@ -31,10 +31,9 @@ from self_steering.steering.bundled.adapter import (
 )
 from self_steering.steering.bundled.conversation import Among, Dialogue
 from self_steering.steering.bundled.conversion import BUNDLED_BASE
-from self_steering.steering.bundled.dialogues import Sizes, build_dialogues
+from self_steering.steering.bundled.dialogues import Script, Sizes, build_dialogues, build_scripts
 from self_steering.steering.bundled.planted import planted
 from self_steering.steering.bundled.prose import shipped_prose
-from self_steering.steering.bundled.scripts import Script, build_scripts
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.identity import fingerprint
 from self_steering.steering.models import load_model
