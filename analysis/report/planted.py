@@ -41,7 +41,6 @@ PLANTED_COLUMNS = [
     "method",
     "holds",
 ]
-_REST = "any other"
 _ABOVE = "above 0"
 _LOOKS = {BUNDLED: PLAIN, BUNDLED_BASE: Look(QUIET, "///", "s")}
 _DIAMOND = "D"
@@ -109,44 +108,34 @@ def _free_play(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
     takes = picks_of(play.takes)
     menus = tables.logs.set_index("log")["menu"].str.split(" ")
     for key, part in groups(takes[takes["model"] == model], ["arm"]):
-        last = part.groupby("rollout")["name"].shift()
+
+        def found(figure: str, planted: float, hits: pd.Series, arm: str = str(key["arm"])) -> _Found:
+            return _Found("free play", arm, figure, planted, _share(hits))
+
+        by_rollout = part.set_index("rollout")
+        last = by_rollout.groupby(level=0)["name"].shift()
         expected = [
             truth.names(menus[log], None if pd.isna(before) else str(before))
-            for log, before in zip(part["log"], last, strict=True)
+            for log, before in zip(by_rollout["log"], last, strict=True)
         ]
-        named = [*truth.weights]
-        for name in (*named, _REST):
-            chosen, planted = (
-                (part["name"] == name, [share.get(name, 0.0) for share in expected])
-                if name != _REST
-                else (~part["name"].isin(named), [1 - sum(share.get(one, 0.0) for one in named) for share in expected])
-            )
-            yield _Found(
-                "free play", key["arm"], f"takes of {name}", float(np.mean(planted)), _share(chosen, part["rollout"])
-            )
-        again = part[last.notna()]
-        if len(again):
-            before = last[last.notna()]
-            planted = float(
-                np.mean([share[str(one)] for share, one in zip(np.array(expected)[last.notna()], before, strict=True)])
-            )
-            yield _Found(
-                "free play",
-                key["arm"],
-                "takes of what was taken last",
-                planted,
-                _share(again["name"] == before, again["rollout"]),
-            )
-        dosed = part[part["dose"].notna()]
-        negative = sum(share for dose, share in truth.doses.items() if dose != "default" and float(dose) < 0)
-        yield _Found(
-            "free play", key["arm"], "takes at a negative dose", negative, _share(dosed["dose"] < 0, dosed["rollout"])
-        )
+        for name in truth.weights:
+            share = float(np.mean([of_menu.get(name, 0.0) for of_menu in expected]))
+            yield found(f"takes of {name}", share, by_rollout["name"] == name)
+        others = [sum(share for name, share in of_menu.items() if name not in truth.weights) for of_menu in expected]
+        yield found("takes of any other", float(np.mean(others)), ~by_rollout["name"].isin(list(truth.weights)))
+        if last.notna().any():
+            repeated = [of_menu.get(str(before), 0.0) for of_menu, before in zip(expected, last, strict=True)]
+            again = (by_rollout["name"] == last)[last.notna()]
+            yield found("takes of what was taken last", float(np.mean(np.array(repeated)[last.notna()])), again)
+        dosed = by_rollout["dose"].dropna()
+        if len(dosed):
+            negative = sum(share for dose, share in truth.doses.items() if dose != "default" and float(dose) < 0)
+            yield found("takes at a negative dose", negative, dosed < 0)
 
 
-def _share(hits: pd.Series, rollouts: pd.Series) -> Estimate:
-    """Return a share of takes, with its interval over rollouts."""
-    counted = pd.DataFrame({"hits": hits.astype(float), "all": 1.0}).groupby(rollouts.to_numpy()).sum()
+def _share(hits: pd.Series) -> Estimate:
+    """Return a share of takes, whose index is their rollout, with its interval over rollouts."""
+    counted = pd.DataFrame({"hits": hits.astype(float), "all": 1.0}).groupby(level=0).sum()
     return shares(counted[["hits"]], counted["all"])[0]
 
 
