@@ -40,6 +40,7 @@ from self_steering.vectors.catalogue import catalogue
 from tests.support.stretches import (
     DEFAULT_DOSE,
     KEY,
+    NAMES,
     Tiny,
     make_tiny,
     marked_text,
@@ -375,8 +376,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 @pytest.fixture(scope="module")
 def log(tiny: Tiny) -> EvalLog:
-    """One vector in all arms, at twice the default dose."""
-    return tiny.run(detection(vectors="goblins", doses=2, controls=1, library=str(tiny.library)))
+    """Both vectors and all arms, at twice the default dose."""
+    return tiny.run(detection(vectors="all", doses=2, controls=1, library=str(tiny.library)))
 
 
 def test_a_placebo_moves_nothing_and_every_injection_does(log: EvalLog):
@@ -391,7 +392,7 @@ def test_a_placebo_moves_nothing_and_every_injection_does(log: EvalLog):
         "strength_shift",
     }
     assert Counter(sample.metadata["condition"] for sample in log.samples) == dict.fromkeys(
-        ("real@2", "placebo", "random@2", "tampered"), 1
+        ("real@2", "placebo", "random@2", "tampered"), len(NAMES)
     )
     for sample in log.samples:
         same = {name: values_of(sample)[name] == 0 for name in moved}

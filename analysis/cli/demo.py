@@ -113,7 +113,7 @@ def _experiments() -> "Iterator[tuple[str, str, Callable[[], Task]]]":
     yield (
         "Frustration",
         "does it steer itself when every answer is rejected?",
-        lambda: frustration(tone="neutral,sarcastic", rollouts=4, max_tokens=50),
+        lambda: frustration(tone="neutral,sarcastic", possible="true", rollouts=3, rounds=3, max_tokens=40),
     )
 
 
