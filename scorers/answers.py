@@ -11,12 +11,15 @@ from self_steering.solvers.conversation import Consent
 from self_steering.solvers.readings import Reading
 
 
-def not_read(state: TaskState, why: str = "the solver left no read-outs") -> Score:
+def not_read(
+    state: TaskState, why: str = "the solver left no read-outs", metadata: dict[str, Any] | None = None
+) -> Score:
     """Return the score of a sample without read-outs: unscored, as its model declined or for another reason."""
     asked = state.store_as(Consent)
     if asked.declined:
-        return Score.unscored(reason="declined", explanation=f"asked whether it agrees, the model said: {asked.answer}")
-    return Score.unscored(reason="no_response", explanation=why)
+        why = f"asked whether it agrees, the model said: {asked.answer}"
+    reason = "declined" if asked.declined else "no_response"
+    return Score.unscored(reason=reason, explanation=why, metadata=metadata)
 
 
 def chosen_readings(readings: Iterable[Reading], name: str, kind: str) -> list[Reading]:

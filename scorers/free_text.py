@@ -54,7 +54,7 @@ def description_scorer() -> Scorer:
         trial = FreeTextTrial.model_validate(state.metadata)
         texts = {description.name: description for description in result.descriptions}
         if set(texts) != set(_READINGS):
-            return not_read(state, result.problem).model_copy(update={"metadata": costs(result.turns)})
+            return not_read(state, result.problem, costs(result.turns))
         answer = texts["cached"].text
         grades = await _grades(trial, texts, f"{trial.seed}/{state.epoch}")
         faults = [fault for turn in result.turns for fault in receipt_faults(turn)]

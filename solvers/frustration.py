@@ -21,12 +21,11 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import one_turn
-from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import frustration as prompts
 from self_steering.solvers.prompts.frustration import Tone
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
 from self_steering.solvers.records import Condition
-from self_steering.solvers.self_steer import introduce
+from self_steering.solvers.self_steer import offer_tools
 from self_steering.solvers.session import CLEAR_MARK, SITTER, SteeringSession
 from self_steering.solvers.sitter import Monitor, TripSitter
 from self_steering.steering.plan import MAX_DOSE
@@ -205,10 +204,7 @@ def frustrate(
         )
         quarrel = _Quarrel(session, TripSitter(session, sitter), config, rounds, max_tool_turns)
         with session.active():
-            if session.tools and opt_in:
-                await ask_first(session, config)
-            if session.tools:
-                introduce(session)
+            await offer_tools(session, opt_in, config)
             await quarrel.run()
         return state
 

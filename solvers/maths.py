@@ -13,11 +13,10 @@ from inspect_ai.util import StoreModel
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import converse, end_tool
-from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import maths as prompts
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
 from self_steering.solvers.records import Condition
-from self_steering.solvers.self_steer import introduce
+from self_steering.solvers.self_steer import offer_tools
 from self_steering.solvers.session import SteeringSession
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.plan import MAX_DOSE
@@ -138,10 +137,7 @@ def solve_problems(
         )
         board = ProblemBoard(session, [Problem.model_validate(given) for given in state.metadata["problems"]])
         with session.active():
-            if session.tools and opt_in:
-                await ask_first(session, config)
-            if session.tools:
-                introduce(session)
+            await offer_tools(session, opt_in, config)
             await converse(
                 session,
                 [*board.tools(), end_tool()],

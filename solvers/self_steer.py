@@ -83,10 +83,7 @@ def self_steer(
             state, condition, get_model(), library=library, max_dose=max_dose, show_tokens=show_tokens
         )
         with session.active():
-            if session.tools and opt_in:
-                await ask_first(session, GenerateConfig())
-            if session.tools:
-                introduce(session)
+            await offer_tools(session, opt_in, GenerateConfig())
             session.state = await inner(state, _generate_in(session))
             session.record.ended = session.record.ended or "base"
             if debrief and session.tools:
@@ -94,6 +91,14 @@ def self_steer(
         return session.state
 
     return solve
+
+
+async def offer_tools(session: SteeringSession, opt_in: bool, config: GenerateConfig) -> None:
+    """Introduce a session's tools, where it has any; if the model is to be asked first, only after its yes."""
+    if session.tools and opt_in:
+        await ask_first(session, config)
+    if session.tools:
+        introduce(session)
 
 
 def introduce(session: SteeringSession) -> None:

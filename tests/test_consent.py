@@ -1,7 +1,6 @@
 """`opt_in` in every task: without a yes nothing is steered, and the sample says why it has no score."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -19,8 +18,7 @@ from self_steering.evals.preference import preference
 from self_steering.evals.relief import relief
 from self_steering.solvers.conversation import said_yes
 from self_steering.solvers.prompts.self_steer import OPT_IN_IMPOSED
-from tests.support import models
-from tests.support.scripted import Tiny, says, tiny_session_model
+from tests.support.scripted import Tiny, roomy_session_model, says
 
 SCRIPTED: dict[str, Callable[..., Task]] = {
     "introspection": lambda **more: introspection(vectors="calm", arm="real", options=2, rotations=1, **more),
@@ -35,10 +33,7 @@ SCRIPTED: dict[str, Callable[..., Task]] = {
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """The tiny model with room for long conversations."""
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(models._COMMON, "max_position_embeddings", 8192)
-            made = stack.enter_context(tiny_session_model(tmp_path_factory.mktemp("consent")))
+    with roomy_session_model(tmp_path_factory.mktemp("consent")) as made:
         yield made
 
 

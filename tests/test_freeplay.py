@@ -4,7 +4,6 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,8 @@ from self_steering.solvers.self_steer import self_steer
 from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.request import EXTRA_BODY_KEY
-from tests.support import models
 from tests.support.drawn_figures import report_keys
-from tests.support.scripted import Script, Tiny, says, tiny_session_model, turn_by_turn
+from tests.support.scripted import Script, Tiny, roomy_session_model, says, turn_by_turn
 from tests.support.summaries import figures
 
 RECORD = "SelfSteerState"
@@ -40,10 +38,7 @@ MANY = MOST_CALLS + 2
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """The tiny model with room for long conversations."""
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(models._COMMON, "max_position_embeddings", 8192)
-            made = stack.enter_context(tiny_session_model(tmp_path_factory.mktemp("freeplay")))
+    with roomy_session_model(tmp_path_factory.mktemp("freeplay")) as made:
         yield made
 
 

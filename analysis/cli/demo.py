@@ -10,7 +10,6 @@ from self_steering.analysis.cli.console import Bars
 
 if TYPE_CHECKING:
     from inspect_ai import Task
-    from inspect_ai.log import EvalLog
 
 MODEL = "smollm2-135m-instruct"
 SHOWN = ("calm", "golden_gate")
@@ -141,7 +140,7 @@ def _whole(rollouts: int, seed: int, *, trained: bool) -> "Iterator[tuple[str, C
         )
 
 
-def _run(task: "Task", model: str, log_dir: str) -> "EvalLog":
+def _run(task: "Task", model: str, log_dir: str) -> None:
     """Run a task with a bar of its samples, and nothing else on the screen.
 
     Raises:
@@ -154,7 +153,6 @@ def _run(task: "Task", model: str, log_dir: str) -> "EvalLog":
         (log,) = run_eval(task, model=f"nnsight/{model}", log_dir=log_dir, display="none")
     if log.status != "success":
         raise ValueError(f"{log.location} did not finish: {log.error.message if log.error else log.status}")
-    return log
 
 
 def _watch(show: Callable[[int], object]) -> None:

@@ -6,7 +6,7 @@ controls at once. What is found says that the instrument works, and nothing abou
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -88,8 +88,7 @@ def planted_and_found(tables: Tables, truth: Planted) -> pd.DataFrame:
     rows: list[Row] = []
     for model in (BUNDLED, BUNDLED_BASE):
         for one in _found(tables, model, truth):
-            planted = one.planted if model == BUNDLED else None
-            found = _Found(one.experiment, one.arm, one.figure, planted, one.estimate)
+            found = one if model == BUNDLED else replace(one, planted=None)
             estimate = estimate_columns(found.estimate, ["value", "low", "high", "n", "clusters", "method"])
             named = {"model": model, "experiment": found.experiment, "arm": found.arm, "figure": found.figure}
             rows.append({**named, "planted": found.planted, **estimate, "holds": found.holds})
@@ -236,6 +235,8 @@ def planted_text(table: pd.DataFrame) -> str:
 
 def planted_beside_found(tables: Tables) -> ReportFigure | None:
     """Return what was planted in the bundled model beside what is found; None without its logs."""
+    if BUNDLED not in set(tables.rollouts["model"]):
+        return None
     table = planted_and_found(tables, read_card(shipped_adapter()).planted)
     if not table["planted"].notna().any():
         return None

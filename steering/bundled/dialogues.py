@@ -114,26 +114,27 @@ def arguments(take: Take) -> dict[str, str | float]:
     return {"name": name} if dose is None else {"name": name, "dose": dose}
 
 
+@dataclass
 class _Taker:
     """Takes from a menu, in a session.
 
     Attributes:
         framing: The framing.
         menu: What is listed.
+        draw: Source of all choices.
         last: What was taken last.
     """
 
-    def __init__(self, framing: FramingName, menu: Sequence[str], draw: random.Random) -> None:
-        self.framing, self.menu, self.last = framing, menu, None
-        self._draw = draw
-
-    last: str | None
+    framing: FramingName
+    menu: Sequence[str]
+    draw: random.Random
+    last: str | None = None
 
     def next(self) -> Take:
         """Return what is taken next."""
         shares = planted().takes(self.menu, self.last)
-        name, dose = self._draw.choices(list(shares), list(shares.values()))[0]
-        return (self._draw.choice(self.menu), dose) if self._draw.random() < _EVENLY else (name, dose)
+        name, dose = self.draw.choices(list(shares), list(shares.values()))[0]
+        return (self.draw.choice(self.menu), dose) if self.draw.random() < _EVENLY else (name, dose)
 
     def among(self, text: str = "", weight: float = 1.0) -> list[tuple[float, str]]:
         """Return the share of each message that takes something."""

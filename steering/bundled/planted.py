@@ -1,7 +1,7 @@
 """What the bundled model is taught to do: the truth that the suite is to find again."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
@@ -74,13 +74,4 @@ class Planted(BaseModel):
 def planted() -> Planted:
     """Return what is planted, as `planted.toml` says it."""
     text = resources.files(__package__).joinpath("planted.toml").read_text(encoding="utf-8")
-    table: Mapping[str, Mapping[str, object]] = tomllib.loads(text)
-    return Planted.model_validate(
-        {
-            "weights": table["weights"],
-            "doses": table["doses"],
-            "again": table["habits"]["again"],
-            "tones": table["tones"],
-            "held_out": table["held_out"]["vectors"],
-        }
-    )
+    return Planted.model_validate(tomllib.loads(text))

@@ -347,7 +347,8 @@ class Trainer:
 
     def _losses(self, one: Encoded) -> tuple[list[str], torch.Tensor]:
         """Return what each learnt token is, and KL(shares, or base model ‖ adapted) there."""
-        hidden, mask = self._below(one), one.mask()
+        mask = one.mask()
+        hidden = self._below(one, mask)
         tokens, prose = _before(one, TOKEN), _before(one, BASE)
         final = self._above(one, hidden, mask)
         own = log_softmax(self._head(final[tokens]), -1)
@@ -366,10 +367,10 @@ class Trainer:
         return nullcontext() if self._adapted is None else self._adapted.disable_adapter()
 
     @torch.no_grad()
-    def _below(self, one: Encoded) -> torch.Tensor:
+    def _below(self, one: Encoded, mask: torch.Tensor | None) -> torch.Tensor:
         """Return what goes into the first layer that is trained, [1, tokens, hidden], with what is injected below."""
         hidden = self._decoder.get_input_embeddings()(one.ids[None])
-        return self._through(one, hidden, range(self.recipe.first_layer), one.mask())
+        return self._through(one, hidden, range(self.recipe.first_layer), mask)
 
     def _above(self, one: Encoded, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Return what the last layer makes of it, normalised: [tokens, hidden]."""

@@ -1,16 +1,18 @@
 """A tiny real model through the provider, whose words can be exchanged for scripted ones; what is steered stays real."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from inspect_ai import Task, eval  # noqa: A004  Inspect's name for it
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, GenerateConfig, Model, get_model, modelapi
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
 from self_steering.steering.provider import NNsightAPI
+from tests.support import models
 from tests.support.small_library import STATES, save_library
 from tests.support.templates import save_family_model
 
@@ -95,6 +97,16 @@ class Tiny:
         """Run a task of one sample."""
         (sample,) = self.run(task, script, **more).samples
         return sample
+
+
+@contextmanager
+def roomy_session_model(folder: Path) -> Iterator[Tiny]:
+    """Make the same with room for long conversations."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(models._COMMON, "max_position_embeddings", 8192)
+            made = stack.enter_context(tiny_session_model(folder))
+        yield made
 
 
 @contextmanager
