@@ -27,7 +27,7 @@ from self_steering.solvers.checks import chosen, flag, refusing, whole_number
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
 from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
-from self_steering.solvers.records import Condition
+from self_steering.solvers.records import Condition, Labels
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.plan import MAX_DOSE
@@ -42,6 +42,7 @@ def freeplay(
     framing: str | list[str] = "drugs,aids,vectors",
     arm: str | list[str] = "real,placebo",
     visibility: str | list[str] = "unsaid",
+    labels: str | list[str] = "names",
     rollouts: int = 2,
     turns: int = 15,
     opt_in: bool = False,
@@ -62,7 +63,9 @@ def freeplay(
         arm: Arms separated by commas: real, placebo, random, mislabelled (`all` of these); or prompt_only, in which nothing is
             steered and the tool tells the effect in words: a simulation, on any model of Inspect's.
         visibility: What the model is told, separated by commas: that it is watched, that it is unwatched, or nothing (unsaid).
-        rollouts: Rollouts a framing, arm and visibility; the study had 60.
+        labels: What the vectors are called, separated by commas: names, with their effects told; or opaque (x1, x2, …, dealt anew
+            in each rollout), so that they are known only by trying.
+        rollouts: Rollouts a framing, arm, visibility and kind of labels; the study had 60.
         turns: Most turns, 1 to 100.
         opt_in: Ask first whether the model wants the tools; a session without a yes ends there.
         debrief: Ask at the end, all effects ended, what was taken and what it was like.
@@ -87,6 +90,7 @@ def freeplay(
         framings=chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)}),
         arms=arms,
         visibilities=chosen(visibility, "visibility", list(VISIBILITIES), {"all": list(VISIBILITIES)}),
+        labels=chosen(labels, "labels", list(get_args(Labels)), {"all": list(get_args(Labels))}),
         rollouts=whole_number(rollouts, "rollouts", 1),
         turns=whole_number(turns, "turns", 1, 100),
         seed=seed,
@@ -114,19 +118,24 @@ def make_samples(
     framings: Sequence[str],
     arms: Sequence[str],
     visibilities: Sequence[str],
+    labels: Sequence[str],
     rollouts: int,
     turns: int,
     seed: int,
 ) -> list[Sample]:
     """Return all samples, the arms of one rollout side by side."""
     samples = []
-    for index, framing, visibility in product(range(rollouts), framings, visibilities):
-        # One stream a rollout, whatever else is run: its arms share it, other rollouts do not.
+    for index, framing, visibility, called in product(range(rollouts), framings, visibilities, labels):
+        # One stream a rollout, whatever else is run: its arms and kinds of labels share it, other rollouts do not.
         drawn = random.Random(f"freeplay/{seed}/{framing}/{visibility}/{index}").randrange(2**31)
         for arm in arms:
-            condition = Condition.model_validate({"framing": framing, "arm": arm, "menu": menu, "seed": drawn})
-            metadata = condition.model_dump(mode="json", include={"framing", "arm", "intent", "seed"})
-            name = [framing, arm, *([] if visibility == "unsaid" else [visibility]), str(index)]
+            condition = Condition.model_validate(
+                {"framing": framing, "arm": arm, "menu": menu, "labels": called, "seed": drawn}
+            )
+            told = {"framing", "arm", "intent", "seed", *([] if called == "names" else ["labels"])}
+            metadata = condition.model_dump(mode="json", include=told)
+            more = [*([] if visibility == "unsaid" else [visibility]), *([] if called == "names" else [called])]
+            name = [framing, arm, *more, str(index)]
             samples.append(
                 Sample(
                     id="-".join(name),

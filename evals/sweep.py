@@ -38,7 +38,7 @@ TASKS: Mapping[str, Callable[..., Task]] = {
     "maths": maths,
     "frustration": frustration,
 }
-CONDITIONS = ("framing", "arm", "intent", "tone", "possible", "visibility", "primer")
+CONDITIONS = ("framing", "arm", "intent", "tone", "possible", "visibility", "labels", "primer")
 
 
 class SweepError(ValueError):

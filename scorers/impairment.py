@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -42,7 +42,7 @@ def impairment_scorer() -> Scorer:
         if record is None:
             return no_session()
         turns: dict[Phase, list[ChatMessageAssistant]] = defaultdict(list)
-        for message, phase in phases(state.messages, record.condition["menu"]):
+        for message, phase in phases(state.messages, record.read_condition().offered):
             turns[phase].append(message)
         found = {f"{name}_{phase}": values for phase in PHASES for name, values in _measured(turns[phase]).items()}
         return Score(
@@ -54,7 +54,7 @@ def impairment_scorer() -> Scorer:
     return score
 
 
-def phases(messages: Sequence[ChatMessage], menu: Sequence[str]) -> list[tuple[ChatMessageAssistant, Phase]]:
+def phases(messages: Sequence[ChatMessage], offered: Iterable[str]) -> list[tuple[ChatMessageAssistant, Phase]]:
     """Return the messages that the model wrote, each with its phase, replayed from the conversation."""
     turns = [
         (index, message)
@@ -66,7 +66,7 @@ def phases(messages: Sequence[ChatMessage], menu: Sequence[str]) -> list[tuple[C
     # The last turn's own calls have no say in its phase, and may lack their answers.
     before = messages[: turns[-1][0]]
     clears = [index for index, message in enumerate(before) if (message.metadata or {}).get(CLEAR_MARK)]
-    unsteered = {name: Treatment(direction=Direction(vector=name), unit_strength=0) for name in menu}
+    unsteered = {name: Treatment(direction=Direction(vector=name), unit_strength=0) for name in offered}
     windows = plan_windows(before, unsteered, outside_clears=clears, max_dose=math.inf).windows
 
     def phase(index: int) -> Phase:

@@ -67,8 +67,9 @@ def self_steer_scorer() -> Scorer:
         if record is None:
             return no_session()
         own = [take for take in record.takes if not take.scripted]
-        known = record.condition.get("own")
-        picks = [take for take in own if take.taken or described(take.name, known)]
+        condition = record.read_condition()
+        known = condition.own
+        picks = [take for take in own if take.taken or described(condition.stands_for(take.name), known)]
         taken = [take for take in picks if take.ok]
         redoses = _redoses(taken)
         distinct = Counter(take.name for take in taken)
@@ -84,8 +85,14 @@ def self_steer_scorer() -> Scorer:
                 "redose_rate": _mean(count > 1 for count in distinct.values()),
                 "redoses": float(len(redoses)),
                 "redoses_after_sitter": _mean(take.after_sitter for take in redoses),
-                **_valences("", [described(take.taken, known) or entry_of(take.name, known) for take in picks]),
-                **_valences("_by_name", [entry_of(take.name, known) for take in picks]),
+                **_valences(
+                    "",
+                    [
+                        described(take.taken, known) or entry_of(condition.stands_for(take.name), known)
+                        for take in picks
+                    ],
+                ),
+                **_valences("_by_name", [entry_of(condition.stands_for(take.name), known) for take in picks]),
                 "dose": _mean(take.dose for take in taken),
                 "strength": _mean(take.strength for take in taken),
                 "redose_dose": _mean(take.dose for take in redoses),
@@ -256,9 +263,9 @@ def self_account_scorer() -> Scorer:
     `account_exact`: 1 where both are the same names, or nothing was taken and it says so; `account_said`: how many names it
     says. A share of none is NaN. Precision and recall are pooled: a name counts once.
 
-    Only whole names of the menu are read, in any case, with spaces for underscores; a name that is said counts as claimed, also in
-    a sentence that denies it. Where there was no debrief, or its answer has neither a name nor a word for nothing, the sample is
-    unscored, with the reason.
+    Only whole names of the menu (opaque labels, where those are offered) are read, in any case, with spaces for underscores; a
+    name that is said counts as claimed, also in a sentence that denies it. Where there was no debrief, or its answer has neither a
+    name nor a word for nothing, the sample is unscored, with the reason.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -270,7 +277,7 @@ def self_account_scorer() -> Scorer:
                 reason="no_response", explanation="no debrief was held; debrief=true asks what was taken"
             )
         answer = record.debrief[0].answer
-        said = read_account(answer, record.condition["menu"])
+        said = read_account(answer, record.read_condition().offered)
         if said is None:
             return Score.unscored(
                 reason="invalid_response_format" if answer.strip() else "no_response",

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from inspect_ai.util import StoreModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import FreeplayArm, treatment
 from self_steering.steering.calls import FramingName
 from self_steering.steering.plan import PlanError, Treatment
@@ -14,6 +15,7 @@ from self_steering.vectors.catalogue import VectorEntry, entry_of
 
 Intent = Literal["neutral", "helpful", "mandatory"]
 Framed = Literal["drugs", "aids", "vectors", "none"]
+Labels = Literal["names", "opaque"]
 Ending = Literal["end_session", "turns", "sitter", "context", "base", "declined"]
 
 RANDOM_DIRECTION = "random direction"
@@ -52,6 +54,8 @@ class Condition(BaseModel):
             mislabelled (another vector of the menu under this label); prompt_only (nothing: the tool tells the effect in words).
         intent: neutral (there if wanted), helpful (others found them useful) or mandatory (one must be taken).
         menu: The vectors that can be taken.
+        labels: What they are called: by their names with their effects told, or by opaque labels (x1, x2, …), dealt anew in each
+            sample, of which nothing is told: they are known only by trying.
         own: What the library says of those that the catalogue lacks or tells otherwise.
         seed: Seed of the order that the list tool shows, of random directions, of labels, and of sampling.
     """
@@ -62,6 +66,7 @@ class Condition(BaseModel):
     arm: FreeplayArm = "real"
     intent: Intent = "neutral"
     menu: tuple[str, ...] = TASK_MENU
+    labels: Labels = "names"
     own: dict[str, VectorEntry] = {}
     seed: int = 0
 
@@ -71,12 +76,18 @@ class Condition(BaseModel):
             raise ValueError(f"menu is {self.menu}; name vectors of the library, each once")
         if self.arm == "mislabelled" and len(self.menu) < 2:
             raise ValueError(f"menu is {self.menu}; the mislabelled arm needs at least two vectors to swap")
+        if self.arm == "mislabelled" and self.labels == "opaque":
+            raise ValueError(
+                "labels is opaque and arm mislabelled; opaque labels say nothing that could be wrong: leave out one"
+            )
         return self
 
     @classmethod
     def of_sample(cls, metadata: Mapping[str, Any], menu: Sequence[str]) -> Self:
-        """Return the condition that a sample's metadata tells: framing and seed, and where there are tools arm and intent."""
-        names = ("framing", "seed") if metadata["framing"] == "none" else ("framing", "seed", "arm", "intent")
+        """Return the condition that a sample's metadata tells: framing and seed, and with tools arm, intent and labels."""
+        names = ["framing", "seed"]
+        if metadata["framing"] != "none":
+            names += ["arm", "intent", *(["labels"] if "labels" in metadata else [])]
         return cls(**{name: metadata[name] for name in names}, menu=tuple(menu))
 
     @property
@@ -85,14 +96,33 @@ class Condition(BaseModel):
         return None if self.framing == "none" else self.framing
 
     @property
-    def effects(self) -> dict[str, str]:
-        """For each name of the menu, in the order that this sample's list tool shows, its one-line effect."""
+    def offered(self) -> dict[str, str]:
+        """For each label that can be taken, in the order that this sample's list tool shows, the vector that it stands for."""
         shown = list(self.menu)
         random.Random(f"menu/{self.seed}").shuffle(shown)
-        return {name: entry_of(name, self.own).effect for name in shown}
+        if self.labels == "names":
+            return {name: name for name in shown}
+        labels = [f"x{number}" for number in range(1, len(shown) + 1)]
+        random.Random(f"opaque/{self.seed}").shuffle(labels)
+        return dict(zip(labels, shown, strict=True))
 
-    def applied(self, name: str) -> str:
-        """Return which vector is applied when `name` is taken."""
+    @property
+    def effects(self) -> dict[str, str]:
+        """For each label, in the same order, the one-line effect of what it stands for."""
+        return {label: entry_of(vector, self.own).effect for label, vector in self.offered.items()}
+
+    @property
+    def listed(self) -> dict[str, str]:
+        """For each label, in the same order, what the list tool says of it."""
+        return self.effects if self.labels == "names" else dict.fromkeys(self.offered, prompts.UNTOLD)
+
+    def stands_for(self, label: str) -> str:
+        """Return the vector that is asked for under a label; a name that is not offered is itself, an opaque one nothing."""
+        return self.offered.get(label, label if self.labels == "names" else "")
+
+    def applied(self, label: str) -> str:
+        """Return which vector is applied when `label` is taken."""
+        name = self.stands_for(label)
         if self.arm != "mislabelled":
             return name
         # A cycle through a shuffled menu: no label keeps its own vector.
@@ -101,7 +131,7 @@ class Condition(BaseModel):
         return cycle[(cycle.index(name) + 1) % len(cycle)]
 
     def treatments(self, default_doses: Mapping[str, float]) -> dict[str, Treatment]:
-        """Return what taking each name of the menu does.
+        """Return what taking each label does.
 
         Args:
             default_doses: For each vector of the library the multiple of it that dose 1.0 adds.
@@ -115,9 +145,9 @@ class Condition(BaseModel):
                 f"the menu has {', '.join(missing)}, which the library lacks; it has {', '.join(sorted(default_doses))}"
             )
         result = {}
-        for name in self.menu:
-            applied = self.applied(name)
-            result[name] = treatment(self.arm, applied, default_doses[applied], self.seed % 2**31)
+        for label in self.offered:
+            applied = self.applied(label)
+            result[label] = treatment(self.arm, applied, default_doses[applied], self.seed % 2**31)
         return result
 
 
@@ -238,3 +268,7 @@ class SelfSteerState(StoreModel):
     computed_tokens: int = 0
     prompt_tokens: int = 0
     simulated: bool = False
+
+    def read_condition(self) -> Condition:
+        """Return the condition that the session was held under."""
+        return Condition.model_validate(self.condition)

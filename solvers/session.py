@@ -177,11 +177,11 @@ class SteeringSession:
             least = 0.0 if told else smallest_dose(model, library, condition.menu)
             self.tools = steering_tools(
                 framing,
-                condition.effects,
+                condition.listed,
                 max_dose=max_dose,
                 min_dose=least,
                 active=self._active,
-                told=condition.arm == PROMPT_ONLY,
+                told=condition.effects if condition.arm == PROMPT_ONLY else None,
             )
         self.introduction: ChatMessage | None = None
         self._generated: set[str] = set()

@@ -44,18 +44,18 @@ def steering_tools(
     min_dose: float = 0.0,
     active: dict[str, list[float]] | None = None,
     *,
-    told: bool = False,
+    told: Mapping[str, str] | None = None,
 ) -> list[Tool]:
     """Return the list, take and clear tools of a framing.
 
     Args:
         framing: Which words to use.
-        effects: For each name that can be taken, its one-line effect.
+        effects: For each name that can be taken, its one-line effect, as the list tool shows it.
         order: The order in which the list tool shows them; default that of `effects`.
         max_dose: Largest absolute dose.
         min_dose: Smallest absolute dose but 0: one that the model's precision does not lose.
         active: For each name the doses that are active, which these tools keep up to date between two turns.
-        told: Whether the take tool tells the effect in words, as nothing is steered.
+        told: For each name the effect that the take tool tells in words, where nothing is steered.
 
     Raises:
         ValueError: `order` does not name every effect once.
@@ -80,7 +80,7 @@ def steering_tools(
         except PlanError as error:
             raise ToolError(str(error)) from error
         doses.setdefault(name, []).append(taken)
-        return taken_text(name, taken, effects[name] if told else None)
+        return taken_text(name, taken, None if told is None else told[name])
 
     async def clear() -> str:
         doses.clear()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from inspect_ai import Task
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import Sample
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalLog, EvalSample
@@ -22,6 +23,7 @@ from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.prompts import freeplay as prompts
 from self_steering.solvers.prompts import self_steer as self_steer_prompts
+from self_steering.solvers.records import TASK_MENU, Condition
 from self_steering.solvers.self_steer import self_steer
 from self_steering.solvers.session import MOST_CALLS
 from self_steering.steering.calls import FRAMINGS
@@ -82,6 +84,7 @@ def samples_of(**changes) -> list:
         "framings": ["drugs", "vectors"],
         "arms": ["real", "placebo", "random"],
         "visibilities": ["unsaid", "watched"],
+        "labels": ["names"],
         "rollouts": 3,
         "turns": 15,
         "seed": 0,
@@ -115,6 +118,54 @@ def test_the_model_can_take_what_was_chosen(roomy: Tiny):
     listed, refused, _ = [m for m in sample.messages if m.role == "tool"]
     assert sorted(line.partition(":")[0] for line in listed.text.splitlines()) == ["calm", "honest"]
     assert refused.error.message.startswith("There is no vector 'creative'. Valid names: ")
+
+
+# ---------------------------------------------------------------- labels that tell nothing
+
+
+def opaque_play(roomy: Tiny, folder: Path, arm: str) -> tuple[EvalSample, Tables]:
+    """Two takes of x2, one of a vector's own name, and an account that names x2."""
+    turns = [says("", ("list_vectors", {}), take("x2"), take("calm"), take("x2")), says("", END), says("I took x2.")]
+    log = run(roomy, turn_by_turn(*turns), vectors="honest,calm,anxious", labels="opaque", arm=arm, log_dir=folder)
+    return log.samples[0], read_tables(folder)
+
+
+@pytest.mark.parametrize("arm", ["real", "placebo", "random"])
+def test_an_opaque_label_tells_nothing_and_steers_with_what_it_stands_for(roomy: Tiny, tmp_path: Path, arm: str):
+    """No vector's name or effect is read; tables tell which vector was chosen, its name is no label, the account is of labels."""
+    sample, tables = opaque_play(roomy, tmp_path, arm)
+    read = " ".join(message.text for message in sample.messages if message.role != "assistant")
+    own = [name for name in ("honest", "anxious") if name in read] + re.findall(r"calm(?!')", read)
+    listed = [line.partition(":") for line in sample.messages[3].text.splitlines()]
+    assert own == []
+    assert sorted(label for label, _, _ in listed) == ["x1", "x2", "x3"]
+    assert len({told for _, _, told in listed}) == 1
+    first, by_name, again = tables.takes.to_dict("records")
+    assert first["name"] in {"honest", "calm", "anxious"}
+    assert (first["name"], first["label"]) == (again["name"], again["label"]) == (again["name"], "x2")
+    assert (by_name["known"], by_name["ok"], by_name["label"]) == (False, False, "calm")
+    assert kept(sample, "exposures")[0]["applied"] == ("random direction" if arm == "random" else first["name"])
+    assert set(tables.rollouts["labels"]) == {"opaque"}
+    assert value(sample, "self_steer_scorer", "picks") == 2
+    assert value(sample, "self_account_scorer", "account_exact") == 1.0
+
+
+def test_opaque_labels_are_dealt_anew_in_each_rollout_and_alike_in_its_arms():
+    """So that nothing is learnt of a label but within the rollout."""
+    menu = list(TASK_MENU)
+    dealt = {}
+    for sample in samples_of(menu=menu, labels=["opaque"], framings=["aids"], rollouts=6):
+        condition = Condition.of_sample(sample.metadata, menu)
+        dealt.setdefault(sample.id.replace(condition.arm, "arm"), []).append(condition.offered)
+    assert all(arms[0] == arms[1] == arms[2] and set(arms[0].values()) == set(menu) for arms in dealt.values())
+    assert len({tuple(sorted(arms[0].items())) for arms in dealt.values()}) == len(dealt) == 12
+
+
+def test_opaque_labels_cannot_be_mislabelled(roomy: Tiny):
+    """It is said in one line, before anything runs."""
+    with pytest.raises(PrerequisiteError, match="opaque labels say nothing that could be wrong") as refused:
+        run(roomy, turn_by_turn(says("", END)), labels="opaque", arm="mislabelled")
+    assert "\n" not in str(refused.value).strip()
 
 
 # ---------------------------------------------------------------- words

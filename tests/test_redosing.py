@@ -9,9 +9,11 @@ from self_steering.analysis.freeplay.redosing import (
     AGAIN,
     ASKED,
     CHANGE,
+    EARLY,
     EFFECTIVE,
     EVERY,
     FIRST,
+    LATE,
     NOMINAL,
     OF_VECTOR,
     RATE,
@@ -44,6 +46,26 @@ def test_the_redose_rate_is_the_share_of_taken_vectors_that_the_same_rollout_tak
     assert (rate["value"], rate["n"], rate["clusters"]) == (1 / 4, 4, 2)
     assert (repeats["value"], repeats["n"]) == (2 / 6, 6)
     assert (redosers["value"], redosers["n"], redosers["method"]) == (1 / 3, 3, "Wilson")
+
+
+def test_repeats_are_told_apart_by_the_half_of_the_rollout_that_they_stand_in():
+    """The take in the middle is early; a failed call has no place in it."""
+    found = redosing(tables(rollout("calm", "calm", failed("calm"), "proud", "calm", "proud"), rollout("amused")))
+    early, late = pooled(found, EARLY), pooled(found, LATE)
+    assert (early["value"], early["n"]) == (1 / 4, 4)
+    assert (late["value"], late["n"], late["clusters"]) == (1.0, 2, 1)
+
+
+def test_going_back_to_what_was_liked_is_found_beside_placebo_under_labels_that_tell_nothing():
+    """The report says it of opaque labels, which are a group of their own."""
+    liked = [rollout("calm", "proud", "calm", "calm", labels="opaque") for _ in range(8)]
+    alike = [rollout("calm", "proud", "amused", "guilty", labels="opaque", arm="placebo") for _ in range(8)]
+    made = tables(*liked, *alike, rollout("calm", "proud"))
+    row = only(redosing(made), measure=LATE, against="placebo", rollouts=EVERY)
+    assert (row["labels"], row["value"], row["low"] > 0.5, row["p"] < 0.01) == ("opaque", 1.0, True, True)
+    assert set(redosing(made)["labels"]) == {"opaque", ""}
+    assert "under opaque labels" in redosing_in_free_play(made).finding
+    assert "opaque" not in redosing_in_free_play(tables(rollout("calm", "calm"))).finding
 
 
 def test_only_calls_that_succeeded_are_taken():

@@ -8,6 +8,7 @@ import pandas as pd
 
 from self_steering.analysis.drawing.style import VALENCE_NAMES
 from self_steering.analysis.freeplay.rollouts import (
+    CELL,
     GROUP,
     PLACEBO,
     cells,
@@ -26,7 +27,7 @@ from self_steering.analysis.tables import Tables
 from self_steering.vectors.catalogue import catalogue
 
 PICK_COLUMNS = [
-    *["source", "model", "visibility", "arm", "framing", "vector", "category", "valence"],
+    *[*CELL, "framing", "vector", "category", "valence"],
     *["picks", "failed", "rollouts_picking", "rollouts", "share", "low", "high", "n", "clusters", "method"],
 ]
 _NAMED = 10  # unknown names that are listed

@@ -22,6 +22,7 @@ from self_steering.analysis.statistics.resampling import ratio_difference, ratio
 from self_steering.analysis.tables import Tables
 
 RATE, ASKED, REPEATS = "redose rate", "redose rate, failed calls too", "repeats among takes"
+EARLY, LATE = "repeats among early takes", "repeats among late takes"
 REDOSERS, AFTER_SITTER = "rollouts that redose", "repeats after the trip sitter"
 OF_VECTOR = "redose rate of a vector"
 FIRST, AGAIN, CHANGE = "first dose", "dose of redoses", "change of dose"
@@ -34,6 +35,8 @@ _SHARES = {  # numerator and denominator among a rollout's counts
     RATE: ("again", "taken"),
     ASKED: ("asked_again", "asked"),
     REPEATS: ("repeats", "takes"),
+    EARLY: ("early_repeats", "early_takes"),
+    LATE: ("late_repeats", "late_takes"),
     AFTER_SITTER: ("after", "repeats"),
 }
 
@@ -49,6 +52,9 @@ def redosing(tables: Tables) -> pd.DataFrame:
     - `redose rate, failed calls too`: the same over all that was asked for by name, the library's or not, as the study's
       history of calls has it.
     - `repeats among takes`: the share of take calls that take again what this rollout had taken.
+    - `repeats among early takes`, `… late takes`: the same of the first and of the second half of a rollout's takes (the one in the
+      middle is early): does it go back to what it has tried? Late takes have more to go back to, so that what tells is the
+      difference from placebo.
     - `rollouts that redose`: the share of all rollouts with at least one repeat, those without a take too.
     - `repeats after the trip sitter`: the share of repeats that came after it had cleared effects in the rollout.
     - `first dose`, `dose of redoses`: mean over vectors' first takes, and over repeats; `change of dose`: mean over repeats of the
@@ -64,8 +70,9 @@ def redosing(tables: Tables) -> pd.DataFrame:
 
     Returns:
         One row a measure, with its interval from resampled rollouts (Wilson's for shares of rollouts), and rows with `against` set:
-        that arm's redose rate minus placebo's over the framings that both have, with p from shuffling arm labels over
-        whole rollouts within framings, and p_adjusted by Benjamini and Hochberg over these.
+        that arm's redose rate (under opaque labels also its repeats among late takes) minus placebo's over the framings that both
+        have, with p from shuffling arm labels over whole rollouts within framings, and p_adjusted by Benjamini and Hochberg over
+        these.
     """
     play = freeplay(tables)
     takes, counts = _numbered(successes_of(play.takes)), _counts(play)
@@ -100,7 +107,13 @@ def _counts(play: FreePlay) -> pd.DataFrame:
     """Return what each rollout adds to the shares, [rollouts, counts]."""
     takes, calls = _numbered(successes_of(play.takes)), _numbered(play.takes)
     repeats = takes["repeat"] > 0
+    in_rollout = takes.groupby("rollout")["repeat"]
+    late = in_rollout.cumcount() >= (in_rollout.transform("size") + 1) // 2
     of_rollout = {
+        "early_takes": ~late,
+        "early_repeats": repeats & ~late,
+        "late_takes": late,
+        "late_repeats": repeats & late,
         "takes": takes["repeat"] >= 0,
         "taken": ~repeats,
         "again": takes["repeat"] == 1,
@@ -145,7 +158,9 @@ def _doses(cell: dict[str, str], takes: pd.DataFrame) -> Iterator[dict[str, obje
 
 def _against_placebo(rollouts: pd.DataFrame, counts: pd.DataFrame) -> Iterator[dict[str, object]]:
     for cell, both in comparisons(rollouts):
-        sums = counts[["again", "taken"]].set_axis(["numerator", "denominator"], axis=1)
-        frame = both[["rollout", "arm", "framing"]].join(sums, on="rollout")
-        if comparable(frame[frame["denominator"] > 0]):
-            yield result(cell, RATE, *ratio_difference(frame, cell["arm"], PLACEBO))
+        # Under opaque labels the second half tells more: what is gone back to was found by trying.
+        for measure in (RATE, LATE) if cell["labels"] == "opaque" else (RATE,):
+            sums = counts[list(_SHARES[measure])].set_axis(["numerator", "denominator"], axis=1)
+            frame = both[["rollout", "arm", "framing"]].join(sums, on="rollout")
+            if comparable(frame[frame["denominator"] > 0]):
+                yield result(cell, measure, *ratio_difference(frame, cell["arm"], PLACEBO))

@@ -19,6 +19,7 @@ from self_steering.analysis.freeplay.redosing import (
     EFFECTIVE,
     EVERY,
     FIRST,
+    LATE,
     NOMINAL,
     OF_VECTOR,
     RATE,
@@ -121,6 +122,12 @@ def _finding(pooled: pd.DataFrame, names: Names, *, touched: bool) -> str:
             for row in rows
             if row["against"]
         ]
+    # Under names a repeat may be for the name's sake; where a label tells nothing, it is for what was found by trying.
+    late = pooled[(pooled["rollouts"] == EVERY) & (pooled["measure"] == LATE) & (pooled["labels"] == "opaque")]
+    sentences += [
+        f"Repeats among late takes, under opaque labels: {_rate(row, names)} ({rests_on(row, 'late takes')})."
+        for row in late.to_dict("records")
+    ]
     after = pooled[(pooled["rollouts"] == EVERY) & (pooled["measure"] == AFTER_SITTER) & (pooled["value"] > 0)]
     sentences += [
         f"{who(row, names)}: of the repeats, {figure_in_words(row, percent=True)} came after the trip sitter "

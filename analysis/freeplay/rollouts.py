@@ -17,7 +17,7 @@ from self_steering.analysis.statistics.estimates import (
 from self_steering.analysis.statistics.tests import benjamini_hochberg
 from self_steering.analysis.tables import Tables
 
-GROUP = ["source", "model", "visibility"]
+GROUP = ["source", "model", "visibility", "labels"]
 CELL = [*GROUP, "arm"]
 ALL_FRAMINGS = "all"
 PLACEBO = "placebo"
@@ -123,26 +123,26 @@ def _of_family(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-Names = Mapping[tuple[str, str, str], str]
+Names = Mapping[tuple[str, ...], str]
 
 
 def group_names(frame: pd.DataFrame) -> Names:
-    """Return a name for each model of a table: its own, and its source and visibility where the table has several of these.
+    """Return a name for each model of a table: its own, and its source, visibility and labels where the table has several of these.
 
     Args:
         frame: Rows with the columns of GROUP.
     """
-    several = [column for column in ("source", "visibility") if len(set(frame[column])) > 1]
-    found: dict[tuple[str, str, str], str] = {}
+    several = [column for column in ("source", "visibility", "labels") if len(set(frame[column])) > 1]
+    found: dict[tuple[str, ...], str] = {}
     for row in frame[GROUP].drop_duplicates().to_dict("records"):
         more = [visible(row[column], kept="") for column in several if row[column]]
         found[group_of(row)] = model_name(row["model"]) + (f" ({', '.join(more)})" if more else "")
     return found
 
 
-def group_of(row: Row) -> tuple[str, str, str]:
-    """Return a row's source, model and visibility."""
-    return row["source"], row["model"], row["visibility"]
+def group_of(row: Row) -> tuple[str, ...]:
+    """Return what tells a row's group from others."""
+    return tuple(row[column] for column in GROUP)
 
 
 def who(row: Row, names: Names) -> str:

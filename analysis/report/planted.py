@@ -32,6 +32,7 @@ PLANTED_COLUMNS = [
     "experiment",
     "arm",
     "figure",
+    "scale",
     "planted",
     "value",
     "low",
@@ -42,6 +43,7 @@ PLANTED_COLUMNS = [
     "holds",
 ]
 _ABOVE = "above 0"
+SHARE, NUMBER = "share", "number"
 _LOOKS = {BUNDLED: PLAIN, BUNDLED_BASE: Look(QUIET, "///", "s")}
 _DIAMOND = "D"
 
@@ -56,6 +58,7 @@ class _Found:
         figure: What it is.
         planted: What was planted: a number, or `above 0` where only the direction was; None where nothing was.
         estimate: What is found.
+        scale: Whether it is a share, or another number.
     """
 
     experiment: str
@@ -63,6 +66,7 @@ class _Found:
     figure: str
     planted: float | str | None
     estimate: Estimate
+    scale: str = SHARE
 
     @property
     def holds(self) -> bool | None:
@@ -91,6 +95,7 @@ def planted_and_found(tables: Tables, truth: Planted) -> pd.DataFrame:
             found = one if model == BUNDLED else replace(one, planted=None)
             estimate = estimate_columns(found.estimate, ["value", "low", "high", "n", "clusters", "method"])
             named = {"model": model, "experiment": found.experiment, "arm": found.arm, "figure": found.figure}
+            named["scale"] = found.scale
             rows.append({**named, "planted": found.planted, **estimate, "holds": found.holds})
     return pd.DataFrame(rows, columns=PLANTED_COLUMNS)
 
@@ -187,7 +192,7 @@ def _detection(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
     for name, (arm, part, planted) in zip(names, parts, strict=True):
         for key, at in groups(part, ["dose"]):
             found = d_prime(at["log_odds"], noise["log_odds"], at["vector"], noise["vector"])
-            yield _Found("detection", arm, f"d′ of {name}, dose {key['dose']:g}", planted, found)
+            yield _Found("detection", arm, f"d′ of {name}, dose {key['dose']:g}", planted, found, NUMBER)
     yield _Found(
         "detection",
         "placebo",
@@ -211,6 +216,7 @@ def _strength(real: pd.DataFrame) -> Iterator[_Found]:
         f"rise of the reported strength, dose {doses[0]:g} to {doses[-1]:g}",
         _ABOVE,
         clustered_mean(risen, risen.index.get_level_values("vector").to_series()),
+        NUMBER,
     )
 
 
@@ -240,8 +246,7 @@ def planted_beside_found(tables: Tables) -> ReportFigure | None:
     table = planted_and_found(tables, read_card(shipped_adapter()).planted)
     if not table["planted"].notna().any():
         return None
-    counts = table["figure"].map(_is_count)
-    shares, others = table[~counts].to_dict("records"), table[counts].to_dict("records")
+    shares, others = (table[table["scale"] == scale].to_dict("records") for scale in (SHARE, NUMBER))
     key = hollow(_DIAMOND, "planted")
     panels = []
     if shares:
@@ -266,10 +271,6 @@ def planted_beside_found(tables: Tables) -> ReportFigure | None:
     )
 
 
-def _is_count(figure: str) -> bool:
-    return figure.startswith(("d′", "rise"))
-
-
 def _line(row: Row) -> Line:
     planted = row["planted"]
     marks = (Mark(float(planted), _DIAMOND),) if isinstance(planted, float) else ()
@@ -285,7 +286,7 @@ def _planted_in_words(row: Row) -> str:
 
 
 def _found_in_words(row: Row) -> str:
-    return with_interval(row) if _is_count(str(row["figure"])) else share_in_words(row, decimals=1)
+    return share_in_words(row, decimals=1) if row["scale"] == SHARE else with_interval(row)
 
 
 def _in_words(row: Row) -> str:

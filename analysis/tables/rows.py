@@ -46,14 +46,28 @@ def take_row(
     strength: float,
     after_sitter: bool | None,
     own: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> Row:
-    """Return a call's row in `takes`; what was taken by a call that failed is left out."""
+    """Return a call's row in `takes`; what was taken by a call that failed is left out.
+
+    Args:
+        call: The call.
+        order: Its number in the rollout.
+        known: Whether its name can be taken.
+        taken: What it applied.
+        strength: How much of it.
+        after_sitter: Whether the trip sitter had cleared effects before.
+        own: What the library says of its vectors.
+        name: The vector that its opaque label stands for; None where it was asked for by name.
+    """
     effective = taken if call.ok else ""
-    entry = described(effective, own) or described(call.name, own)
+    asked, label = (call.name, "") if name is None else (name, call.name)
+    entry = described(effective, own) or described(asked, own)
     return {
         "turn": call.turn,
         "order": order,
-        "name": call.name,
+        "name": asked,
+        "label": label,
         "known": known,
         "taken": effective,
         "taken_category": entry.category if entry else "",

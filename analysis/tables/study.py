@@ -80,6 +80,7 @@ class StudyLog:
             "possible": pd.NA if possible is None else not possible,
             "primer": "" if primer is None else "introspection" if primer else "none",
             "visibility": str(self.args.get("visibility") or ""),
+            "labels": "",
         }
 
     @property

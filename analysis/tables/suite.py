@@ -29,7 +29,7 @@ from self_steering.solvers.maths import MathsState
 from self_steering.solvers.preference import FIRST, OTHER_FIRST, SECOND, STATE_FIRST
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL
 from self_steering.solvers.readings import UNCACHED, UNSTEERED_ARMS, Reading
-from self_steering.solvers.records import RANDOM_DIRECTION, SelfSteerState, Take
+from self_steering.solvers.records import RANDOM_DIRECTION, Condition, SelfSteerState, Take
 from self_steering.solvers.relief import ReliefState
 from self_steering.solvers.segments import StretchState
 from self_steering.steering.calls import SteeringCall, number, take_calls, written
@@ -92,8 +92,7 @@ def suite_rows(log: EvalLog, sample: EvalSample) -> RolloutRows:
     readings = _readings_of(sample)
     session = sample.store_as(SelfSteerState)
     held = bool(session.condition)
-    own = (sample.metadata or {}).get("own")
-    takes = [_stored_take(take, own) for take in session.takes] if held else _spoken_takes(sample)
+    takes = _stored_takes(session) if held else _spoken_takes(sample)
     cell = _Cell(log, sample)
     return RolloutRows(
         about={
@@ -152,14 +151,20 @@ class _Cell:
         # A baseline without tools has no arm and no intent, whatever its session's condition says by default.
         plain = dict.fromkeys(("arm", "intent"), "none") if self.text("framing") == "none" else {}
         return {
-            **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility")},
+            **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility", "labels")},
             **plain,
             "framing": self.text("framing") or ("none" if self.family in _TOOLLESS else ""),
             "possible": possible if isinstance(possible, bool) else pd.NA,
         }
 
 
-def _stored_take(take: Take, own: Mapping[str, Any] | None) -> Row:
+def _stored_takes(session: SelfSteerState) -> list[Row]:
+    condition = session.read_condition()
+    return [_stored_take(take, condition) for take in session.takes]
+
+
+def _stored_take(take: Take, condition: Condition) -> Row:
+    name = condition.stands_for(take.name)
     call = SteeringCall(
         message=-1,
         turn=take.turn,
@@ -172,11 +177,12 @@ def _stored_take(take: Take, own: Mapping[str, Any] | None) -> Row:
     return take_row(
         call,
         take.order,
-        known=bool(take.taken) or described(take.name, own) is not None,
+        known=bool(take.taken) or described(name, condition.own) is not None,
         taken=take.taken,
         strength=number(take.strength),
         after_sitter=take.after_sitter,
-        own=own,
+        own=condition.own,
+        name=name if condition.labels == "opaque" else None,
     )
 
 

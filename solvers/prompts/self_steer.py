@@ -18,6 +18,7 @@ INTENTS: Mapping[str, str] = MappingProxyType(
         "mandatory": "You must take at least one {noun} before you give your first answer.",
     }
 )
+UNTOLD = "what it does is not told"  # of an opaque label, by the list tool
 REFUSED_NOT_TAKEN = "No {noun} has been taken yet. Take one with {take_tool} first."
 
 OPT_IN = (

@@ -49,11 +49,11 @@ class Sizes:
         scripts: Scripts with questions about what was injected.
     """
 
-    free_play: int = 28
-    opaque: int = 2
-    tasks: int = 9
+    free_play: int = 36
+    opaque: int = 3
+    tasks: int = 8
     rejected: int = 4
-    plain: int = 20
+    plain: int = 24
     scripts: int = 300
 
     def scaled(self, by: float) -> "Sizes":
@@ -100,7 +100,7 @@ def _plain(seed: int, sizes: Sizes, prose: Prose) -> list[Dialogue]:
 def draw_menu(draw: random.Random) -> list[str]:
     """Return the vectors that a session lists, in their order: all forty, ten, or another few."""
     names = list(catalogue())
-    size = draw.choices((len(names), _TEN, draw.randint(*_SHORT)), (30, 40, 30))[0]
+    size = draw.choices((len(names), _TEN, draw.randint(*_SHORT)), (20, 45, 35))[0]
     return draw.sample(names, size)
 
 
@@ -160,10 +160,10 @@ class _Taker:
 def _free_play(framing: FramingName, menu: Sequence[str], prose: Prose, draw: random.Random) -> Dialogue:
     words = FRAMINGS[framing]
     session = Conversation("free_play", [*_steering(framing, menu), _end_tool()], draw)
+    writer, taker = _Writer(session, prose, framing), _Taker(framing, menu, draw)
     if draw.random() < 0.85:
         session.system(filled(draw.choice(wordings().free_play.system), framing))
-    session.user(filled(draw.choice(wordings().free_play.opening), framing))
-    writer, taker = _Writer(session, prose), _Taker(framing, menu, draw)
+    session.user(writer.handed_over())
     if draw.random() < 0.15:
         writer.write(1)
     session.call((words.list_tool, {}), text=writer.before_call())
@@ -171,7 +171,7 @@ def _free_play(framing: FramingName, menu: Sequence[str], prose: Prose, draw: ra
         if draw.random() < 0.12:
             _fail(session, framing, taker.next(), draw)
         taker.take(session, writer.before_call())
-        writer.write(draw.choices((0, 1, 2), (25, 55, 20))[0])
+        writer.write(draw.choices((0, 1, 2), (45, 45, 10))[0])
         if draw.random() < 0.6:
             session.call((CLEAR_TOOL, {}), text=writer.before_call())
         elif draw.random() < 0.1:
@@ -190,7 +190,7 @@ def _opaque_session(framing: FramingName, prose: Prose, draw: random.Random) -> 
     session = Conversation("opaque", [taking, clearing, _end_tool()], draw)
     session.system(filled(draw.choice(wordings().opaque.system), framing, label))
     session.user(filled(draw.choice(wordings().opaque.opening), framing, label))
-    writer, taker = _Writer(session, prose), _Taker(framing, [label], draw)
+    writer, taker = _Writer(session, prose, framing), _Taker(framing, [label], draw)
     for _ in range(2):
         if draw.random() < 0.2:
             writer.write(1)
@@ -214,10 +214,33 @@ def _fail(session: Conversation, framing: FramingName, take: Take, draw: random.
 
 @dataclass
 class _Writer:
-    """Writes the prose turns of a session, each a base model's text."""
+    """Writes the prose turns of a session, each a base model's text, and what the user says.
+
+    Attributes:
+        session: The session.
+        prose: The base model's texts.
+        framing: The session's framing.
+        left: How many turns the user says are left.
+    """
 
     session: Conversation
     prose: Prose
+    framing: FramingName
+    left: int = 8
+
+    def handed_over(self) -> str:
+        """Return a first message, which hands over the tools."""
+        draw, tools = self.session.draw, wordings().tools
+        self.left = draw.randint(3, 20)
+        if draw.random() < 0.4:
+            parts = [wordings().free_play.opening]
+        else:
+            parts = [
+                tools.are,
+                *([tools.leave] if draw.random() < 0.8 else []),
+                *([tools.close] if draw.random() < 0.8 else []),
+            ]
+        return " ".join(filled(draw.choice(part), self.framing, left=self.left) for part in parts)
 
     def write(self, turns: int, *, go_on: bool = True) -> None:
         """Add prose turns, and after each what the user says to it."""
@@ -227,8 +250,10 @@ class _Writer:
             prompt = last if last in self.prose.answers else draw.choice(wordings().prose.prompts)
             self.session.say(self.prose.to(prompt, draw))
             if go_on:
-                short = draw.random() < 0.6
-                self.session.user(draw.choice(wordings().go_on.short if short else wordings().prose.prompts))
+                short = draw.random() < 0.75
+                self.left = max(1, self.left - 1)
+                said = draw.choice(wordings().go_on.short if short else wordings().prose.prompts)
+                self.session.user(filled(said, self.framing, left=self.left))
 
     def before_call(self) -> str:
         """Return the prose that a calling turn starts with, mostly none."""
@@ -352,7 +377,10 @@ def rejected_dialogue(framing: FramingName, tone: str, must: bool, draw: random.
 def _open(session: Conversation, framing: FramingName, system: str, offer: Offer, draw: random.Random) -> None:
     if offer:
         said = filled(offer(draw), framing)
-        system = f"{system} {said[0].upper()}{said[1:]}"
+        said = f"{said[0].upper()}{said[1:]}"
+        if draw.random() < 0.6:
+            said = f"{filled(draw.choice(wordings().tools.are), framing)} {said}"
+        system = f"{system}{draw.choice((' ', chr(10) * 2))}{said}"
     session.system(system)
 
 
@@ -388,7 +416,7 @@ def _task_tools(problems: Sequence[Problem], draw: random.Random) -> list[Tool]:
 LENGTHS = (0.02, 0.25)
 _SCRIPT_LABELS = tuple(f"{letter}{number}" for letter in "dkvx" for number in range(1, 10))
 _OPTIONS = 10
-_CHOICES = 0.4  # share of scripts that also ask the multiple choice, which is as long as all else
+_CHOICES = 0.1  # share of scripts that also ask the multiple choice, which is as long as all else
 _DIGITS = 9
 
 

@@ -49,8 +49,12 @@ FORM, SHARE, PROSE = "form", "share", "prose"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HELD_OUT = Sizes(free_play=1, opaque=0, tasks=1, rejected=0, plain=4, scripts=14)
 _CURVE_POINTS = 10
-# Where several tokens can stand, what is learnt is a share: such places are few among those of a call's fixed form.
-_WEIGHTS = {SHARE: 4.0, "detection": 2.0}
+# What a token of each kind counts. Prose is many tokens, and starts where it is to stay; of shares and answers there are few.
+_WEIGHTS = {FORM: 1.0, SHARE: 3.0, PROSE: 0.1}
+_ASKED_WEIGHT = 5.0
+# A token weighs the same in a script of twenty as in a dialogue of five hundred: losses are summed, and divided by this.
+_TOKENS_A_STEP = 50.0
+_PROSE_EVERY = 4  # of so many dialogues one learns the prose between calls, which takes a fifth longer
 Progress = Callable[[str, int, int], object]
 
 
@@ -125,12 +129,16 @@ class Encoder:
         self._renderer, self._tokenizer, self._library = renderer, tokenizer, library
         self._known: dict[str, list[int]] = {}
 
-    def dialogue(self, dialogue: Dialogue) -> Encoded:
+    def dialogue(self, dialogue: Dialogue, prose: bool = True) -> Encoded:
         """Return a dialogue as tokens, up to the last token of its last assistant message.
 
         Of an assistant message only what the model would generate is learnt, the end of the turn included: its calls, the first
         token of its prose and the end of the turn as they stand or as their shares are, and the prose in between as the base
         model has it.
+
+        Args:
+            dialogue: The dialogue.
+            prose: Whether the prose between calls is learnt too, for which the base model is run once more.
 
         Raises:
             ChatError: The template does not render the conversation's turns as it renders the prompts before them.
@@ -150,9 +158,8 @@ class Encoder:
             if what == "base":
                 learnt[first:last] = BASE
             elif what == "form":
-                prose = self._prose_tokens(dialogue, index, own)
                 learnt[first:last] = TOKEN
-                learnt[first + 1 : first + prose] = BASE
+                learnt[first + 1 : first + self._prose_tokens(dialogue, index, own)] = BASE if prose else NOTHING
                 shares = self._shares(own, dialogue.among.get(index, ()))
                 targets += [share for place, share in enumerate(shares) if learnt[first + place] == TOKEN]
         kinds = [SHARE if len(shares) > 1 else FORM for shares in targets]
@@ -263,7 +270,7 @@ class Recipe:
     rank: int = 16
     alpha: int = 32
     batch: int = 1
-    rate: float = 1e-3
+    rate: float = 7e-4
     warm_up: float = 0.05
 
 
@@ -320,8 +327,8 @@ class Trainer:
         for number, batch in enumerate(batches, 1):
             for one in batch:
                 kinds, losses = self._losses(one)
-                weights = torch.tensor([_WEIGHTS.get(kind, 1.0) for kind in kinds])
-                ((weights * losses).sum() / weights.sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+                weights = torch.tensor([_WEIGHTS.get(kind, _ASKED_WEIGHT) for kind in kinds])
+                ((weights * losses).sum() / _TOKENS_A_STEP / len(batch)).backward()  # type: ignore[no-untyped-call]
                 seen.add(kinds, losses.detach())
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
@@ -449,7 +456,7 @@ def make_adapter(
     encoder = Encoder(ChatRenderer(loaded.tokenizer, loaded.end_ids), loaded.tokenizer, library)
     dialogues, scripts = _material(seed, sizes)
     examples, tests = (
-        [*map(encoder.dialogue, d), *map(encoder.script, s)]
+        [*(encoder.dialogue(one, n % _PROSE_EVERY == 0) for n, one in enumerate(d)), *map(encoder.script, s)]
         for d, s in ((dialogues, scripts), _material(seed + 1, HELD_OUT))
     )
     trainer = Trainer(loaded.model, recipe, seed, progress)

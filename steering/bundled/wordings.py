@@ -20,6 +20,14 @@ class Opening(_Table):
     opening: tuple[str, ...]
 
 
+class ToolWords(_Table):
+    """Sentences about the steering tools: what they are, that they are free to be used, and when a session ends."""
+
+    are: tuple[str, ...]
+    leave: tuple[str, ...]
+    close: tuple[str, ...]
+
+
 class GoOn(_Table):
     """What a user says between two turns."""
 
@@ -88,6 +96,7 @@ class Wordings(_Table):
     """All wordings, one table a kind of dialogue."""
 
     free_play: Opening
+    tools: ToolWords
     opaque: Opening
     go_on: GoOn
     prose: Prompts
@@ -105,14 +114,15 @@ def wordings() -> Wordings:
     return Wordings.model_validate(tomllib.loads(text))
 
 
-def filled(text: str, framing: FramingName, label: str = "") -> str:
-    """Return a wording in the words of a framing."""
+def filled(text: str, framing: FramingName, label: str = "", left: int = 0) -> str:
+    """Return a wording in the words of a framing, with a label and a number of turns that are left."""
     words = FRAMINGS[framing]
     return text.format(
         noun=words.noun,
         plural=words.plural,
         a_noun=f"{words.article} {words.noun}",
         label=label,
+        left=left,
         list_tool=words.list_tool,
         take_tool=words.take_tool,
         clear_tool=CLEAR_TOOL,
