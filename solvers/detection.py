@@ -28,6 +28,7 @@ from self_steering.solvers.segments import Injection, Question, read_script
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Window, plan_windows
 from self_steering.steering.request import SteeringRequest
+from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import tool_infos
 
 DETECTION, STRENGTH = "detection", "strength"
@@ -46,7 +47,7 @@ class DetectionTrial(Injection):
         sentence: The sentence that is read in between; in the tampered arm, its words in another order.
         wording: The detection question, `{label}` to be filled in.
         framing: Which words are used.
-        sample_seed: Seed of the sampled self-report.
+        sample_seed: Seed of the sampled self-report, together with the epoch.
     """
 
     dose: float
@@ -80,7 +81,7 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
         questions = detection_questions(trial, controls, yes_no_answers(model))
         tools = tool_infos(trial.framing)
         result = await read_script(state, script, {CACHED: windows}, questions, tools=tools, library=library)
-        sampled, result.sampled = await _sample_strength(model, trial, script, windows, library)
+        sampled, result.sampled = await _sample_strength(model, trial, script, windows, library, state.epoch)
         result.readings = [*result.readings, sampled]
         return state
 
@@ -160,12 +161,14 @@ async def _sample_strength(
     script: Sequence[ChatMessage],
     windows: Sequence[Window],
     library: str | None,
+    epoch: int,
 ) -> tuple[Reading, str]:
     """Let the model write its numeric self-report, at temperature 1."""
     async with span("sampled self-report"):
         messages = [*script, ChatMessageUser(content=prompts.STRENGTH_QUESTION)]
         request = SteeringRequest(plan=Plan(messages=len(messages), windows=tuple(windows)), library=library)
-        sampling = GenerateConfig(max_tokens=8, temperature=1.0, top_p=1.0, top_k=0, seed=trial.sample_seed)
+        seed = derived_seed(trial.sample_seed, epoch)
+        sampling = GenerateConfig(max_tokens=8, temperature=1.0, top_p=1.0, top_k=0, seed=seed)
         output = await model.generate(messages, tools=tool_infos(trial.framing), config=request.config(sampling))
     reading = Reading.sampled(SAMPLED, request.plan, output, kind=STRENGTH, item=prompts.STRENGTH_QUESTION)
     return reading, output.completion

@@ -27,10 +27,10 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts import relief as prompts
-from self_steering.solvers.readings import Reading, ReliefArm, library_card, treatment
+from self_steering.solvers.readings import Reading, ReliefArm, check_realised, library_card, treatment
 from self_steering.solvers.segments import Question, read_questions
 from self_steering.steering.plan import Direction, Plan, Window
-from self_steering.steering.request import SteeringRequest
+from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.card import LibraryCard
 
@@ -155,7 +155,7 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
         card = library_card(model, library)
         scripted = [prompts.TASKS[task][1] for task in trial.tasks]
         written = await _write(
-            model, trial, card, GenerateConfig(max_tokens=max_tokens, temperature=temperature), library
+            model, trial, card, GenerateConfig(max_tokens=max_tokens, temperature=temperature), library, state.epoch
         )
         result = ReliefState(store=state.store)
         result.written = written
@@ -228,7 +228,7 @@ def relief_questions(trial: ReliefTrial) -> list[Question]:
 
 
 async def _write(
-    model: Model, trial: ReliefTrial, card: LibraryCard, config: GenerateConfig, library: str | None
+    model: Model, trial: ReliefTrial, card: LibraryCard, config: GenerateConfig, library: str | None, epoch: int
 ) -> list[str]:
     """Return what the model writes to each task, under the state where the script has it; a text that is empty ends it.
 
@@ -243,10 +243,11 @@ async def _write(
                 if window.start <= message < (window.stop or math.inf)
             ]
             request = SteeringRequest(plan=Plan(messages=1, windows=tuple(windows)), library=library)
-            seeded = config.model_copy(update={"seed": derived_seed(trial.seed, number)})
+            seeded = config.model_copy(update={"seed": derived_seed(trial.seed, epoch, number)})
             output = await model.generate(
                 [ChatMessageUser(content=prompts.TASKS[task][0])], config=request.config(seeded)
             )
+            check_realised(windows, steering_report(output)["receipts"])
             written.append(output.message.text.strip())
             if not written[-1]:
                 break

@@ -62,8 +62,8 @@ class NNsightAPI(ModelAPI):
         device: Torch device; default the first accelerator, else the CPU.
         device_map: Spread the layers over devices, as in transformers (`auto`).
         context: Most tokens, prompt and generated; default as many as the model takes.
-        max_batch: Most rows that decode together; default 8.
-        cache_gb: Memory for keys and values of past prompts, in GiB; default 2.
+        max_batch: Most rows that decode together; default 8 on a CPU, else what fits into the accelerator's free memory, up to 64.
+        cache_gb: Memory for keys and values of past prompts, in GiB; default 2 on a CPU, else three tenths of what is free.
 
     With engine=vllm: vLLM's own engine arguments, those of `on_vllm.settings.VLLM_ARGS`.
 

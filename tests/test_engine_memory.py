@@ -9,10 +9,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.memory import OutOfMemory
+from self_steering.steering.engine.memory import DEFAULT_SIZES, OutOfMemory, bytes_a_token, fitting_sizes
 from self_steering.steering.engine.requests import EngineRequest, Generation
 from self_steering.steering.engine.sampling import Sampling
-from tests.support.models import make_engine, shared_model
+from tests.support.models import ARCHITECTURES, make_engine, shared_model
 from tests.support.parity import MIDDLE, prompt, window
 
 SAMPLED = Sampling(max_tokens=6, temperature=1.0, seed=3, top_logprobs=0)
@@ -185,3 +185,32 @@ def test_a_row_that_waits_for_a_place_can_be_cancelled(whole: Engine):
         futures[3].cancel()
         assert all(future.result(timeout=PATIENCE).generated_tokens for future in futures[:3])
     assert not whole.call(whole._rows).result(timeout=PATIENCE)
+
+
+# ---------------------------------------------------------------- how much is used by default
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_tokens_keys_and_values_are_counted_as_transformers_keeps_them(
+    architecture: str, tokenizer: PreTrainedTokenizerBase
+):
+    """Of every layer, in the model's own type."""
+    model = shared_model(architecture, len(tokenizer))
+    with torch.no_grad():
+        cache = model(torch.tensor([[1, 2, 3, 4, 5]]), use_cache=True).past_key_values
+    kept = sum(part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values))
+    assert bytes_a_token(model) == kept / 5
+
+
+@pytest.mark.parametrize("gib", [0.01, 3, 17, 60, 141, 1000])
+@pytest.mark.parametrize("token", [2_000, 147_456, 1_000_000])
+@pytest.mark.parametrize("context", [512, 40_960])
+def test_what_is_used_by_default_fits_into_what_is_free(gib: float, token: int, context: int):
+    """Whole conversations decode together beside what is kept, a row at least; a little more memory changes no batch."""
+    free = int(gib * 2**30)
+    rows, kept = fitting_sizes(free, token, context)
+    assert 1 <= rows <= 64
+    assert rows & (rows - 1) == 0
+    assert rows == 1 or rows * token * min(context, 8192) + kept < free
+    assert fitting_sizes(2 * free, token, context)[0] in {rows, 2 * rows}
+    assert fitting_sizes(None, token, context) == DEFAULT_SIZES

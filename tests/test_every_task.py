@@ -8,7 +8,8 @@ import pytest
 import torch
 from inspect_ai import Task, eval_set, task
 from inspect_ai.dataset import Sample
-from inspect_ai.log import read_eval_log
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import EvalSample, read_eval_log
 from inspect_ai.model import GenerateConfig, Model, get_model
 from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
@@ -122,10 +123,16 @@ def test_every_task_is_run_here():
     assert files - helpers == names
 
 
+def seeds_drawn(sample: EvalSample) -> set[int | None]:
+    """Return the seeds of what a sample's model wrote by sampling."""
+    drawn = [event.config for event in sample.events if isinstance(event, ModelEvent) and event.role != "grader"]
+    return {config.seed for config in drawn if config.temperature}
+
+
 def test_a_real_tokenizer_and_template_go_through_every_task(
     qwen: Model, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Each ends with a score, and what was to be steered was."""
+    """Each ends with a score, what was to be steered was, and what an epoch draws is drawn in no other."""
     path = os.environ["PATH"]
     docker(tmp_path / "bin", monkeypatch, "echo 27.0.1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{path}")
@@ -135,6 +142,7 @@ def test_a_real_tokenizer_and_template_go_through_every_task(
         model=qwen,
         model_roles={"grader": "mockllm/model"},
         limit=1,
+        epochs=2,
         display="none",
         retry_attempts=0,
         log_realtime=False,
@@ -143,9 +151,11 @@ def test_a_real_tokenizer_and_template_go_through_every_task(
     assert (ok, failed) == (True, {})
     assert len(logs) == len(TASKS)
     for log in logs:
-        (sample,) = read_eval_log(log.location).samples
-        assert sample.error is None
-        assert sample.scores, log.eval.task
+        first, second = read_eval_log(log.location).samples
+        assert (first.error, second.error) == (None, None)
+        assert first.scores, log.eval.task
+        assert second.scores, log.eval.task
+        assert not seeds_drawn(first) & seeds_drawn(second), log.eval.task
     tables = read_tables(tmp_path / "logs")
     described = tables.rollouts[tables.rollouts["vector"] == "refusal"]
     assert {"comparison", "detection", "free_text", "localisation"} <= set(described["family"])

@@ -413,7 +413,7 @@ def _task_tools(problems: Sequence[Problem], draw: random.Random) -> list[Tool]:
 
 # Least and greatest length of what is injected, as a share of the residual stream's: half and twice the default doses of most
 # vectors lie between. As many scripts inject nothing as something.
-LENGTHS = (0.02, 0.25)
+LENGTHS = (0.03, 0.3)
 _SCRIPT_LABELS = tuple(f"{letter}{number}" for letter in "dkvx" for number in range(1, 10))
 _OPTIONS = 10
 _CHOICES = 0.1  # share of scripts that also ask the multiple choice, which is as long as all else

@@ -49,12 +49,12 @@ FORM, SHARE, PROSE = "form", "share", "prose"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HELD_OUT = Sizes(free_play=1, opaque=0, tasks=1, rejected=0, plain=4, scripts=14)
 _CURVE_POINTS = 10
-# What a token of each kind counts. Prose is many tokens, and starts where it is to stay; of shares and answers there are few.
-_WEIGHTS = {FORM: 1.0, SHARE: 3.0, PROSE: 0.1}
+# What a token of each kind counts; of shares and answers there are few.
+_WEIGHTS = {FORM: 1.0, SHARE: 3.0, PROSE: 1.0}
 _ASKED_WEIGHT = 5.0
 # A token weighs the same in a script of twenty as in a dialogue of five hundred: losses are summed, and divided by this.
 _TOKENS_A_STEP = 50.0
-_PROSE_EVERY = 4  # of so many dialogues one learns the prose between calls, which takes a fifth longer
+_PROSE_EVERY = 3  # of so many dialogues one learns the prose between calls, which takes a fifth longer
 Progress = Callable[[str, int, int], object]
 
 
@@ -270,7 +270,7 @@ class Recipe:
     rank: int = 16
     alpha: int = 32
     batch: int = 1
-    rate: float = 7e-4
+    rate: float = 5e-4
     warm_up: float = 0.05
 
 

@@ -1,4 +1,4 @@
-"""Running out of memory: telling it from other errors, releasing what is cached, and setting rows aside."""
+"""Memory: how much is used by default, telling that it ran out, releasing what is cached, and setting rows aside."""
 
 import gc
 import re
@@ -6,11 +6,58 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+from transformers import PreTrainedModel
 
 from self_steering.steering.engine.kv_cache import KeyValues
 from self_steering.steering.engine.row import Row
 
 _WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|failed to allocate", re.IGNORECASE)
+
+
+# Where nothing is known of the memory, and on CPUs, whose rate hardly rises with more rows.
+DEFAULT_SIZES = (8, 2 << 30)
+# Shares of what the weights leave free: for the rows that decode, for past prompts; the rest is for what a step computes.
+_DECODING, _CACHED = 0.4, 0.3
+# Few conversations grow longer; those that do are met by a smaller batch (`Engine`), at the price of one step.
+_TYPICAL_TOKENS = 8192
+_MOST_ROWS = 64
+
+
+def bytes_a_token(model: PreTrainedModel) -> int:
+    """Return the bytes of one token's keys and values in all layers."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
+
+
+def free_bytes(model: PreTrainedModel) -> int | None:
+    """Return what is free on the accelerators that a loaded model lies on; None on a CPU, or where they do not say."""
+    devices = {parameter.device for parameter in model.parameters()}
+    if any(device.type == "cpu" for device in devices) or not hasattr(torch.accelerator, "get_memory_info"):
+        return None
+    try:
+        # Layers are spread evenly, so that the fullest device decides.
+        return len(devices) * min(torch.accelerator.get_memory_info(device)[0] for device in devices)
+    except (RuntimeError, AttributeError, ValueError):
+        return None
+
+
+def fitting_sizes(free: int | None, token: int, context: int) -> tuple[int, int]:
+    """Return how many rows decode together, and how many bytes of past prompts' keys and values are kept, by default.
+
+    Args:
+        free: Bytes that the weights leave free; None where that is not known.
+        token: Bytes of one token's keys and values.
+        context: Most tokens of a conversation.
+
+    Returns:
+        Rows, a power of two up to 64, so that a little more or less of memory changes nothing; and bytes.
+    """
+    if free is None:
+        return DEFAULT_SIZES
+    rows = int(_DECODING * free / (token * min(context, _TYPICAL_TOKENS)))
+    return min(_MOST_ROWS, 1 << max(0, rows.bit_length() - 1)), int(_CACHED * free)
 
 
 class OutOfMemory(RuntimeError):  # noqa: N818  named as torch's and CUDA's own

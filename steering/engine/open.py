@@ -1,11 +1,13 @@
 """From a model's name and the `-M` arguments to a running engine, of the kind that they ask for."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from self_steering.steering.engine.engine import Engine
+from self_steering.steering.engine.memory import bytes_a_token, fitting_sizes, free_bytes
 from self_steering.steering.engine.requests import SteeringEngine
 from self_steering.steering.engine.self_check import checked_model
 from self_steering.steering.engine.threads import in_short_lived_thread
@@ -21,6 +23,7 @@ ENGINE_ARGS: Mapping[str, tuple[str, ...]] = {
     "vllm": VLLM_ARGS,
 }
 DEFAULT_ENGINE = "transformers"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,20 @@ def _check_names(engine: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def _on_transformers(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
-    max_batch, cache_gb = _check_sizes(**{k: arguments[k] for k in ("max_batch", "cache_gb") if k in arguments})
+    max_batch, cache_gb = _checked_sizes(arguments)
     loading = {key: arguments[key] for key in _LOADING_ARGS if key in arguments}
     loaded = in_short_lived_thread(load_model, name, **loading)
     model = in_short_lived_thread(checked_model, loaded)  # packs the weights
+    rows, cache = fitting_sizes(free_bytes(loaded.model), bytes_a_token(loaded.model), loaded.context)
+    rows, cache = max_batch or rows, cache if cache_gb is None else int(cache_gb * 2**30)
+    logger.info("max_batch=%d, cache_gb=%.3g: up to %d rows decode together", rows, cache / 2**30, rows)
     engine = Engine(
         model,
         loaded.tokenizer,
         end_ids=loaded.end_ids,
         context=loaded.context,
-        max_batch=max_batch,
-        cache_budget=int(cache_gb * 2**30),
+        max_batch=rows,
+        cache_budget=cache,
     )
     return OpenedModel(loaded, engine)
 
@@ -97,10 +103,13 @@ def _on_vllm(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
     return OpenedModel(identity, VllmEngine(identity, {k: v for k, v in arguments.items() if k in VLLM_ARGS}, revision))
 
 
-def _check_sizes(max_batch: Any = 8, cache_gb: Any = 2) -> tuple[int, float]:
-    """Return the sizes of the transformers engine, once they are known to make sense."""
-    if isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1:
+def _checked_sizes(arguments: Mapping[str, Any]) -> tuple[int | None, float | None]:
+    """Return the sizes of the transformers engine that were given, once they are known to make sense."""
+    max_batch, cache_gb = arguments.get("max_batch"), arguments.get("cache_gb")
+    if "max_batch" in arguments and (isinstance(max_batch, bool) or not isinstance(max_batch, int) or max_batch < 1):
         raise ModelError(f"model argument max_batch is {max_batch!r}; pass a whole number of at least 1")
-    if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf:
+    if "cache_gb" in arguments and (
+        isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf
+    ):
         raise ModelError(f"model argument cache_gb is {cache_gb!r}; pass a number of GiB, at least 0")
-    return max_batch, float(cache_gb)
+    return max_batch, cache_gb
