@@ -1,4 +1,4 @@
-"""Faults: killed runs, full disks, failing helpers, limits, cancellation, and memory that runs out."""
+"""Faults: killed and interrupted runs, full disks, failing helpers, limits, cancellation, and memory that runs out."""
 
 import tempfile
 import traceback
@@ -19,6 +19,8 @@ def run(seed: int = 0) -> Outcome:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         failures += held("killed at random moments", lambda: kill.killed_and_gone_on_with(folder, seed))
+        for how in kill.INTERRUPTS:
+            failures += held(f"interrupted by {how.name}", partial(kill.interrupted, folder, how))
         full = partial(disk.full_disk_faults, folder / "disks", folder / "model", folder / "library")
         failures += held("full disk", full)
         with tiny_session_model(folder / "session") as tiny:
@@ -34,7 +36,7 @@ def run(seed: int = 0) -> Outcome:
             }
             for name, case in cases.items():
                 failures += held(name, case)
-    return Outcome("faults", kill.KILLS + len(disk.CASES) + len(cases), failures)
+    return Outcome("faults", kill.KILLS + len(kill.INTERRUPTS) + len(disk.CASES) + len(cases), failures)
 
 
 def held(name: str, case: Callable[[], list[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""An eval that is killed at random moments again and again, each time gone on with, beside one that is left alone."""
+"""Evals that are ended from outside: killed at random moments and gone on with, beside one that is left alone; interrupted."""
 
 import os
 import random
@@ -16,6 +16,8 @@ from tests.support.models import save_tiny_model
 from tests.support.small_library import STATES, save_library
 
 KILLS = 6
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_CRASHED = ("terminate called", "Fatal Python error", "Segmentation fault", "core dumped", "Aborted")
 _ROOT = Path(__file__).resolve().parents[2]
 _INSPECT = Path(sys.executable).with_name("inspect")
 _PATIENCE = 120  # seconds; only reached where something hangs
@@ -130,6 +132,41 @@ def killed_and_gone_on_with(folder: Path, seed: int) -> list[str]:
     if _scores(after) != _scores(whole):
         differ = [name for name, value in _scores(whole).items() if _scores(after).get(name) != value]
         failures.append(f"{len(differ)} samples are scored otherwise than in the run that nobody killed: {differ[:3]}")
+    return failures
+
+
+def interrupted(folder: Path, how: signal.Signals) -> list[str]:
+    """Interrupt an eval once, as a terminal or a scheduler does, and return what is not as it should be.
+
+    Args:
+        folder: Where `save_model_and_library` saved what is run.
+        how: The signal.
+    """
+    logs = folder / how.name
+    process = start(*evaluation(folder / "model", folder / "library"), logs=logs)
+    deadline = time.monotonic() + _PATIENCE
+    while not any(count > 1 for count in _finished(logs).values()) and process.poll() is None:
+        if time.monotonic() > deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            return ["nothing was finished that could be interrupted"]
+        time.sleep(0.02)
+    os.killpg(process.pid, how)
+    try:
+        code = process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return [f"it still ran {_PATIENCE} seconds after"]
+    said, failures = logs.with_name(f"{logs.name}.said").read_text(errors="replace"), []
+    if crashed := [words for words in _CRASHED if words in said]:
+        failures.append(f"it ended in a crash ({code}): {crashed[0]}")
+    if code in (-signal.SIGABRT, -signal.SIGSEGV):
+        failures.append(f"it ended by signal {-code}")
+    if not _kept(_read(logs)):
+        failures.append("the log holds none of the samples that were finished")
+    if start("eval-retry", str(newest(logs)), "--log-buffer=1", logs=logs).wait(_PATIENCE):
+        failures.append(f"it cannot be gone on with: {_last_words(logs)}")
+    elif _read(logs).status != "success":
+        failures.append(f"once gone on with, its status is {_read(logs).status}")
     return failures
 
 
