@@ -41,7 +41,7 @@ from self_steering.steering.habits import (
     said_of,
 )
 from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
-from self_steering.steering.thinking import ThoughtMarks, Wanted, find_thinking, find_thought_marks
+from self_steering.steering.thinking import ThoughtMarks, Wanted, find_thinking, find_thought_marks, left_open
 from self_steering.steering.tool_calls import PROBE_CALLS, PROBE_TOOL, read_back, tool_schema, tools_prompt
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,9 @@ class ChatRenderer:
         offsets = [start for start, _ in encoding["offset_mapping"]]
         starts = [0, *(bisect_left(offsets, end) for end in ends), *([len(offsets)] if blank else [])]
         opened = text[0 if len(starts) < 3 else ends[len(starts) - 3] :] if continued else text[ends[-1] :]
-        return RenderedChat(list(encoding["input_ids"]), starts, continued, counter.count, self._open_thought(opened))
+        return RenderedChat(
+            list(encoding["input_ids"]), starts, continued, counter.count, left_open(opened, self.thought_marks)
+        )
 
     def _laid_out(self, dicts: list[Message], tools: Sequence[ToolInfo], *, open_turn: bool) -> tuple[str, list[int]]:
         """Return the text of a conversation, and where each message ends in it."""
@@ -225,11 +227,6 @@ class ChatRenderer:
                 )
             result.append(end if closing is None else closing.end())
         return draft.text, result
-
-    def _open_thought(self, text: str) -> ThoughtMarks | None:
-        """Return the marks of the thought that is open at the end of a text."""
-        last = max(self.thought_marks, key=lambda marks: text.rfind(marks.open), default=None)
-        return last if last is not None and text.rfind(last.open) > text.rfind(last.close) else None
 
 
 @lru_cache

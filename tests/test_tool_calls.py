@@ -325,6 +325,14 @@ def test_what_looks_like_a_call_and_is_none_is_counted(text: str):
     assert (parsed.content, parsed.calls, parsed.looked_like_a_call) == (text, [], 1)
 
 
+def test_a_call_of_a_tool_that_harmony_has_of_its_own_is_a_malformed_call():
+    """Its code is no text for the user."""
+    text = "<|channel|>analysis to=python code<|message|>print(2)<|call|>"
+    parsed = parse_calls(text, TOOLS, "id")
+    assert parsed.content == ""
+    assert [(call.function, call.parse_error is None) for call in parsed.calls] == [("python", False)]
+
+
 def test_an_argument_that_is_given_twice_is_an_error():
     """By its place and by its name: neither is moved to another parameter."""
     (call,) = parse_calls('[take_vector("calm", name="sad")]', TOOLS, "id").calls
