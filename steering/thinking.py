@@ -347,12 +347,15 @@ def answer_tokens(
     begins = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
     if thought.any():
         begins = max(begins, int(ends[thought.nonzero()[0][-1]]))
-    start = text.find(said.strip().encode(), begins)
+    # As the tokenizer has it, which may compose characters.
+    own = tokenizer(said.strip(), add_special_tokens=False)["input_ids"]
+    wanted = b"".join(token_bytes(tokenizer, token) for token in own).strip()
+    start = text.find(wanted, begins)
     if start < 0:
         raise ValueError(
             f"the answer {shown(said)} is not in the turn as the chat template writes it; use site=assistant"
         )
-    first, last = np.searchsorted(ends, [start, start + len(said.strip().encode()) - 1], side="right")
+    first, last = np.searchsorted(ends, [start, start + len(wanted) - 1], side="right")
     return int(first), int(last) + 1
 
 

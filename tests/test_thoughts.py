@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from tokenizers.normalizers import NFC
 
-from self_steering.steering.thinking import ThoughtMarks, left_open, take_apart, thought_tokens
+from self_steering.steering.thinking import ThoughtMarks, answer_tokens, left_open, take_apart, thought_tokens
 from tests.support.models import bundled_tokenizer
+from tests.support.templates import byte_tokenizer
 
 THINK = ThoughtMarks("<think>", "</think>")
 KINDS = [
@@ -169,3 +171,13 @@ def test_the_tokens_of_a_thought_are_told_one_by_one(marks: ThoughtMarks):
     start = first + found[first:].argmax()
     assert tokenizer.decode(ids[1][: start - first]).strip("\n") == ""
     assert (found == (np.arange(len(found)) >= start) & (np.arange(len(found)) < first + second)).all()
+
+
+@pytest.mark.parametrize("said", ["Café 🦊.", "Cafe\u0301 🦊."], ids=["composed", "in parts"])
+def test_what_is_said_is_found_as_the_tokenizer_has_it(said: str):
+    """Qwen's composes characters before it makes tokens of them."""
+    tokenizer = byte_tokenizer("{{ messages }}", ("<|im_end|>",))
+    tokenizer.backend_tokenizer.normalizer = NFC()
+    ids = tokenizer(f"\n{said}<|im_end|>", add_special_tokens=False)["input_ids"]
+    first, last = answer_tokens(tokenizer, ids, said, [], np.zeros(len(ids), np.bool_))
+    assert tokenizer.decode(ids[first:last]) == "Café 🦊."
