@@ -40,7 +40,7 @@ from self_steering.steering.habits import (
     parallel_in_text,
     said_of,
 )
-from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
+from self_steering.steering.template import REMEDY, ChatError, ChatTemplate, Message, shared
 from self_steering.steering.thinking import (
     ThoughtMarks,
     Wanted,
@@ -210,7 +210,7 @@ class ChatRenderer:
                 result = turns(remedies | CAUTIOUS, [])
             except ChatError:
                 raise error from None
-            _warn_of_refusal(str(error))
+            _warn_of_refusal(str(error).removesuffix(REMEDY))
             return result
 
     def _turns(self, draft: "_Draft") -> tuple[str, list[int]]:
