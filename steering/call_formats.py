@@ -74,8 +74,8 @@ _FENCE = re.compile(r"\s*(?:```(?:\w+[ \t]*(?=\n|[\[{]))?|json\s(?=\s*[\[{]))")
 # What may stand between a function's name and its arguments as JSON, and what closes a call that has none.
 _CLOSES = r"<[|｜](?:[^<>|｜]*end|call|/[^<>|｜]*)[|｜]>|<\w+\|>"
 _BETWEEN = (
-    rf"(?:\s+|:\d+|:|(?!{_CLOSES})<[|｜][^<>]*[|｜]>|\[ARGS\]|\[CALL_ID\][\w-]*|\*+|`(?!``)"
-    r"|(?i:json|code|commentary|analysis|(?:action[ _])?input)\b)*"
+    rf"(?:\s|:\d+|:|(?!{_CLOSES})<[|｜][^<>]*[|｜]>|\[ARGS\]|\[CALL_ID\][\w-]*|\*|`(?!``)"
+    r"|(?i:json|code|commentary|analysis|(?:action[ _])?input)\b)*+"
 )
 _NAMED = rf"\s*(?:function\s*<[|｜]tool[▁_]sep[|｜]>)?(?P<name>{_NAME}){_BETWEEN}"
 _NAMED_JSON = re.compile(rf"{_NAMED}(?=\{{|```)")

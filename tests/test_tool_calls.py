@@ -471,6 +471,9 @@ def test_a_call_that_was_cut_off_is_a_malformed_call_in_every_form(text: str):
         "<tool_call><a>" * 1000 + "</a>",
         "take_vector\n" * 8000,
         "Action: a(" * 4000,
+        "<tool_call>take_vector" + " " * 5000 + "x",
+        "[TOOL_CALLS]take_vector" + "\n*" * 2000,
+        '"name":' * 4000,
     ],
     ids=lambda text: text[:12],
 )
