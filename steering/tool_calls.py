@@ -67,6 +67,8 @@ _SAYS_ITS_NAME = re.compile(r"""\b(?:name|function|tool|tool_name|function_name|
 _SAYS_ARGUMENTS = re.compile(r"""\b(?:arguments|parameters|action_input|tool_input)["'”]?\s*:""")
 _MOST_TRIES = 20  # in what a degenerate model repeats each would read on to its end
 _PLACEHOLDER = re.compile(r"…|\.\.\.")
+# How a call ends after which nothing can be missing, whatever closes the form around it.
+_WHOLE = re.compile(r"(?:[}\])`]|(?:function|invoke|call)(?:>|<\|sep\|>))(?:\s*#[^\n]*)?\s*\Z")
 _TORN_UNTIL = re.compile(r"\n\s*```|\n[ \t]*\n|\Z")
 # What is left of fences and tags once the calls in them are taken out.
 _LEFT_OVER = re.compile(r"```[\w-]*\s*```|(?<!`)``(?!`)|</?tools?(?:_calls?)?>")
@@ -117,7 +119,13 @@ def call_json(call: ToolCall) -> str:
 
 
 def parse_calls(
-    text: str, tools: Sequence[ToolInfo], origin: str, own: CallFormat | None = None, control: Iterable[str] = ()
+    text: str,
+    tools: Sequence[ToolInfo],
+    origin: str,
+    own: CallFormat | None = None,
+    control: Iterable[str] = (),
+    *,
+    cut_off: bool = False,
 ) -> ParsedText:
     """Read the tool calls out of a model's text.
 
@@ -128,10 +136,11 @@ def parse_calls(
             follow from it, so that they do not recur.
         own: The model's own form: tried first, and named to the model where a call cannot be read.
         control: Texts of special tokens, which are taken out of the content.
+        cut_off: Whether the text ends where there was no room for more: arguments in tags may be missing then.
     """
     tokens = sorted(control, key=len, reverse=True)
     shown_text = re.compile("|".join(map(re.escape, tokens))) if tokens else None
-    reading = _Reading(text, {tool.name: tool for tool in tools}, own)
+    reading = _Reading(text, {tool.name: tool for tool in tools}, own, cut_off=cut_off)
     if tools:
         reading.run()
     content = shown_text.sub("", reading.content) if shown_text else reading.content
@@ -159,8 +168,9 @@ class _Torn:
 class _Reading:
     """One pass over a text, left to right: at each place where something opens, it is a call, looks like one, or is skipped."""
 
-    def __init__(self, text: str, tools: dict[str, ToolInfo], own: CallFormat | None) -> None:
+    def __init__(self, text: str, tools: dict[str, ToolInfo], own: CallFormat | None, *, cut_off: bool) -> None:
         self._text = text
+        self._cut_off = cut_off
         self._tools = tools
         self._own = own
         self.found: list[WrittenCall | _Torn] = []
@@ -216,6 +226,8 @@ class _Reading:
                 end = ends.end()
             elif (later := closing.search(self._text, end)) and not opening.search(self._text, end, later.start()):
                 raise ValueError(f"expected the call to end, found {shown(self._text[end : end + 20])}")
+            else:
+                self._check_whole(start, end)
         except ValueError as error:
             fault = clipped(str(error))
         else:
@@ -240,6 +252,7 @@ class _Reading:
             return start
         try:
             calls, end, reader = read_body(self._text, start)
+            self._check_whole(start, end)
         except ValueError as error:
             return self._torn(match, forms[0], error, weak=weak)
         form = next((one for one in forms if one.body is reader), forms[0])
@@ -254,6 +267,11 @@ class _Reading:
         written = self._text[start:end]
         self.looked += not weak or bool(_SAYS_ITS_NAME.search(written) and _SAYS_ARGUMENTS.search(written))
         return end
+
+    def _check_whole(self, start: int, end: int) -> None:
+        """Raise where the text was cut off behind what was read, so that arguments in tags may be missing."""
+        if self._cut_off and not self._text[end:].strip() and not _WHOLE.search(self._text, start, end):
+            raise ValueError("it was cut off before its end")
 
     def _torn(self, match: re.Match[str], form: CallFormat, error: ValueError, *, weak: bool) -> int:
         start = match.end()

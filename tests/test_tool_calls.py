@@ -333,6 +333,31 @@ def test_a_call_of_a_tool_that_harmony_has_of_its_own_is_a_malformed_call():
     assert [(call.function, call.parse_error is None) for call in parsed.calls] == [("python", False)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call>\n<function=take_vector>\n<parameter=name>\ncalm\n</parameter>\n",
+        "<function=take_vector>\n<parameter=name>\ncalm\n</parameter>",
+        "<tool_call>take_vector\n<arg_key>name</arg_key>\n<arg_value>calm</arg_value>\n",
+        '<minimax:tool_call>\n<invoke name="take_vector">\n<parameter name="name">calm</parameter>',
+        "take_vector\n<arg_key>name</arg_key>\n<arg_value>calm</arg_value>",
+    ],
+)
+def test_a_call_in_tags_that_is_cut_off_between_two_arguments_is_malformed(text: str):
+    """The dose may be missing; where the model ended its turn there, the call is whole."""
+    (cut,), (whole,) = (parse_calls(text, TOOLS, "id", cut_off=cut_off).calls for cut_off in (True, False))
+    assert (cut.function, cut.arguments) == ("take_vector", {})
+    assert "cut off" in (cut.parse_error or "")
+    assert (whole.arguments, whole.parse_error) == ({"name": "calm"}, None)
+
+
+@pytest.mark.parametrize("text", FORMS["one"].values(), ids=FORMS["one"])
+def test_a_whole_call_is_one_though_the_text_was_cut_off(text: str):
+    """Behind it, as nothing of it can be missing."""
+    (call,) = parse_calls(f"{text.rstrip()}\n", TOOLS, "id", cut_off=True).calls
+    assert (call.function, call.arguments) == TAKEN
+
+
 def test_an_argument_that_is_given_twice_is_an_error():
     """By its place and by its name: neither is moved to another parameter."""
     (call,) = parse_calls('[take_vector("calm", name="sad")]', TOOLS, "id").calls
