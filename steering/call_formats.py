@@ -24,11 +24,13 @@ class WrittenCall:
         name: The function's name.
         arguments: Its arguments by name.
         positional: Arguments without a name, which Python's syntax allows.
+        spread: Whether the arguments stand beside the name, with whatever else does.
     """
 
     name: str
     arguments: dict[str, Any]
     positional: list[Any] = field(default_factory=list)
+    spread: bool = False
 
 
 Reader = Callable[[str, int], tuple[list[WrittenCall], int]]
@@ -67,15 +69,21 @@ _TAG, _END_TAG, _TAG_ENDS = (
 )
 _SEPARATOR = re.compile(r"[\s;,]*")
 _OBJECTS = re.compile(r"(?:\[\s*)?\{")
-_FENCE = re.compile(r"\s*```(?:\w+[ \t]*(?=\n|[\[{]))?")
+_FENCE = re.compile(r"\s*(?:```(?:\w+[ \t]*(?=\n|[\[{]))?|json\s(?=\s*[\[{]))")
 
-# What may stand between a function's name and its arguments as JSON.
+# What may stand between a function's name and its arguments as JSON, and what closes a call that has none.
+_CLOSES = r"<[|｜](?:[^<>|｜]*end|call|/[^<>|｜]*)[|｜]>|<\w+\|>"
 _BETWEEN = (
-    r"(?:\s+|:\d+|:|<[|｜][^<>]*[|｜]>|\[ARGS\]|\[CALL_ID\][\w-]*|(?:json|code|commentary|analysis|Action Input)\b)*"
+    rf"(?:\s|:\d+|:|(?!{_CLOSES})<[|｜][^<>]*[|｜]>|\[ARGS\]|\[CALL_ID\][\w-]*|\*|`(?!``)"
+    r"|(?i:json|code|commentary|analysis|(?:action[ _])?input)\b)*+"
 )
-_NAMED_JSON = re.compile(rf"\s*(?:function\s*<｜tool▁sep｜>)?(?P<name>{_NAME}){_BETWEEN}(?=\{{|```)")
+_NAMED = rf"\s*(?:function\s*<[|｜]tool[▁_]sep[|｜]>)?(?P<name>{_NAME}){_BETWEEN}"
+_NAMED_JSON = re.compile(rf"{_NAMED}(?=\{{|```)")
+_NAMED_ALONE = re.compile(rf"(?:\s*call\s*:)?{_NAMED}(?:```\w*\s*```\s*)?(?={_CLOSES})")
+_NEXT_NAMED = re.compile(rf"(?P<name>{_NAME})(?=\{{)")
 _FUNCTION = re.compile(
-    rf"\s*{_TAG}(?:function|invoke|(?:tool_)?call)(?:\s+(?:name|tool))?\s*=\s*[\"']?(?P<name>[^\"'<>\s]+)[\"']?[^<>]*?{_TAG_ENDS}"
+    rf"\s*{_TAG}(?:function|invoke|(?:tool_)?call)(?:\s+(?:name|tool))?\s*=\s*[\"']?(?P<name>[^\"'<>\s{{}}/]+)[\"']?"
+    rf"[^<>{{}}/]*?(?:(?P<closed>/)?{_TAG_ENDS}|(?=\s*[<{{]))"
 )
 _FUNCTION_ENDS = re.compile(rf"\s*{_END_TAG}(?:function|invoke|(?:tool_)?call){_TAG_ENDS}")
 _PARAMETER = re.compile(
@@ -86,13 +94,17 @@ _PARAMETER = re.compile(
 )
 # A parameter whose tag is its own name, and within it those of an object's members or, each called item, a list's.
 _OWN_TAG = re.compile(
-    rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}\n?(?P<value>.*?)\n?{_END_TAG}(?P=key){_TAG_ENDS}", re.DOTALL
+    rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}\n?(?P<value>[^<\]]*+(?:[<\]][^<\]]*+)*?){_END_TAG}(?P=key){_TAG_ENDS}"
 )
+_OWN_TAG_OPENS = re.compile(rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}(?!\s*{_TAG}(?P=key){_TAG_ENDS})")
 _KEYED = re.compile(rf"\s*(?P<name>{_NAME})\s*(?:<tool_sep>\s*)?(?=<arg_key>|</)")
 _KEY_AND_VALUE = re.compile(r"\s*<arg_key>(.*?)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
 _GEMMA = re.compile(rf"\s*call\s*:\s*(?P<name>{_NAME})\s*(?=\{{)")
-_PYTHON = re.compile(rf"\s*(?:\w+\s*=\s*)?(?P<print>print\s*\(\s*(?={_NAME}\s*\())?(?P<name>{_NAME})\s*\(")
-_PYTHON_BETWEEN = re.compile(r"(?:\s|[,;]|#[^\n]*)*+")
+_PYTHON = re.compile(rf"\s*(?:\w+\s*=\s*|call\s*:\s*)?(?P<print>print\s*\(\s*(?={_NAME}\s*\())?(?P<name>{_NAME})\s*\(")
+# Comments, what is imported, and a result that is printed are no calls.
+_PYTHON_ASIDE = rf"#[^\n]*|(?:from\s+[\w.]+\s+)?import\s[^\n]*|print\((?!\s*{_NAME}\s*\()[^\n]*\)"
+_PYTHON_BETWEEN = re.compile(rf"(?:\s|[,;]|{_PYTHON_ASIDE})*+")
+_PYTHON_ENDS = re.compile(rf"(?:[\s,;]*(?:{_PYTHON_ASIDE}))*+")
 
 
 def json_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
@@ -114,10 +126,15 @@ def _calls_in(value: Any) -> list[WrittenCall]:
         raise ValueError(f"expected a JSON object, got {shown(value)}")
     if isinstance(value.get("function"), dict):
         return _calls_in(value["function"])
-    for key in ("name", "function", "tool_name"):
-        if isinstance(name := value.get(key), str):
-            arguments = [value[k] for k in ("arguments", "parameters", "args", "input") if k in value]
-            return [WrittenCall(name, _object(arguments[0] if arguments else None))]
+    given = next((key for key in _ARGUMENTS if key in value), None)
+    # Without arguments of its own, an object that says which function it means has a name that may be one of them; what else may
+    # say it is a word that any object may have.
+    keys = ("function", "tool_name", "function_name", "name") if given is None else _NAMES
+    key = next((key for key in keys if isinstance(value.get(key), str)), None)
+    if key is not None and given is not None:
+        return [WrittenCall(value[key], _object(value[given]))]
+    if key is not None:
+        return [WrittenCall(value[key], {k: v for k, v in value.items() if k != key}, spread=True)]
     inner = value.get("tool_calls", value.get("tool_call", value.get("function_call")))
     if isinstance(inner, dict | list):
         return _calls_in(inner)
@@ -127,10 +144,14 @@ def _calls_in(value: Any) -> list[WrittenCall]:
     raise ValueError("expected a JSON object with a string `name`")
 
 
+_NAMES = ("name", "function", "tool_name", "function_name", "tool", "action")
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "params")
+
+
 def _object(arguments: Any) -> dict[str, Any]:
     if isinstance(arguments, str):
         arguments = whole_value(arguments) if arguments.strip() else {}
-    if arguments is None:
+    if arguments is None or arguments == []:
         return {}
     if not isinstance(arguments, dict):
         raise ValueError(f"arguments must be a JSON object, got {shown(arguments)}")
@@ -138,11 +159,22 @@ def _object(arguments: Any) -> dict[str, Any]:
 
 
 def named_json_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
-    """Read a name, what separates it, and its arguments as JSON, in a fence or without."""
-    match = _matched(_NAMED_JSON, text, at, "a function's name and its arguments as JSON")
-    fence = _FENCE.match(text, match.end())
-    arguments, end = read_value(text, fence.end() if fence else match.end())
-    return [WrittenCall(match["name"], _object(arguments))], _past(_FENCE, text, end) if fence else end
+    """Read a name, what separates it, and its arguments as JSON, in a fence or without; another may follow without a space."""
+    match: re.Match[str] | None = _matched(_NAMED_JSON, text, at, "a function's name and its arguments as JSON")
+    calls: list[WrittenCall] = []
+    while match is not None:
+        fence = _FENCE.match(text, match.end())
+        arguments, at = read_value(text, fence.end() if fence else match.end())
+        calls.append(WrittenCall(match["name"], _object(arguments)))
+        at = _past(_FENCE, text, at) if fence else at
+        match = _NEXT_NAMED.match(text, at)
+    return calls, at
+
+
+def named_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
+    """Read a name without arguments, where the mark that closes a call shows that none were cut off."""
+    match = _matched(_NAMED_ALONE, text, at, "a function's name")
+    return [WrittenCall(match["name"], {})], match.end()
 
 
 def tagged_parameter_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
@@ -157,17 +189,28 @@ def tagged_parameter_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
             arguments = _object(value)
         while parameter := _PARAMETER.match(text, at) or _OWN_TAG.match(text, at):
             own = parameter.re is _OWN_TAG
-            arguments[parameter["key"].strip()] = _tree(parameter["value"]) if own else parameter["value"]
+            value = parameter["value"]
+            arguments[parameter["key"].strip()] = _tree(value.removesuffix("\n")) if own else value
             at = parameter.end()
         calls.append(WrittenCall(match["name"], arguments))
-        closed = _FUNCTION_ENDS.match(text, at)
+        closed = match if match["closed"] else _FUNCTION_ENDS.match(text, at)
         if closed is None and not arguments:
             raise ValueError(f"expected parameters of {match['name']}, found {shown(text[at : at + 20])}")
         if closed is None and _PARAMETER_OPENS.match(text, at):
             raise ValueError(f"the last parameter of {match['name']} is not closed")
-        at = closed.end() if closed else at
+        at = max(at, closed.end()) if closed else at
         match = _FUNCTION.match(text, at)
     return calls, at
+
+
+def own_tag_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
+    """Read tags that are named as the keys of an object are, such as `<name>`, or as the function and its parameters."""
+    members: dict[str, Any] = {}
+    while (opens := _OWN_TAG_OPENS.match(text, at)) and opens["key"] in text[opens.end() :]:
+        match = _matched(_OWN_TAG, text, at, "a tag that is closed")
+        members[match["key"]] = _tree(match["value"].removesuffix("\n"))
+        at = match.end()
+    return _calls_in(members), at
 
 
 def _tree(text: str) -> Any:
@@ -175,7 +218,7 @@ def _tree(text: str) -> Any:
     members: list[tuple[str, Any]] = []
     at = 0
     while member := _OWN_TAG.match(text, at):
-        members.append((member["key"], _tree(member["value"])))
+        members.append((member["key"], _tree(member["value"].removesuffix("\n"))))
         at = member.end()
     if not members or text[at:].strip():
         return text
@@ -217,7 +260,7 @@ def python_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
         if match["print"]:
             at = _past(_PYTHON_BETWEEN, text, at)
             at = _closed(text, at, ")")
-        end = at
+        end = _past(_PYTHON_ENDS, text, at)
         at = _past(_PYTHON_BETWEEN, text, at)
         match = _PYTHON.match(text, at)
     return calls, _closed(text, at, "]") if listed else end
@@ -234,9 +277,11 @@ _SHAPES: tuple[tuple[re.Pattern[str], Reader], ...] = (
     (_GEMMA, gemma_calls),
     (_FUNCTION, tagged_parameter_calls),
     (re.compile(rf"{_PYTHON_BETWEEN.pattern}\[?{_PYTHON.pattern}"), python_calls),
-    (re.compile(r"\s*(?:```\w*\s*)?[\[{]"), json_calls),
+    (re.compile(r"\s*(?:```\w*\s*|json\s+)?[\[{]"), json_calls),
+    (_NAMED_ALONE, named_calls),
     (_NAMED_JSON, named_json_calls),
     (_KEYED, keyed_calls),
+    (_OWN_TAG_OPENS, own_tag_calls),
 )
 
 

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
@@ -40,8 +40,15 @@ from self_steering.steering.habits import (
     parallel_in_text,
     said_of,
 )
-from self_steering.steering.template import ChatError, ChatTemplate, Message, shared
-from self_steering.steering.thinking import ThoughtMarks, Wanted, find_thinking, find_thought_marks
+from self_steering.steering.template import REMEDY, ChatError, ChatTemplate, Message, shared
+from self_steering.steering.thinking import (
+    ThoughtMarks,
+    Wanted,
+    find_thinking,
+    find_thought_marks,
+    left_open,
+    take_apart,
+)
 from self_steering.steering.tool_calls import PROBE_CALLS, PROBE_TOOL, read_back, tool_schema, tools_prompt
 
 logger = logging.getLogger(__name__)
@@ -166,7 +173,7 @@ class ChatRenderer:
         continued = isinstance(last, ChatMessageAssistant)
         if isinstance(last, ChatMessageAssistant) and last.tool_calls:
             raise ChatError("the last message is a tool call without its answer; execute the call before generating")
-        counter = _Neutraliser(self._control)
+        counter = _Neutraliser(self._control, self.thought_marks)
         dicts = [_to_dict(message, counter) for message in messages]
         # What continues nothing opens a turn.
         if blank := continued and len(dicts) > 1 and not (dicts[-1]["content"] or dicts[-1].get("reasoning_content")):
@@ -178,7 +185,13 @@ class ChatRenderer:
         offsets = [start for start, _ in encoding["offset_mapping"]]
         starts = [0, *(bisect_left(offsets, end) for end in ends), *([len(offsets)] if blank else [])]
         opened = text[0 if len(starts) < 3 else ends[len(starts) - 3] :] if continued else text[ends[-1] :]
-        return RenderedChat(list(encoding["input_ids"]), starts, continued, counter.count, self._open_thought(opened))
+        return RenderedChat(
+            list(encoding["input_ids"]), starts, continued, counter.count, left_open(opened, self.thought_marks)
+        )
+
+    def shown(self, message: ChatMessage) -> str:
+        """Return what a message says, as it is handed to the template."""
+        return str(_to_dict(message, _Neutraliser(self._control, self.thought_marks))["content"])
 
     def _laid_out(self, dicts: list[Message], tools: Sequence[ToolInfo], *, open_turn: bool) -> tuple[str, list[int]]:
         """Return the text of a conversation, and where each message ends in it."""
@@ -197,7 +210,7 @@ class ChatRenderer:
                 result = turns(remedies | CAUTIOUS, [])
             except ChatError:
                 raise error from None
-            _warn_of_refusal(str(error))
+            _warn_of_refusal(str(error).removesuffix(REMEDY))
             return result
 
     def _turns(self, draft: "_Draft") -> tuple[str, list[int]]:
@@ -225,11 +238,6 @@ class ChatRenderer:
                 )
             result.append(end if closing is None else closing.end())
         return draft.text, result
-
-    def _open_thought(self, text: str) -> ThoughtMarks | None:
-        """Return the marks of the thought that is open at the end of a text."""
-        last = max(self.thought_marks, key=lambda marks: text.rfind(marks.open), default=None)
-        return last if last is not None and text.rfind(last.open) > text.rfind(last.close) else None
 
 
 @lru_cache
@@ -424,12 +432,28 @@ def _without_marks(text: str) -> tuple[str, dict[int, list[int]]]:
 class _Neutraliser:
     """Breaks up the text of control tokens inside messages with a zero-width space, and counts how often."""
 
-    def __init__(self, control: list[str]) -> None:
+    def __init__(self, control: list[str], marks: Sequence[ThoughtMarks]) -> None:
         self._control = control
+        self._marks = marks
         self.count = 0
 
     def __call__(self, text: str) -> str:
-        for token in self._control:
+        return self._broken_up(text, self._control)
+
+    def turn(self, text: str) -> str:
+        """Return what an assistant says, also without closing marks where no thought is open: templates drop what is before one."""
+        if not self._marks:
+            return self(text)
+        closings = [one.close for one in self._marks]
+        parts: list[str] = []
+        at = 0
+        for first, last in [*take_apart(text, self._marks).spans, (len(text), len(text))]:
+            parts += [self._broken_up(text[at:first], closings), text[first:last]]
+            at = last
+        return self("".join(parts))
+
+    def _broken_up(self, text: str, tokens: Iterable[str]) -> str:
+        for token in tokens:
             if token in text:
                 self.count += text.count(token)
                 text = text.replace(token, token[0] + _ZERO_WIDTH_SPACE + token[1:])
@@ -442,7 +466,8 @@ class _Neutraliser:
 
 def _to_dict(message: ChatMessage, counter: _Neutraliser) -> Message:
     """Turn a message into the dictionary that templates take."""
-    content = counter(_text_of(message))
+    text = _text_of(message)
+    content = counter.turn(text) if isinstance(message, ChatMessageAssistant) else counter(text)
     if isinstance(message, ChatMessageTool):
         return {
             "role": "tool",

@@ -1,7 +1,7 @@
 """Values as models write them: JSON, Python literals and Gemma's own strings, read by one lenient reader that runs nothing.
 
-Lenient are trailing commas, either kind of quotes, Python's words, bare keys, line breaks and unescaped quotes in strings. What is
-torn, or not a value, is an error: nothing is guessed.
+Lenient are trailing commas, every kind of quotes, Python's words, bare keys, comments, line breaks and unescaped quotes in strings.
+What is torn, or not a value, is an error: nothing is guessed.
 """
 
 import re
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 _DEEPEST = 64
-_SPACE = re.compile(r"\s*")
-_NUMBER = re.compile(r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
+_SPACE = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/|#[^\n]*)*+", re.DOTALL)
+_NUMBER = re.compile(r"[-+−]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
 _WORD = re.compile(r"[^\W\d][\w.$-]*")
 _ARGUMENT = re.compile(r"([^\W\d]\w*)\s*=(?!=)")
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
@@ -18,12 +18,25 @@ _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": No
 _STRING = re.compile(
     r"""(?P<triple>\"{3}|'{3})(?P<long>.*?)(?P=triple)
     |(?P<quote>["'])(?P<short>(?:\\.|(?!(?P=quote)\s*(?:[,:)\]}]|\Z))[^\\])*+)(?P=quote)
+    |“(?P<curly>(?:\\.|(?!”\s*(?:[,:)\]}]|\Z))[^\\])*+)”
     |(?P<gemma><\|"\|>|<escape>)(?P<raw>.*?)(?P=gemma)""",
     re.DOTALL | re.VERBOSE,
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class TornError(ValueError):
+    """A value that breaks off, or is none.
+
+    Attributes:
+        at: The place in the text up to which it could be read.
+    """
+
+    def __init__(self, message: str, at: int) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 def read_value(text: str, at: int = 0) -> tuple[Any, int]:
@@ -85,7 +98,7 @@ def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
     if match := _STRING.match(text, at):
         return _text(match), match.end()
     if match := _NUMBER.match(text, at):
-        number = match.group().replace("_", "")
+        number = match.group().replace("_", "").replace("−", "-")
         return int(number) if number.lstrip("+-").isdecimal() else float(number), match.end()
     if (match := _WORD.match(text, at)) and match.group() in _WORDS:
         return _WORDS[match.group()], match.end()
@@ -103,9 +116,11 @@ def _members(
     """Give `add` every member up to the closing bracket, and return the place after it."""
     at = _skip(text, at)
     while text[at : at + 1] != closing:
-        key, at = read_key(text, at)
+        unpacked = closing == ")" and text.startswith("**{", at)
+        key, at = (None, at + 2) if unpacked else read_key(text, at)
         value, at = _value(text, _skip(text, at), depth + 1)
-        add(key, value)
+        for name, one in value.items() if unpacked else ((key, value),):
+            add(name, one)
         at = _skip(text, at)
         if text[at : at + 1] == ",":
             at = _skip(text, at + 1)
@@ -135,7 +150,8 @@ def _argument_name(text: str, at: int) -> tuple[str | None, int]:
 def _text(match: re.Match[str]) -> str:
     if match["raw"] is not None:
         return match["raw"]
-    plain = _ESCAPE.sub(_unescaped, match["long"] if match["long"] is not None else match["short"])
+    written = next(text for text in match.group("long", "short", "curly") if text is not None)
+    plain = _ESCAPE.sub(_unescaped, written)
     # Two escapes that are one character, and halves of one, which no text can hold.
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATE.search(plain) else plain
 
@@ -152,6 +168,6 @@ def _skip(text: str, at: int) -> int:
     return at if match is None else match.end()
 
 
-def _fault(text: str, at: int, expected: str) -> ValueError:
+def _fault(text: str, at: int, expected: str) -> TornError:
     found = repr(text[at : at + 20]) if at < len(text) else "the end"
-    return ValueError(f"expected {expected} at character {at}, found {found}")
+    return TornError(f"expected {expected} at character {at}, found {found}", at)

@@ -18,7 +18,7 @@ from transformers.utils.hub import cached_file
 
 from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE, bundled_model_folder
 from self_steering.steering.identity import ModelError, ModelIdentity, end_of_turn_ids, fingerprint
-from self_steering.vectors.shown import clipped
+from self_steering.vectors.shown import clipped, in_one_line
 
 _MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
@@ -200,7 +200,8 @@ def _check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"device {device!r} cannot be used: {error}\nPass a torch device of this machine, such as {_default_device()!r}"
+            f"device {device!r} cannot be used: {in_one_line(error)}; pass a torch device of this machine, such as "
+            f"{_default_device()!r}"
         ) from error
 
 

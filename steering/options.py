@@ -132,7 +132,10 @@ def check_options(config: GenerateConfig) -> None:
         if value is not None and name not in _APPLIED | _INSPECTS_OWN and value not in _AS_IS.get(name, ())
     ]
     if refused:
-        raise ValueError(f"the nnsight provider does not support {', '.join(refused)}; leave what is named unset")
+        hint = (
+            "; how much the model thinks is told by -M thinking" if any("reasoning" in one for one in refused) else ""
+        )
+        raise ValueError(f"the nnsight provider does not support {', '.join(refused)}; leave what is named unset{hint}")
     if config.top_logprobs is not None and not config.logprobs:
         raise ValueError(f"top_logprobs={config.top_logprobs} without logprobs would be ignored; set logprobs=true too")
 

@@ -56,7 +56,8 @@ def model_output(
     """
     written, control = _with_special_tokens(generation, tokenizer)
     parts = take_apart(written, marks, opened)
-    parsed = parse_calls(parts.said, tools, origin, call_format, control)
+    cut_off = generation.stop_reason in ("max_tokens", "model_length")
+    parsed = parse_calls(parts.said, tools, origin, call_format, control, cut_off=cut_off)
     content: str | list[Content] = parsed.content
     if parts.thoughts:
         thought = "\n".join(parts.thoughts)

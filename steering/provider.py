@@ -236,7 +236,7 @@ class NNsightAPI(ModelAPI):
         if window.start == len(messages):
             return len(ids), None
         start, stop = starts[window.start], starts[window.start + 1]
-        said = messages[window.start].text
+        said = self.chat.shown(messages[window.start])
         if not said.strip():  # nothing is said yet in the message that is continued
             return stop, None
         turn, header = ids[start:stop], [] if rendered.continued else ids[starts[-1] :]

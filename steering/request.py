@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from self_steering.steering.plan import Plan, PlanError
 from self_steering.vectors.card import card_hash
+from self_steering.vectors.shown import in_one_line
 
 
 class Receipt(BaseModel):
@@ -139,7 +140,9 @@ def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
     try:
         request = SteeringRequest.model_validate(raw)
     except ValidationError as error:
-        raise PlanError(f"extra_body[{EXTRA_BODY_KEY!r}] is not a valid steering request: {error}") from error
+        raise PlanError(
+            f"extra_body[{EXTRA_BODY_KEY!r}] is not a valid steering request: {in_one_line(error)}"
+        ) from error
     if request.plan.messages != messages:
         raise PlanError(
             f"the plan was made for {request.plan.messages} messages, but {messages} reached the provider; something "

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.tool_calls import PROBE_TOOL
+from self_steering.vectors.shown import in_one_line
 
 Message = dict[str, Any]
 
@@ -20,6 +21,9 @@ _DATE_CALL = re.compile(r"""\bstrftime_now\(\s*(["'])(?P<format>[^"']*)\1\s*\)""
 
 # Text that looks like a control token: <|im_end|>, </s>, [/INST], ◁/think▷.
 TAG = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,30}\]|◁[^◁▷\s]{1,40}▷")
+
+
+REMEDY = "; send other roles, or use another template"
 
 
 class ChatError(ValueError):
@@ -112,7 +116,9 @@ class ChatTemplate:
             )
         except (TemplateError, TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
             roles = " ".join(message["role"] for message in messages)
-            raise ChatError(f"the chat template refuses this conversation ({roles}): {error}") from error
+            raise ChatError(
+                f"the chat template refuses this conversation ({roles}): {in_one_line(error)}{REMEDY}"
+            ) from error
         return str(text)
 
     def attempt(self, messages: Sequence[Message], schemas: Sequence[Message] = (), *, open_turn: bool = True) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
@@ -247,9 +248,10 @@ class Parts:
 def take_apart(text: str, marks: Sequence[ThoughtMarks], opened: ThoughtMarks | None = None) -> Parts:
     """Tell thoughts from what is said.
 
-    A thought begins where the prompt has opened one, at the beginning of the text or of a line, and lasts to its closing mark; one
-    that is cut off is no answer, and no call in it is one. A closing mark where no thought is open is text, and so is an
-    opening mark within a line.
+    A thought begins where the prompt has opened one, at the beginning of the text or of a line, or where its words follow the
+    mark at once, and lasts to its closing mark; one that is cut off is no answer, and no call in it is one. A closing mark where no
+    thought is open is text, and so is an opening mark that a sentence speaks of. Where a template knows of no thoughts, a
+    model may have been trained to think all the same.
 
     Args:
         text: What a model wrote, its control tokens included.
@@ -263,6 +265,7 @@ def take_apart(text: str, marks: Sequence[ThoughtMarks], opened: ThoughtMarks | 
         >>> take_apart("HTML has no </think>.", [think]).said
         'HTML has no </think>.'
     """
+    marks = marks or _COMMON
     thoughts: list[str] = []
     said: list[str] = []
     spans: list[tuple[int, int]] = []
@@ -306,13 +309,14 @@ def thought_tokens(
         marks: What stands around thoughts.
     """
     found = np.zeros(len(ids), np.bool_)
+    marks = marks or _COMMON
     # A character a byte, so that characters are counted in bytes, as tokens are.
     as_bytes = [
         ThoughtMarks(one.open.encode().decode("latin-1"), one.close.encode().decode("latin-1")) for one in marks
     ]
     for start, stop in turns:
         text = str(tokenizer.decode(list(ids[start:stop])))
-        if not any(one.open in text for one in marks):
+        if not any(_opening(one).search(text) for one in marks):
             continue
         pieces = [token_bytes(tokenizer, token).decode("latin-1") for token in ids[start:stop]]
         ends = np.cumsum([len(piece) for piece in pieces])
@@ -343,23 +347,52 @@ def answer_tokens(
     begins = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
     if thought.any():
         begins = max(begins, int(ends[thought.nonzero()[0][-1]]))
-    start = text.find(said.strip().encode(), begins)
+    # As the tokenizer has it, which may compose characters.
+    own = tokenizer(said.strip(), add_special_tokens=False)["input_ids"]
+    wanted = b"".join(token_bytes(tokenizer, token) for token in own).strip()
+    start = text.find(wanted, begins)
     if start < 0:
         raise ValueError(
             f"the answer {shown(said)} is not in the turn as the chat template writes it; use site=assistant"
         )
-    first, last = np.searchsorted(ends, [start, start + len(said.strip().encode()) - 1], side="right")
+    first, last = np.searchsorted(ends, [start, start + len(wanted) - 1], side="right")
     return int(first), int(last) + 1
+
+
+def left_open(text: str, marks: Sequence[ThoughtMarks]) -> ThoughtMarks | None:
+    """Return the marks of the thought that a prompt opens and does not close, None where there is none."""
+    at = 0
+    while found := _next_opening(text, at, marks):
+        one, _, inside = found
+        at = text.find(one.close, inside)
+        if at < 0:
+            return one
+        at += len(one.close)
+    return next((one for one in marks if one.open and text.rstrip().endswith(one.open.rstrip())), None)
+
+
+_COMMON = (ThoughtMarks("<think>", "</think>"),)
+_MESSAGE = "<|message|>"
+
+
+@lru_cache
+def _opening(marks: ThoughtMarks) -> re.Pattern[str]:
+    """Return the pattern of what opens a thought; where that is a message's header, the header may say more, but no recipient."""
+    if not marks.open:
+        return re.compile("(?!)")
+    if not marks.open.endswith(_MESSAGE):
+        return re.compile(re.escape(marks.open))
+    more = r"(?![^<]*\bto=)[^<]*(?:<\|constrain\|>[^<]*)?"
+    return re.compile(re.escape(marks.open.removesuffix(_MESSAGE)) + more + re.escape(_MESSAGE))
 
 
 def _next_opening(text: str, at: int, marks: Sequence[ThoughtMarks]) -> tuple[ThoughtMarks, int, int] | None:
     """Return the marks of the next thought from `at` on, where it begins, and where what is in it does."""
     places = [
-        (match.start(), -len(one.open), match.end(), one)
+        (match.start(), match.start() - match.end(), match.end(), one)
         for one in marks
-        if one.open
-        for match in re.finditer(re.escape(one.open), text)
-        if match.start() >= at and _may_open(text[: match.start()])
+        for match in _opening(one).finditer(text, at)
+        if _may_open(text, match.start(), match.end(), one)
     ]
     if not places:
         return None
@@ -367,10 +400,14 @@ def _next_opening(text: str, at: int, marks: Sequence[ThoughtMarks]) -> tuple[Th
     return one, start, inside
 
 
-def _may_open(before: str) -> bool:
-    """Return whether a thought may open after `before`: nothing, a whole line, another control token, or a thought."""
-    line = before.rpartition("\n")[2].strip()
-    return not line or line.endswith((">", "]", "▷", "<|start|>assistant"))
+def _may_open(text: str, start: int, inside: int, marks: ThoughtMarks) -> bool:
+    """Return whether a mark opens a thought: behind nothing, a whole line, another control token or a thought, or at its words."""
+    before = text[text.rfind("\n", 0, start) + 1 : start].strip()
+    if not before or before.endswith((">", "]", "▷", "<|start|>assistant")):
+        return True
+    broken, after = "\n" in text[inside - 1 : inside + 1], text[inside : inside + 1]
+    spoken_of = before.endswith(("`", '"', "'", "“"))
+    return not spoken_of and (broken or (after.isalnum() and marks.close in text[inside:]))
 
 
 def _without_channels(text: str) -> str:

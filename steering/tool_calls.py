@@ -9,7 +9,7 @@ import json
 import re
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,11 +19,12 @@ from self_steering.steering.call_formats import (
     CallFormat,
     WrittenCall,
     fallback_format,
+    named_json_calls,
     ordered,
     python_calls,
     read_body,
 )
-from self_steering.steering.literals import whole_value
+from self_steering.steering.literals import TornError, whole_value
 from self_steering.vectors.shown import clipped, shown
 
 MALFORMED_NAME = "malformed_tool_call"
@@ -39,21 +40,39 @@ To call a tool, write one JSON object with its name and arguments between tags:
 The result comes back between <tool_response> tags."""
 
 # Code in a language that no call is written in, and code within a sentence, quote: nothing in them is a call.
-_QUOTE = r"```[ \t]*(?!(?:json\w*|xml|tool_\w+|tool|text|plaintext)?[ \t]*(?:\n|[\[{<]))[^\n`]*\n.*?(?:```|\Z)|(?<!`)`[^`\n]+`(?!`)"
+_QUOTE = (
+    r"```[ \t]*(?!(?i:json\w*|xml|(?:tool|function|call|action)\w*|text|plaintext)?[ \t]*(?:\n|[\[{<]))[^\n`]*\n.*?(?:```|\Z)"
+    r"|(?<!`)`[^`\n]+`(?!`)"
+)
 _MENTION = r"\b(?P<mentioned>[^\W\d]\w*)\((?P<mentioned_with>[^()\n]*)\)"
+# No form of calls, and yet no way to speak of a tool: a tag with its name, its name between tags, a command, a line that is its
+# name and a value, options, an object without braces.
+_LIKENESS = (
+    r"<(?:\w+[=(\s][ \t]*[\"']?)?(?P<like_tag>[^\W\d]\w*)(?=[\s/>)\"'])"
+    r"|>\s*(?P<like_text>[^\W\d]\w*)\s*</"
+    r"|(?m:^)/(?P<like_command>[^\W\d]\w*)\b"
+    r"|(?m:^)(?P<like_line>[^\W\d]\w*):?[ \t]+[\"']?[\w.-]+[\"']?(?:,?[ \t]+[-+]?[\d.]+)?(?m:[ \t]*$)"
+    r"|\b(?P<like_options>[^\W\d]\w*)(?:\[\s*[\"']|[ \t]+--\w)"
+    r"|\b(?:name|function)[\"']\s*:\s*[\"'](?P<like_member>[^\W\d]\w*)[\"'](?![^\n]*(?:…|\.\.\.))"
+)
 _LINE_ENDS = re.compile(r"[ \t;,.]*(?:\n|\Z|`|<|\[/)")
 _BODY_BEGINS = re.compile(r"\s*(?:[\[{`]|<\w|\Z)|\n?[^\W\d][\w.-]*\s*(?:[({<\[\n:]|\Z)|\s*call:")
 _ONLY_NAMED = re.compile(r"(?:[\s.…,`'\"]|\band\b|\bor\b|\bto\b)+")
 _GUESS = re.compile(
-    r"""(?:["'](?:name|function|tool_name)["']\s*:\s*["']|<\w*:?(?:function|invoke)(?:\s+name)?\s*=\s*["']?|\bcall:"""
+    r"""(?:\b(?:name|function|tool|tool_name|function_name|action)["'”]?\s*:\s*["'“]?(?=[\w.-]+(?! ?\w))"""
+    r"""|<\w*:?(?:function|invoke)(?:\s+name)?\s*=\s*["']?|\bcall:"""
     r"""|\A\s*\[?\s*(?:print\()?(?:functions\.)?)([^\W\d][\w.-]*)"""
 )
-_SAYS_ITS_NAME = re.compile(r"""["'](?:name|function|tool_name)["']\s*:\s*["']""")
-_SAYS_ARGUMENTS = re.compile(r"""["'](?:arguments|parameters)["']\s*:""")
+_SAYS_ITS_NAME = re.compile(r"""\b(?:name|function|tool|tool_name|function_name|action)["'”]?\s*:\s*["'“]""")
+_SAYS_ARGUMENTS = re.compile(r"""\b(?:arguments|parameters|action_input|tool_input)["'”]?\s*:""")
+_MOST_TRIES = 20  # in what a degenerate model repeats each would read on to its end
 _PLACEHOLDER = re.compile(r"…|\.\.\.")
+# How a call ends after which nothing can be missing, whatever closes the form around it.
+_WHOLE = re.compile(r"(?:[}\])`]|(?:function|invoke|call)(?:>|<\|sep\|>))(?:\s*#[^\n]*)?\s*\Z")
 _TORN_UNTIL = re.compile(r"\n\s*```|\n[ \t]*\n|\Z")
 # What is left of fences and tags once the calls in them are taken out.
 _LEFT_OVER = re.compile(r"```[\w-]*\s*```|(?<!`)``(?!`)|</?tools?(?:_calls?)?>")
+_AROUND_NAMES = " \t\n`()"
 _NAMESPACES = re.compile(r"^(?:functions?|tools|default_api)\.|:\d+$")
 
 
@@ -100,7 +119,13 @@ def call_json(call: ToolCall) -> str:
 
 
 def parse_calls(
-    text: str, tools: Sequence[ToolInfo], origin: str, own: CallFormat | None = None, control: Iterable[str] = ()
+    text: str,
+    tools: Sequence[ToolInfo],
+    origin: str,
+    own: CallFormat | None = None,
+    control: Iterable[str] = (),
+    *,
+    cut_off: bool = False,
 ) -> ParsedText:
     """Read the tool calls out of a model's text.
 
@@ -111,10 +136,11 @@ def parse_calls(
             follow from it, so that they do not recur.
         own: The model's own form: tried first, and named to the model where a call cannot be read.
         control: Texts of special tokens, which are taken out of the content.
+        cut_off: Whether the text ends where there was no room for more: arguments in tags may be missing then.
     """
     tokens = sorted(control, key=len, reverse=True)
     shown_text = re.compile("|".join(map(re.escape, tokens))) if tokens else None
-    reading = _Reading(text, {tool.name: tool for tool in tools}, own)
+    reading = _Reading(text, {tool.name: tool for tool in tools}, own, cut_off=cut_off)
     if tools:
         reading.run()
     content = shown_text.sub("", reading.content) if shown_text else reading.content
@@ -142,8 +168,9 @@ class _Torn:
 class _Reading:
     """One pass over a text, left to right: at each place where something opens, it is a call, looks like one, or is skipped."""
 
-    def __init__(self, text: str, tools: dict[str, ToolInfo], own: CallFormat | None) -> None:
+    def __init__(self, text: str, tools: dict[str, ToolInfo], own: CallFormat | None, *, cut_off: bool) -> None:
         self._text = text
+        self._cut_off = cut_off
         self._tools = tools
         self._own = own
         self.found: list[WrittenCall | _Torn] = []
@@ -151,7 +178,8 @@ class _Reading:
         self.form: CallFormat | None = None
         self._kept: list[str] = []
         self._cut = 0
-        self._calm: dict[str, int] = {}  # for each form, the end of a torn stretch that names no tool
+        # For each form, the end of a torn stretch that names no tool, and how often it was tried in it.
+        self._calm: dict[str, tuple[int, int]] = {}
 
     @property
     def content(self) -> str:
@@ -168,6 +196,11 @@ class _Reading:
                 after = self._quote(match)
             elif kind == "mention":
                 after = self._mention(match)
+            elif kind == "likeness":
+                self.looked += any(
+                    text in self._tools for name, text in match.groupdict().items() if name.startswith("like_")
+                )
+                after = match.start()
             else:
                 forms = groups[kind]
                 after = (self._bare if forms[0].bare else self._tagged)(match, forms)
@@ -193,6 +226,8 @@ class _Reading:
                 end = ends.end()
             elif (later := closing.search(self._text, end)) and not opening.search(self._text, end, later.start()):
                 raise ValueError(f"expected the call to end, found {shown(self._text[end : end + 20])}")
+            else:
+                self._check_whole(start, end)
         except ValueError as error:
             fault = clipped(str(error))
         else:
@@ -211,10 +246,13 @@ class _Reading:
         """Read what ordinary text may look like too: a call only where it names an offered tool and ends its line."""
         start = match.end()
         weak = start == match.start()
-        if weak and start < self._calm.get(forms[0].name, 0):
+        until, tries = self._calm.get(forms[0].name, (0, 0))
+        if start < until and tries >= _MOST_TRIES:
+            self.looked += not weak
             return start
         try:
             calls, end, reader = read_body(self._text, start)
+            self._check_whole(start, end)
         except ValueError as error:
             return self._torn(match, forms[0], error, weak=weak)
         form = next((one for one in forms if one.body is reader), forms[0])
@@ -224,24 +262,32 @@ class _Reading:
                 return self._take(match.start(), closed.end() if closed else end, calls, form)
             self.looked += any(call.arguments or call.positional for call in calls)
             return end
-        if weak and form.body is python_calls:
-            return start  # single names in it may look like calls
+        if weak and form.body in (python_calls, named_json_calls):
+            return start  # what is in it may be a call, or look like one
         written = self._text[start:end]
         self.looked += not weak or bool(_SAYS_ITS_NAME.search(written) and _SAYS_ARGUMENTS.search(written))
         return end
+
+    def _check_whole(self, start: int, end: int) -> None:
+        """Raise where the text was cut off behind what was read, so that arguments in tags may be missing."""
+        if self._cut_off and not self._text[end:].strip() and not _WHOLE.search(self._text, start, end):
+            raise ValueError("it was cut off before its end")
 
     def _torn(self, match: re.Match[str], form: CallFormat, error: ValueError, *, weak: bool) -> int:
         start = match.end()
         stop = _TORN_UNTIL.search(self._text, start)
         assert stop is not None
         body = self._text[start : stop.start()]
-        if self._guess(body) in self._tools and not _PLACEHOLDER.search(body):
+        # An object that begins after the fault is read by itself.
+        later = body.find("{", error.at - start) if weak and isinstance(error, TornError) else -1
+        if self._guess(body[:later] if later >= 0 else body) in self._tools and not _PLACEHOLDER.search(body):
             if not weak or not _line_before(self._text, match.start()).strip("` \t"):
                 return self._take(match.start(), stop.start(), [_Torn(body.strip(), clipped(str(error)))], form)
             self.looked += 1
             return stop.start()
         self.looked += not weak
-        self._calm[form.name] = stop.start()
+        until, tries = self._calm.get(form.name, (0, 0))
+        self._calm[form.name] = (stop.start(), tries + 1 if start < until else 1)
         return start
 
     def _quote(self, match: re.Match[str]) -> int:
@@ -251,7 +297,7 @@ class _Reading:
             return match.end() if line.strip() else match.start()
         code = quote.partition("\n")[2].removesuffix("```")
         try:
-            calls, end = python_calls(code, 0)
+            calls, end, _ = read_body(code, 0)
         except ValueError:
             return match.end()
         self.looked += not code[end:].strip() and any(self._name(call) in self._tools for call in calls)
@@ -271,7 +317,7 @@ class _Reading:
         return match.end()
 
     def _name(self, call: WrittenCall) -> str:
-        return call.name if call.name in self._tools else _NAMESPACES.sub("", call.name)
+        return call.name if call.name in self._tools else _NAMESPACES.sub("", call.name.strip(_AROUND_NAMES))
 
     def _guess(self, body: str) -> str:
         """Return which tool an unreadable call names."""
@@ -317,7 +363,8 @@ def _openings(own: CallFormat | None) -> tuple[re.Pattern[str], dict[str, list[C
     named = {f"form{n}": forms for n, forms in enumerate(groups.values())}
     alternatives = [f"(?P<{name}>{forms[0].opening})" for name, forms in named.items()]
     # A quote goes before the bare forms that may stand in it, but after a tag at the same place, such as ```tool_code.
-    return re.compile("|".join([*alternatives, f"(?P<quote>(?s:{_QUOTE}))", f"(?P<mention>{_MENTION})"])), named
+    others = [f"(?P<quote>(?s:{_QUOTE}))", f"(?P<mention>{_MENTION})", f"(?P<likeness>{_LIKENESS})"]
+    return re.compile("|".join([*alternatives, *others])), named
 
 
 # ------------------------------------------------------------ types
@@ -327,15 +374,20 @@ def _typed(call: WrittenCall, tool: ToolInfo | None) -> dict[str, Any]:
     """Return a call's arguments as the tool's schema types them; what does not fit stays, for the tool to refuse.
 
     Raises:
-        ValueError: It has more arguments without a name than the tool has parameters.
+        ValueError: It has more arguments without a name than the tool has parameters, or one of them twice.
     """
     properties = tool.parameters.properties if tool else {}
-    given = dict(call.arguments)
-    names = [name for name in properties if name not in given]
+    names = list(properties)
+    given = {k: v for k, v in call.arguments.items() if k in properties or not (tool and call.spread)}
+    match call.positional:
+        case [dict() as whole] if not given and properties and whole.keys() <= properties.keys():
+            given, call = whole, replace(call, positional=[])  # name({…}) has all of them in one
     if len(call.positional) > len(names):
         raise ValueError(
             f"{len(call.positional)} arguments without a name, for the parameters {', '.join(names) or 'none'}"
         )
+    if twice := given.keys() & set(names[: len(call.positional)]):
+        raise ValueError(f"{', '.join(sorted(twice))} is given twice, with its name and without")
     given.update(zip(names, call.positional, strict=False))
     required = tool.parameters.required if tool else []
     result = {}
@@ -362,6 +414,8 @@ def _value(value: Any, types: set[str]) -> Any:
             read = whole_value(value) if value.strip() else None
         except ValueError:
             return value
+        if isinstance(read, str) and read != value:
+            return _value(read, types)
         return read if read is None or _fits(read, types) else value
     if "string" in types and isinstance(value, int | float) and not _fits(value, types):
         return json.dumps(value)

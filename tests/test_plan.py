@@ -376,8 +376,9 @@ def test_a_plan_for_another_number_of_messages_is_refused(reached: int):
 )
 def test_a_malformed_request_is_refused(raw: object):
     """A typo or a missing part raises instead of leaving the turn unsteered or a read-out empty."""
-    with pytest.raises(PlanError, match="not a valid steering request"):
+    with pytest.raises(PlanError, match="not a valid steering request") as refused:
         read_request(GenerateConfig(extra_body={EXTRA_BODY_KEY: raw}), 2)
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_other_extra_body_entries_are_refused():

@@ -359,6 +359,24 @@ def test_whether_a_prompt_opens_a_thought_is_known(name: str, thinking: bool, op
     assert (thought == ThoughtMarks("<think>", "</think>")) == opened
 
 
+@pytest.mark.parametrize("name", [*OWN_TEMPLATES, *PUBLISHED])
+def test_an_answer_that_speaks_of_a_closing_mark_keeps_its_words(name: str):
+    """Templates take what stands before one for a thought, and drop it; where a thought is open it closes it."""
+    renderer, tokenizer = template_renderer(name), template_tokenizer(name)
+    close = renderer.thought_marks[0].close if renderer.thought_marks else "</think>"
+    talk = [
+        ChatMessageUser(content="alpha"),
+        ChatMessageAssistant(content=f"bravo {close} charlie"),
+        ChatMessageUser(content="delta"),
+        ChatMessageAssistant(content=f"echo {close} foxtrot"),
+    ]
+    chat = renderer.render(talk, TOOLS)
+    shown = texts(tokenizer, chat)
+    assert all(word in shown[1] for word in ("bravo", "charlie"))
+    assert all(word in shown[3] for word in ("echo", "foxtrot"))
+    assert chat.open_thought is None
+
+
 # ------------------------------------------------------------ dates
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from tokenizers.normalizers import NFC
 
-from self_steering.steering.thinking import ThoughtMarks, take_apart, thought_tokens
+from self_steering.steering.thinking import ThoughtMarks, answer_tokens, left_open, take_apart, thought_tokens
 from tests.support.models import bundled_tokenizer
+from tests.support.templates import byte_tokenizer
 
 THINK = ThoughtMarks("<think>", "</think>")
 KINDS = [
@@ -58,6 +60,45 @@ def test_a_mark_that_is_spoken_of_within_a_line_opens_nothing(marks: ThoughtMark
     assert take_apart(text, KINDS).said == text
 
 
+@every_kind
+@pytest.mark.parametrize("ending", ["\n{close}\nHello.", ""])
+def test_a_thought_may_begin_behind_words(marks: ThoughtMarks, ending: str):
+    """Where a line break follows its mark it is one, cut off or not: a call in it is only considered."""
+    parts = take_apart(f"Well. {marks.open.strip()}\nI may {CALL}{ending.format(close=marks.close)}", KINDS)
+    assert (parts.thoughts, parts.said) == ([f"I may {CALL}"], "Well. Hello." if ending else "Well. ")
+
+
+def test_a_thought_within_a_line_is_one():
+    """Its words follow the mark at once; a sentence that speaks of marks puts a space there, or quotes them."""
+    assert take_apart(f"Well. <think>I may {CALL}</think> Hello.", [THINK]).said == "Well.  Hello."
+    for text in (
+        "Write <think> before and </think> behind it.",
+        '"<think>a</think>" is a thought.',
+        "Begin with <think>a",
+    ):
+        assert take_apart(text, [THINK]).said == text
+
+
+def test_a_model_may_think_where_its_template_knows_of_no_thoughts():
+    """As one does that was trained to on top of it."""
+    parts = take_apart(f"<think>\nI may {CALL}\n</think>\n\nHello.", [])
+    assert (parts.thoughts, parts.said) == ([f"I may {CALL}"], "Hello.")
+
+
+@every_kind
+def test_whether_a_prompt_leaves_a_thought_open(marks: ThoughtMarks):
+    """Not if what it continues only speaks of the mark."""
+    opened = {
+        f"<|im_start|>assistant\n{marks.open}\n": True,
+        f"ASSISTANT: {marks.open}": True,
+        f"<|im_start|>assistant\n{marks.open}\nHm": True,
+        f"<|im_start|>assistant\n{marks.open}\n\n{marks.close}\n\n": False,
+        f"<|im_start|>assistant\nThe mark `{marks.open}` opens": False,
+        "<|im_start|>assistant\n": False,
+    }
+    assert {text: left_open(text, KINDS) == marks for text in opened} == opened
+
+
 def test_another_kinds_mark_does_not_close_a_thought():
     """It is a word of the thought."""
     assert take_apart("a[/THINK]b</think>c", KINDS, opened=THINK).said == "c"
@@ -100,6 +141,8 @@ ANALYSIS = ThoughtMarks("<|channel|>analysis<|message|>", "<|end|>")
             "",
         ),
         ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant", ["Hm."], ""),
+        ("<|channel|>analysis code<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>Yes.", ["a"], "Yes."),
+        ("<|channel|>analysis <|constrain|>json<|message|>{}<|end|>", ["{}"], ""),
     ],
 )
 def test_harmonys_channels_are_split(text: str, thoughts: list[str], said: str):
@@ -128,3 +171,13 @@ def test_the_tokens_of_a_thought_are_told_one_by_one(marks: ThoughtMarks):
     start = first + found[first:].argmax()
     assert tokenizer.decode(ids[1][: start - first]).strip("\n") == ""
     assert (found == (np.arange(len(found)) >= start) & (np.arange(len(found)) < first + second)).all()
+
+
+@pytest.mark.parametrize("said", ["Café 🦊.", "Cafe\u0301 🦊."], ids=["composed", "in parts"])
+def test_what_is_said_is_found_as_the_tokenizer_has_it(said: str):
+    """Qwen's composes characters before it makes tokens of them."""
+    tokenizer = byte_tokenizer("{{ messages }}", ("<|im_end|>",))
+    tokenizer.backend_tokenizer.normalizer = NFC()
+    ids = tokenizer(f"\n{said}<|im_end|>", add_special_tokens=False)["input_ids"]
+    first, last = answer_tokens(tokenizer, ids, said, [], np.zeros(len(ids), np.bool_))
+    assert tokenizer.decode(ids[first:last]) == "Café 🦊."

@@ -87,6 +87,22 @@ def test_a_call_after_a_sentence_is_read(text: str):
     assert [(call.function, call.arguments) for call in parsed.calls] == [TAKEN]
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "So x_{max} = 3.",
+        "Let {a, b} be a set, [f(x), g] a list, and \\frac{1}{2} a number.",
+        "assistant",
+        "Answer:",
+        "tool_call",
+    ],
+)
+def test_what_stands_before_a_call_does_not_hide_it(before: str):
+    """Braces and brackets that are none of a call, and a line that reads like a function's name."""
+    content, calls = read(f"{before}\n{TAKE}")
+    assert (content, calls) == (before, [TAKEN])
+
+
 def test_the_table_shows_every_form_by_an_example_that_is_read():
     """Each row names its families, and its example is read, in that very form."""
     tool = ToolInfo(
@@ -112,6 +128,13 @@ def test_the_table_shows_every_form_by_an_example_that_is_read():
         '{"name": "clear_effects"}',
         "<function=clear_effects></function>",
         "<function=clear_effects>{}</function>",
+        '<invoke name="clear_effects"/>',
+        '<tool_call>{"name": "clear_effects", "arguments": []}</tool_call>',
+        '{"name": "clear_effects", "id": "call_1", "type": "function"}',
+        "<|tool_call>call:clear_effects<tool_call|>",
+        "<|channel|>commentary to=functions.clear_effects <|constrain|>json<|message|><|call|>",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>clear_effects<｜tool▁sep｜><｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>clear_effects\n```json\n\n```<｜tool▁call▁end｜>",
         '```json\n{"name": "clear_effects"}\n```',
     ],
 )
@@ -246,6 +269,16 @@ def test_ordinary_text_and_json_are_left_untouched(text: str):
         "So f(x) = sin(x) [see (1)], and the answer is \\boxed{42}.",
         "if x <function> y",
         "Action: I walk on.",
+        "The action: breathe\nInput: none {x}",
+        '{"action": "walk", "input": "north"}',
+        '{"action": "submit my essay"}',
+        '{"name": "Ann", "function": "aunt"}',
+        "- take_vector: takes a vector\n- clear_effects: ends all of them",
+        "| take_vector | takes |",
+        "The set {take_vector, clear_effects}, <b>both</b> of them.",
+        "I used clear_effects--it works.",
+        '{"tools": ["take_vector", "clear_effects"]}',
+        f"{FENCE}yaml\nname: take_vector\n{FENCE}",
     ],
 )
 def test_prose_code_and_json_answers_are_neither_calls_nor_counted(text: str):
@@ -272,12 +305,64 @@ def test_prose_code_and_json_answers_are_neither_calls_nor_counted(text: str):
         f'{FENCE}python\ntake_vector(name="calm")\n{FENCE}',
         f"{FENCE}tool_code\nprint(2)\n{FENCE}",
         'Action: search\nAction Input: {"query": "calm"}',
+        f"{FENCE}python\n{TAKE}\n{FENCE}",
+        f'{FENCE}python\nimport tools\nx = tools.take_vector(name="calm")\nprint(x)\n{FENCE}',
+        "<take_vector>\n<name>calm</name>\n</take_vector>",
+        '<take_vector name="calm"/>',
+        f"<function(take_vector)>{ARGUMENTS}</function>",
+        f"<use_mcp_tool><tool_name>take_vector</tool_name><arguments>{ARGUMENTS}</arguments></use_mcp_tool>",
+        '{"tool": "take_nap", "parameters": {}}',
+        '"name": "take_vector", "arguments": {"name": "calm"}',
+        "/take_vector calm",
+        "take_vector --name calm",
+        "take_vector: calm",
+        'take_vector["calm"]',
     ],
 )
 def test_what_looks_like_a_call_and_is_none_is_counted(text: str):
     """An unclosed tag, an unknown name, and a call that is not written as one stay text, and never pass silently."""
     parsed = parse_calls(text, TOOLS, "id")
     assert (parsed.content, parsed.calls, parsed.looked_like_a_call) == (text, [], 1)
+
+
+def test_a_call_of_a_tool_that_harmony_has_of_its_own_is_a_malformed_call():
+    """Its code is no text for the user."""
+    text = "<|channel|>analysis to=python code<|message|>print(2)<|call|>"
+    parsed = parse_calls(text, TOOLS, "id")
+    assert parsed.content == ""
+    assert [(call.function, call.parse_error is None) for call in parsed.calls] == [("python", False)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call>\n<function=take_vector>\n<parameter=name>\ncalm\n</parameter>\n",
+        "<function=take_vector>\n<parameter=name>\ncalm\n</parameter>",
+        "<tool_call>take_vector\n<arg_key>name</arg_key>\n<arg_value>calm</arg_value>\n",
+        '<minimax:tool_call>\n<invoke name="take_vector">\n<parameter name="name">calm</parameter>',
+        "take_vector\n<arg_key>name</arg_key>\n<arg_value>calm</arg_value>",
+    ],
+)
+def test_a_call_in_tags_that_is_cut_off_between_two_arguments_is_malformed(text: str):
+    """The dose may be missing; where the model ended its turn there, the call is whole."""
+    (cut,), (whole,) = (parse_calls(text, TOOLS, "id", cut_off=cut_off).calls for cut_off in (True, False))
+    assert (cut.function, cut.arguments) == ("take_vector", {})
+    assert "cut off" in (cut.parse_error or "")
+    assert (whole.arguments, whole.parse_error) == ({"name": "calm"}, None)
+
+
+@pytest.mark.parametrize("text", FORMS["one"].values(), ids=FORMS["one"])
+def test_a_whole_call_is_one_though_the_text_was_cut_off(text: str):
+    """Behind it, as nothing of it can be missing."""
+    (call,) = parse_calls(f"{text.rstrip()}\n", TOOLS, "id", cut_off=True).calls
+    assert (call.function, call.arguments) == TAKEN
+
+
+def test_an_argument_that_is_given_twice_is_an_error():
+    """By its place and by its name: neither is moved to another parameter."""
+    (call,) = parse_calls('[take_vector("calm", name="sad")]', TOOLS, "id").calls
+    assert (call.function, call.arguments) == ("take_vector", {})
+    assert "name is given twice" in (call.parse_error or "")
 
 
 def test_a_tagged_call_of_an_unknown_tool_is_counted_too():
@@ -405,6 +490,15 @@ def test_a_call_that_was_cut_off_is_a_malformed_call_in_every_form(text: str):
         "`" * 20000,
         "take_vector(" * 8000,
         '{"name": "take_vector", "arguments": ' * 2000,
+        "{a" * 20000,
+        '{"a": "' * 8000,
+        "{/*" * 8000,
+        "<tool_call><a>" * 1000 + "</a>",
+        "take_vector\n" * 8000,
+        "Action: a(" * 4000,
+        "<tool_call>take_vector" + " " * 5000 + "x",
+        "[TOOL_CALLS]take_vector" + "\n*" * 2000,
+        '"name":' * 4000,
     ],
     ids=lambda text: text[:12],
 )

@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from self_steering.vectors.catalogue import VectorEntry, catalogue, entry_of
-from self_steering.vectors.shown import clipped, shown
+from self_steering.vectors.shown import clipped, in_one_line, shown
 
 Construction = Literal["difference", "centred", "denoised"]
 Origin = Literal[Construction, "pairs", "imported"]
@@ -179,7 +179,7 @@ def read_card(folder: Path) -> LibraryCard:
     except OSError as error:
         raise LibraryError(f"{path} cannot be read: {error}; build the library again, or name another") from error
     except ValidationError as error:
-        raise LibraryError(f"{path} is not a valid card: {error}; build the library again") from error
+        raise LibraryError(f"{path} is not a valid card: {in_one_line(error)}; build the library again") from error
 
 
 def card_hash(folder: Path) -> str | None:

@@ -30,6 +30,7 @@ from self_steering.vectors.card import (
 from self_steering.vectors.catalogue import in_order
 from self_steering.vectors.files import naming, replace_folder
 from self_steering.vectors.report import Calibration
+from self_steering.vectors.shown import in_one_line
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _check_doses(path: Path, card: LibraryCard) -> None:
     try:
         record = Calibration.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise LibraryError(f"{path} is not a valid record: {error}; build the library again") from error
+        raise LibraryError(f"{path} is not a valid record: {in_one_line(error)}; build the library again") from error
     found = {name: one.dose for name, one in record.vectors.items()}
     given = {name: dose for name, dose in card.default_doses.items() if name in card.origins and name not in found}
     if {**found, **given} != card.default_doses or record.vectors_sha256 != card.sha256[VECTORS_FILE]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from self_steering.vectors.card import REPORT_FILE, Construction, LibraryError, Origin
+from self_steering.vectors.shown import in_one_line
 
 # Below these a vector is marked bad.
 GOOD_AUROC, GOOD_RELIABILITY = 0.9, 0.7
@@ -219,4 +220,4 @@ def read_report(folder: Path) -> LibraryReport:
     except (FileNotFoundError, NotADirectoryError):
         raise LibraryError(f"{folder} has no {REPORT_FILE}; build the library again") from None
     except ValidationError as error:
-        raise LibraryError(f"{path} is not a valid report: {error}; build the library again") from error
+        raise LibraryError(f"{path} is not a valid report: {in_one_line(error)}; build the library again") from error

@@ -2,6 +2,8 @@
 
 from math import log10
 
+from pydantic import ValidationError
+
 _MOST = 500  # letters of a value
 
 
@@ -22,3 +24,13 @@ def clipped(text: str) -> str:
     if len(text) <= _MOST:
         return text
     return f"{text[: _MOST // 2]} … ({len(text):,} letters) … {text[-_MOST // 4 :]}"
+
+
+def in_one_line(error: Exception) -> str:
+    """Return what an error says without its line breaks; of what was validated, the first fault and its place."""
+    if isinstance(error, ValidationError):
+        first, *others = error.errors()
+        place = ".".join(map(str, first["loc"]))
+        more = f" (and {len(others)} more)" if others else ""
+        return clipped(f"{place}: {first['msg']}{more}" if place else f"{first['msg']}{more}")
+    return clipped(" ".join(str(error).split()))

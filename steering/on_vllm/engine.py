@@ -29,6 +29,7 @@ from self_steering.steering.identity import ModelError, ModelIdentity
 from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, install_block_keys
 from self_steering.steering.on_vllm.settings import engine_arguments, prepare_environment
 from self_steering.vectors.directions import DirectionTensor
+from self_steering.vectors.shown import in_one_line
 
 _DIRECTIONS_INSTALLED = 512
 _PROBE = EngineRequest((0, 0, 0), Sampling(max_tokens=1, temperature=0.0))
@@ -102,7 +103,7 @@ class VllmEngine:
             raise
         except Exception as error:
             self.close()
-            raise ModelError(f"vLLM cannot run {identity.name!r}: {error}") from error
+            raise ModelError(f"vLLM cannot run {identity.name!r}: {in_one_line(error)}") from error
 
     @property
     def shape(self) -> EngineShape:
