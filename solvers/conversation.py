@@ -130,13 +130,20 @@ class Consent(StoreModel):
         return bool(self.answer) and self.agreed is not True
 
 
+_LONGEST_CONSENT = 256  # tokens: room for a reason, and an end to a model that finds none
+
+
 @solver
 def consent() -> Solver:
     """Ask whether the model agrees to be steered, in a conversation of its own; without a yes the sample ends, unscored."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with span("consent"):
-            output = await get_model().generate([ChatMessageUser(content=prompts.OPT_IN_IMPOSED)])
+            asking, config = (
+                [ChatMessageUser(content=prompts.OPT_IN_IMPOSED)],
+                GenerateConfig(max_tokens=_LONGEST_CONSENT),
+            )
+            output = await get_model().generate(asking, config=config)
         asked = Consent(store=state.store)
         asked.answer, asked.agreed = output.completion or "(nothing)", said_yes(output.completion)
         if asked.declined:

@@ -83,6 +83,7 @@ def test_a_task_goes_on_without_its_tools_after_a_no(roomy: Tiny, make: Callable
         return says(answer if asked else "ANSWER: none")
 
     short = {"turns": 2} if make is maths else {"rounds": 1, "tone": "neutral", "possible": "true"}
+    short["max_tokens"] = 6
     task = make(framing="vectors", arm="real", rollouts=1, library=str(roomy.library), opt_in=True, **short)
     sample = roomy.play(task, script)
     assert offered[0] is False
