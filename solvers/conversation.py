@@ -139,11 +139,9 @@ def consent() -> Solver:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         async with span("consent"):
-            asking, config = (
-                [ChatMessageUser(content=prompts.OPT_IN_IMPOSED)],
-                GenerateConfig(max_tokens=_LONGEST_CONSENT),
+            output = await get_model().generate(
+                [ChatMessageUser(content=prompts.OPT_IN_IMPOSED)], config=GenerateConfig(max_tokens=_LONGEST_CONSENT)
             )
-            output = await get_model().generate(asking, config=config)
         asked = Consent(store=state.store)
         asked.answer, asked.agreed = output.completion or "(nothing)", said_yes(output.completion)
         if asked.declined:
