@@ -117,8 +117,8 @@ class Condition(BaseModel):
         return self.effects if self.labels == "names" else dict.fromkeys(self.offered, prompts.UNTOLD)
 
     def stands_for(self, label: str) -> str:
-        """Return the vector that is asked for under a label; a name that is not offered is itself, an opaque one nothing."""
-        return self.offered.get(label, label if self.labels == "names" else "")
+        """Return the vector that a label stands for: of a name itself; of an opaque label that is not offered, nothing."""
+        return label if self.labels == "names" else self.offered.get(label, "")
 
     def applied(self, label: str) -> str:
         """Return which vector is applied when `label` is taken."""

@@ -442,9 +442,9 @@ class _Neutraliser:
 
     def turn(self, text: str) -> str:
         """Return what an assistant says, also without closing marks where no thought is open: templates drop what is before one."""
-        if not self._marks:
-            return self(text)
         closings = [one.close for one in self._marks]
+        if not any(close in text for close in closings):
+            return self(text)
         parts: list[str] = []
         at = 0
         for first, last in [*take_apart(text, self._marks).spans, (len(text), len(text))]:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.memory import DEFAULT_SIZES, OutOfMemory, bytes_a_token, fitting_sizes
+from self_steering.steering.engine.memory import DEFAULT_SIZES, OutOfMemory, bytes_a_token, default_sizes, fitting_sizes
 from self_steering.steering.engine.requests import EngineRequest, Generation
 from self_steering.steering.engine.sampling import Sampling
 from tests.support.models import ARCHITECTURES, make_engine, shared_model
@@ -213,4 +213,8 @@ def test_what_is_used_by_default_fits_into_what_is_free(gib: float, token: int, 
     assert rows & (rows - 1) == 0
     assert rows == 1 or rows * token * min(context, 8192) + kept < free
     assert fitting_sizes(2 * free, token, context)[0] in {rows, 2 * rows}
-    assert fitting_sizes(None, token, context) == DEFAULT_SIZES
+
+
+def test_on_a_cpu_the_defaults_are_fixed(tokenizer: PreTrainedTokenizerBase):
+    """How much memory is free changes nothing there, and nothing is asked of the model's shape."""
+    assert default_sizes(shared_model("llama", len(tokenizer)), 8192) == DEFAULT_SIZES

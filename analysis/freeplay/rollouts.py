@@ -127,12 +127,12 @@ Names = Mapping[tuple[str, ...], str]
 
 
 def group_names(frame: pd.DataFrame) -> Names:
-    """Return a name for each model of a table: its own, and its source, visibility and labels where the table has several of these.
+    """Return a name for each model of a table: its own, and the rest of its group where the table has several of that.
 
     Args:
         frame: Rows with the columns of GROUP.
     """
-    several = [column for column in ("source", "visibility", "labels") if len(set(frame[column])) > 1]
+    several = [column for column in GROUP if column != "model" and len(set(frame[column])) > 1]
     found: dict[tuple[str, ...], str] = {}
     for row in frame[GROUP].drop_duplicates().to_dict("records"):
         more = [visible(row[column], kept="") for column in several if row[column]]

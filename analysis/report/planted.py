@@ -95,8 +95,7 @@ def planted_and_found(tables: Tables, truth: Planted) -> pd.DataFrame:
             found = one if model == BUNDLED else replace(one, planted=None)
             estimate = estimate_columns(found.estimate, ["value", "low", "high", "n", "clusters", "method"])
             named = {"model": model, "experiment": found.experiment, "arm": found.arm, "figure": found.figure}
-            named["scale"] = found.scale
-            rows.append({**named, "planted": found.planted, **estimate, "holds": found.holds})
+            rows.append({**named, "scale": found.scale, "planted": found.planted, **estimate, "holds": found.holds})
     return pd.DataFrame(rows, columns=PLANTED_COLUMNS)
 
 

@@ -380,7 +380,7 @@ def _open(session: Conversation, framing: FramingName, system: str, offer: Offer
         said = f"{said[0].upper()}{said[1:]}"
         if draw.random() < 0.6:
             said = f"{filled(draw.choice(wordings().tools.are), framing)} {said}"
-        system = f"{system}{draw.choice((' ', chr(10) * 2))}{said}"
+        system += draw.choice((" ", "\n\n")) + said
     session.system(system)
 
 

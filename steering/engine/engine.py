@@ -25,7 +25,7 @@ from self_steering.steering.engine.additions import AdditionMaker, SteeringFault
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.engine.kv_cache import Arena, KeyValues
-from self_steering.steering.engine.memory import OutOfMemory, Parked, empty_cache, is_out_of_memory
+from self_steering.steering.engine.memory import DEFAULT_SIZES, OutOfMemory, Parked, empty_cache, is_out_of_memory
 from self_steering.steering.engine.prefix_store import PrefixStore, Segment
 from self_steering.steering.engine.requests import EngineRequest, EngineShape, Generation, check_request
 from self_steering.steering.engine.row import Row
@@ -82,8 +82,8 @@ class Engine:
         *,
         end_ids: frozenset[int],
         context: int,
-        max_batch: int = 8,
-        cache_budget: int = 2 << 30,
+        max_batch: int = DEFAULT_SIZES[0],
+        cache_budget: int = DEFAULT_SIZES[1],
     ) -> None:
         self.model = model
         self.context = context

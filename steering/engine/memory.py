@@ -43,19 +43,23 @@ def free_bytes(model: PreTrainedModel) -> int | None:
         return None
 
 
-def fitting_sizes(free: int | None, token: int, context: int) -> tuple[int, int]:
-    """Return how many rows decode together, and how many bytes of past prompts' keys and values are kept, by default.
+def default_sizes(model: PreTrainedModel, context: int) -> tuple[int, int]:
+    """Return how many rows of a loaded model decode together, and how many bytes of past prompts are kept, where nobody says."""
+    free = free_bytes(model)
+    return DEFAULT_SIZES if free is None else fitting_sizes(free, bytes_a_token(model), context)
+
+
+def fitting_sizes(free: int, token: int, context: int) -> tuple[int, int]:
+    """Return how many rows and how many bytes of past prompts' keys and values fit beside each other.
 
     Args:
-        free: Bytes that the weights leave free; None where that is not known.
+        free: Bytes that the weights leave free.
         token: Bytes of one token's keys and values.
         context: Most tokens of a conversation.
 
     Returns:
         Rows, a power of two up to 64, so that a little more or less of memory changes nothing; and bytes.
     """
-    if free is None:
-        return DEFAULT_SIZES
     rows = int(_DECODING * free / (token * min(context, _TYPICAL_TOKENS)))
     return min(_MOST_ROWS, 1 << max(0, rows.bit_length() - 1)), int(_CACHED * free)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from self_steering.steering.engine.engine import Engine
-from self_steering.steering.engine.memory import bytes_a_token, fitting_sizes, free_bytes
+from self_steering.steering.engine.memory import default_sizes
 from self_steering.steering.engine.requests import SteeringEngine
 from self_steering.steering.engine.self_check import checked_model
 from self_steering.steering.engine.threads import in_short_lived_thread
@@ -75,7 +75,7 @@ def _on_transformers(name: str, arguments: Mapping[str, Any]) -> OpenedModel:
     loading = {key: arguments[key] for key in _LOADING_ARGS if key in arguments}
     loaded = in_short_lived_thread(load_model, name, **loading)
     model = in_short_lived_thread(checked_model, loaded)  # packs the weights
-    rows, cache = fitting_sizes(free_bytes(loaded.model), bytes_a_token(loaded.model), loaded.context)
+    rows, cache = default_sizes(loaded.model, loaded.context)
     rows, cache = max_batch or rows, cache if cache_gb is None else int(cache_gb * 2**30)
     logger.info("max_batch=%d, cache_gb=%.3g: up to %d rows decode together", rows, cache / 2**30, rows)
     engine = Engine(
