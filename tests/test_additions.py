@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from self_steering.steering.engine.additions import AdditionMaker, LayerAdditions, SteeredStep, SteeringFault
-from self_steering.steering.engine.spans import Signatures, Span
+from self_steering.steering.engine.additions import (
+    AdditionMaker,
+    LayerAdditions,
+    Signatures,
+    Span,
+    SteeredStep,
+    SteeringFault,
+)
 from self_steering.vectors.directions import DirectionTensor
 from tests.support.mutations import MUTATIONS
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from inspect_ai.model import get_model
 
+from self_steering.steering.engine.additions import Signatures, Span
 from self_steering.steering.engine.open import ENGINE_ARGS, open_model
-from self_steering.steering.engine.spans import Signatures, Span, steering_within
 from self_steering.steering.identity import ModelError
+from self_steering.steering.on_vllm.block_keys import steering_within
 from self_steering.steering.on_vllm.settings import VLLM_ARGS
 from tests.support.models import save_tiny_model
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from self_steering.steering.engine.additions import AdditionMaker, LayerAdditions
-from self_steering.steering.engine.spans import Signatures, Span
+from self_steering.steering.engine.additions import AdditionMaker, LayerAdditions, Signatures, Span
 from self_steering.steering.on_vllm.step import UNKNOWN, RequestRecord, Slots, Step, UnknownOutput, stream_of
 from self_steering.vectors.directions import DirectionTensor
 from tests.support.mutations import MUTATIONS

@@ -1,19 +1,20 @@
-"""What steering adds to the residual stream, and the check that it did: one account, for both engines.
+"""What steers which tokens, what that adds to the residual stream, and the check that it did: one account, for both engines.
 
 At a steered token, h' = h + Σ strength·v over the windows that cover it, at each layer of their directions. The sum is formed in
 float32 in one order, and cast to the model's dtype once. Every layer of every step is then checked: all tokens that were to
 change did, by the right amount, and no others. h·v/‖v‖ is measured before and after. Needs torch alone, no engine.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from self_steering.steering.engine.spans import Signatures
 from self_steering.vectors.directions import DirectionTensor
 
 _TABLES_KEPT = 256
@@ -29,6 +30,68 @@ class SteeringFault(RuntimeError):  # noqa: N818  a fault in the field's sense, 
     def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
         super().__init__(message)
         self.rows = tuple(rows)
+
+
+class Span(NamedTuple):
+    """One direction at one strength over token positions.
+
+    Attributes:
+        key: Hash of the direction's content.
+        strength: Multiple that is added.
+        start: First steered position.
+        stop: First position that is not; None steers all that follows.
+    """
+
+    key: str
+    strength: float
+    start: int
+    stop: int | None
+
+    def covers(self, position: int) -> bool:
+        """Tell whether the token at `position` is steered."""
+        return self.start <= position and (self.stop is None or position < self.stop)
+
+    def within(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the part of the span that lies in `start` to `stop`; it is empty if its ends do not ascend."""
+        return max(self.start, start), stop if self.stop is None else min(self.stop, stop)
+
+
+class Signatures:
+    """Numbers for sets of (direction, strength) pairs, so that steering can be compared token by token; 0 is the empty set."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[tuple[str, float], ...], int] = {(): 0}
+        self._pairs: list[tuple[tuple[str, float], ...]] = [()]
+
+    def of(self, spans: Sequence[Span]) -> int:
+        """Return the number of the set that `spans` make up; the order in which they were opened does not matter."""
+        pairs = tuple(sorted((span.key, span.strength) for span in spans))
+        if pairs not in self._numbers:
+            self._numbers[pairs] = len(self._pairs)
+            self._pairs.append(pairs)
+        return self._numbers[pairs]
+
+    def pairs(self, number: int) -> tuple[tuple[str, float], ...]:
+        """Return the (direction key, strength) pairs of a number, in ascending order."""
+        return self._pairs[number]
+
+    def keys(self, number: int) -> list[str]:
+        """Return the keys of a number's directions, each once, in ascending order."""
+        return sorted({key for key, _ in self._pairs[number]})
+
+    def along(self, spans: Sequence[Span], start: int, stop: int) -> NDArray[np.int64]:
+        """Return the number at each position from `start` to `stop`: [stop - start]."""
+        result = np.zeros(stop - start, np.int64)
+        edges = {start, stop}
+        for span in spans:
+            left, right = span.within(start, stop)
+            if left < right:
+                edges.update((left, right))
+        for left, right in itertools.pairwise(sorted(edges)):
+            active = [span for span in spans if span.covers(left)]
+            if active:
+                result[left - start : right - start] = self.of(active)
+        return result
 
 
 def add_up(additions: Sequence[torch.Tensor]) -> torch.Tensor:

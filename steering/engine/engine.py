@@ -21,16 +21,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from self_steering.steering.engine.additions import AdditionMaker, SteeringFault
+from self_steering.steering.engine.additions import AdditionMaker, Signatures, SteeringFault
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.engine.grammar import GrammarCompiler, GrammarState
 from self_steering.steering.engine.kv_cache import Arena, KeyValues
 from self_steering.steering.engine.memory import DEFAULT_SIZES, OutOfMemory, Parked, empty_cache, is_out_of_memory
 from self_steering.steering.engine.prefix_store import PrefixStore, Segment
-from self_steering.steering.engine.requests import EngineRequest, EngineShape, Generation, check_request
-from self_steering.steering.engine.row import Row
+from self_steering.steering.engine.requests import EngineRequest, EngineShape, Generation, Row, check_request
 from self_steering.steering.engine.sampling import choose, set_logprobs, text_until, token_logprob
-from self_steering.steering.engine.spans import Signatures
 from self_steering.steering.engine.threads import OwningThread, deliver
 
 MIN_CHUNK, MAX_CHUNK = 16, 256

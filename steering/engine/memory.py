@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from self_steering.steering.engine.kv_cache import KeyValues
-from self_steering.steering.engine.row import Row
+from self_steering.steering.engine.requests import Row
 
 _WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|failed to allocate", re.IGNORECASE)
 

@@ -5,10 +5,10 @@ prefix stays shared by all, and a conversation stays cached when a new window op
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from self_steering.steering.engine.spans import Span, steering_within
+from self_steering.steering.engine.additions import Span
 
 # Under this name a request's steering travels in `SamplingParams.extra_args`.
 EXTRA_ARGS_KEY = "self_steering"
@@ -20,6 +20,16 @@ def spans_of(sampling_params: Any) -> list[Span]:
     """Return the spans that a request carries."""
     carried = (getattr(sampling_params, "extra_args", None) or {}).get(EXTRA_ARGS_KEY) or {}
     return [Span(*span) for span in carried.get("spans", ())]
+
+
+def steering_within(spans: Sequence[Span], start: int, stop: int) -> tuple[tuple[str, float, int, int], ...]:
+    """Return what steers the tokens from `start` to `stop`, as (key, strength, first, last + 1) counted from `start`."""
+    found = []
+    for span in spans:
+        left, right = span.within(start, stop)
+        if left < right:
+            found.append((span.key, span.strength, left - start, right - start))
+    return tuple(sorted(found))
 
 
 def install_block_keys() -> bool:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from self_steering.steering.engine.additions import Additions, SteeredStep, SteeringFault
-from self_steering.steering.engine.spans import Signatures, Span
+from self_steering.steering.engine.additions import Additions, Signatures, Span, SteeredStep, SteeringFault
 
 UNKNOWN = -1  # nothing was computed there yet, or something went wrong
 

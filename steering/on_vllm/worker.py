@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from self_steering.steering.engine.additions import AdditionMaker
+from self_steering.steering.engine.additions import AdditionMaker, Signatures
 from self_steering.steering.engine.sampling import set_logprobs
-from self_steering.steering.engine.spans import Signatures
 from self_steering.steering.identity import find_layer_list
 from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, spans_of
 from self_steering.steering.on_vllm.step import UNKNOWN, Output, RequestRecord, Slots, Step
