@@ -97,7 +97,7 @@ _OWN_TAG = re.compile(
     rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}\n?(?P<value>[^<\]]*+(?:[<\]][^<\]]*+)*?){_END_TAG}(?P=key){_TAG_ENDS}"
 )
 _OWN_TAG_OPENS = re.compile(rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}(?!\s*{_TAG}(?P=key){_TAG_ENDS})")
-_KEYED = re.compile(rf"\s*(?P<name>{_NAME})\s*(?:<tool_sep>\s*)?(?=<arg_key>|</)")
+_KEYED = re.compile(rf"\s*(?!(?:null|true|false)\b)(?P<name>{_NAME})\s*(?:<tool_sep>\s*)?(?=<arg_key>|</)")
 _KEY_AND_VALUE = re.compile(r"\s*<arg_key>(.*?)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
 _GEMMA = re.compile(rf"\s*call\s*:\s*(?P<name>{_NAME})\s*(?=\{{)")
 _PYTHON = re.compile(rf"\s*(?:\w+\s*=\s*|call\s*:\s*)?(?P<print>print\s*\(\s*(?={_NAME}\s*\())?(?P<name>{_NAME})\s*\(")
@@ -138,8 +138,12 @@ def _calls_in(value: Any) -> list[WrittenCall]:
     inner = value.get("tool_calls", value.get("tool_call", value.get("function_call")))
     if isinstance(inner, dict | list):
         return _calls_in(inner)
-    # Apertus writes {"take_vector": {…}}.
-    if len(value) == 1 and all(isinstance(entry, dict) for entry in value.values()):
+    # Apertus writes {"take_vector": {…}}; a call without its name is none.
+    if (
+        len(value) == 1
+        and not value.keys() & {*_NAMES, *_ARGUMENTS}
+        and all(isinstance(entry, dict) for entry in value.values())
+    ):
         return [WrittenCall(str(name), arguments) for name, arguments in value.items()]
     raise ValueError("expected a JSON object with a string `name`")
 

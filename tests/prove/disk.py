@@ -12,6 +12,7 @@ from safetensors import safe_open
 from tests.prove.judge import CommandError, command
 from tests.prove.kill import evaluation, start
 from tests.support.hand_made_logs import asked, said, sample, took, write_log
+from tests.support.small_library import small_stories
 
 CASES = ("report", "vectors build", "table --csv", "eval --log-dir")
 _PATIENCE = 120
@@ -38,7 +39,7 @@ def full_disk_faults(folder: Path, model: Path, library: Path) -> list[str]:
     """Write reports, libraries, tables and logs to disks that are too small; return what is not as it should be."""
     logs = folder / "logs"
     write_log(logs / "log.eval", [sample([*asked("Hi."), *took("calm"), *said()], name=f"s-{n}") for n in range(30)])
-    stories = str(folder.parent / "stories")
+    stories = str(small_stories(folder.parent / "stories"))
     build = ("vectors", "build", "--model", str(model), "--stories", stories, "--default-dose", "1", "--out")
     failures = []
     for name, arguments in {

@@ -39,7 +39,7 @@ _BY_ANNOTATION = {int: "count", float: "number", bool: "flag"}
 # Any value of them is one: a seed is whatever tells runs apart, a revision whatever a hub knows.
 _FREE = {"seed", "revision", "task_args"}
 # Values that are wrong for others of their kind, and right for these.
-_RIGHT = {"doses": 5}
+_RIGHT = {"doses": 5, "options": 5}
 
 
 def run(seed: int = 0) -> Outcome:

@@ -187,7 +187,7 @@ def model_file_cases(root: Path) -> Iterator[Case]:
         harm(folder)
         yield Case(f"model: {name}", partial(unpickles, folder, partial(NNsightAPI, str(folder))), (str(folder),))
     for name in (str(root / "nowhere"), "./nowhere", "no_such_model", "", "nobody/no_such_model\n"):
-        yield Case(f"model: named {name!r}", partial(NNsightAPI, name), (name.removeprefix("./") or "''",))
+        yield Case(f"model: named {name!r}", partial(NNsightAPI, name), (repr(name.removeprefix("./"))[1:-1] or "''",))
 
 
 def _pickled_weights(folder: Path) -> None:

@@ -13,7 +13,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("analysis", "evals", "scorers", "solvers", "steering", "vectors")
 _MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "runpy"}
 _NAMES = {"eval", "exec", "compile", "__import__"}
-_CALLS = {"torch.load", "yaml.load", "yaml.unsafe_load", "pd.read_pickle", "np.load", "os.system", "os.popen"}
+_CALLS = {"yaml.load", "yaml.unsafe_load", "pd.read_pickle", "os.system", "os.popen"}
+# These run nothing with this argument, which must be written out.
+_SAFE_WITH = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
 _MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 _BARRED = """
 import importlib, socket, sys
@@ -56,13 +58,15 @@ def _danger(node: ast.AST) -> str | None:
     if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "allow_pickle", "shell"):
         value = node.value.value if isinstance(node.value, ast.Constant) else "not a constant"
         return None if value is False else f"{node.arg} is {value}"
-    if isinstance(node, ast.keyword) and node.arg == "weights_only":
-        return "reads weights that may be a pickle"
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
         # Inspect's own `eval` runs a task, not text; ours never calls it.
         if name in _NAMES or name in _CALLS:
             return f"calls {name}"
+        if name in _SAFE_WITH:
+            argument, safe = _SAFE_WITH[name]
+            given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+            return None if given.get(argument) is safe else f"calls {name} without {argument}={safe}"
     return None
 
 
