@@ -5,12 +5,17 @@ import shutil
 import site
 import subprocess
 import sys
+import tomllib
 import zipfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
 import yaml
 from inspect_ai import list_tasks
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from self_steering.evals import _registry as registry
 
@@ -74,6 +79,25 @@ def test_a_wheel_works_as_the_editable_install_does(unpacked: Path, tmp_path: Pa
     assert found["from"].startswith(str(unpacked))
     assert found["made"] == {name: len(getattr(registry, name)().dataset) for name in found["made"]}
     assert found["stories"] == 41
+
+
+def test_the_lock_file_names_every_package_that_an_install_brings():
+    """What is not pinned is another version tomorrow."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(name) for name, is_pinned, _ in (line.partition("==") for line in lines) if is_pinned}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting = {Requirement(text) for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
+    brought: set[Requirement] = set()
+    while waiting:
+        one = waiting.pop()
+        brought.add(one)
+        needed: list[str] = []
+        with suppress(PackageNotFoundError):  # of an extra that is not installed here nobody knows what it brings
+            needed = requires(one.name) or []
+        for other in map(Requirement, needed):
+            if other.marker is None or any(other.marker.evaluate({"extra": extra}) for extra in one.extras or {""}):
+                waiting |= {other} - brought
+    assert {canonicalize_name(one.name) for one in brought} - pinned == set()
 
 
 ENTRIES = sorted((ROOT / "register").glob("*/eval.yaml"))
