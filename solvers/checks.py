@@ -39,6 +39,8 @@ class Refusal(PrerequisiteError, ValueError):  # noqa: N818  an eval is refused
 def refusing(make: Callable[P, T]) -> Callable[P, T]:
     """Decorate what makes a task or a solver: mistakes in its parameters, and parameters that it has not, become a `Refusal`.
 
+    A seed that it takes is a whole number.
+
     Inspect warns of a parameter that is unknown and runs the default. It does not where a function takes any.
 
     Example:
@@ -61,6 +63,8 @@ def refusing(make: Callable[P, T]) -> Callable[P, T]:
                 f"{name}={shown(named[name])}: {make.__name__} has no parameter {name!r}{near} Choose from {valid}"
             )
         try:
+            if "seed" in named:
+                whole_number(named["seed"], "seed", 0)
             return make(*args, **named)
         except ValidationError as error:
             raise Refusal(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
@@ -217,7 +221,7 @@ def library_vectors(library: str | None, vectors: str | Sequence[str]) -> Vector
     Raises:
         ValueError: There is no such library, or it has no such vector.
     """
-    folder = library_folder(library) if library else None
+    folder = None if library is None else library_folder(library)
     card = read_card(folder) if folder else None
     names = in_order(card.default_doses) if card else list(catalogue())
     own = card.own if card else NO_OWN
