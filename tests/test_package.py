@@ -1,6 +1,8 @@
 """The package as others get it: a wheel that has everything in it, and an entry a task for the register of inspect_evals."""
 
+import inspect
 import json
+import re
 import shutil
 import site
 import subprocess
@@ -121,4 +123,18 @@ def test_an_entry_says_what_the_task_is(path: Path):
     assert task["name"] == path.parent.name
     assert f"\ndef {task['name']}(" in (ROOT / task["task_path"]).read_text(encoding="utf-8")
     if task["name"] not in NO_DATASET:
-        assert task["dataset_samples"] == len(getattr(registry, task["name"])().dataset)
+        made = getattr(registry, task["name"])()
+        assert task["dataset_samples"] == len(made.dataset)
+        if report := entry.get("evaluation_report"):
+            # Scores of another number before the dash cannot be compared to this task's.
+            assert report["version"].partition("-")[0] == str(made.version).partition("-")[0]
+            given = re.findall(r"-T (\w+)=", report["command"])
+            assert set(given) <= inspect.signature(getattr(registry, task["name"])).parameters.keys()
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.parent.name)
+def test_the_register_reads_an_entry(path: Path):
+    """With its own model of one, where inspect_evals is installed."""
+    register = pytest.importorskip("inspect_evals.metadata", reason="pip install -e '.[evals]'")
+    entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+    register.ExternalEvalMetadata(**entry, id=path.parent.name)
