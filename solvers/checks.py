@@ -8,16 +8,13 @@ from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import click
-
-# What Inspect's command line shows without a traceback.
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import Model, get_model
 from pydantic import ValidationError
-from rich.markup import escape
 
 from self_steering.solvers.readings import library_card
 from self_steering.solvers.records import CORE_VECTORS, TASK_MENU
 from self_steering.steering.plan import MAX_DOSE, check_dose
+from self_steering.steering.refusal import Refusal
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, entry_of, in_order
 from self_steering.vectors.shown import shown
@@ -26,14 +23,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _TEN = 10
 NO_MODEL = "none/none"  # what Inspect calls it where none was named
-
-
-class Refusal(PrerequisiteError, ValueError):  # noqa: N818  an eval is refused
-    """A task or solver that cannot be made as it was asked for; its one line names the value, what is valid and the remedy."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(escape(message))  # Inspect prints it with rich
-        self.args = (message,)
 
 
 def refusing(make: Callable[P, T]) -> Callable[P, T]:
@@ -49,7 +38,7 @@ def refusing(make: Callable[P, T]) -> Callable[P, T]:
         ...     return whole_number(drops, "drops", 1)
         >>> rain(drop=3)
         Traceback (most recent call last):
-        self_steering.solvers.checks.Refusal: drop=3: rain has no parameter 'drop', did you mean 'drops'? Choose from drops
+        self_steering.steering.refusal.Refusal: drop=3: rain has no parameter 'drop', did you mean 'drops'? Choose from drops
     """
     signature = inspect.signature(make)
     own = list(signature.parameters)
