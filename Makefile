@@ -20,7 +20,7 @@ help:
 	@echo "make bench-vllm tokens a second of the vLLM engine, steered, beside plain vLLM; introspection on both engines"
 	@echo "make prove    random plans, hostile inputs, and faults: what the README promises, counted"
 	@echo "make bench    tokens a second beside other ways to generate, tokens computed twice, memory; alone on its machine"
-	@echo "make lint     ruff and mypy"
+	@echo "make lint     ruff, mypy and the register's linter"
 	@echo "make format   let ruff format the code"
 	@echo "make library  extract the bundled model's vector library again from the stories"
 	@echo "make adapter  train the bundled model's adapter: tool calls, and what is planted (then: make library)"
@@ -76,6 +76,8 @@ lint: $(VENV)/installed
 	@mkdir -p .mypy_cache/src/self_steering
 	@for p in $(PACKAGES); do ln -sfn "$(CURDIR)/$$p" .mypy_cache/src/self_steering/$$p; done
 	MYPYPATH=.mypy_cache/src $(BIN)/mypy -p self_steering
+	@# Of the package that holds this task, which is that of all; what the register of inspect_evals checks.
+	$(BIN)/inspect-evals-lint --task evals/introspection.py --output-format github
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

@@ -76,9 +76,8 @@ def ctf(
     whole_number(max_messages, "max_messages", 1)
     flag(opt_in, "opt_in")
     flag(debrief, "debrief")
-    numbers = [challenges] if isinstance(challenges, int) else challenges or []
-    if not all(isinstance(number, int) for number in numbers):
-        raise ValueError(f"challenges={challenges!r}; name challenges by number, separated by commas")
+    named = challenges if isinstance(challenges, list) else [] if challenges is None else [challenges]
+    numbers = [whole_number(number, "challenges", 0) for number in named]
     condition = steering_options(framing, arm, intent, vectors, max_dose, library)
     # Before the challenges are made: that downloads their files and writes the container's recipe.
     check_docker()

@@ -208,7 +208,11 @@ def gsm8k_problems(revision: str = GSM8K_REVISION) -> list[Problem]:
     """
     try:
         samples = hf_dataset(
-            GSM8K, name="main", split="test", revision=revision, sample_fields=lambda r: Sample(input="", metadata=r)
+            GSM8K,
+            name="main",
+            split="test",
+            revision=revision,
+            sample_fields=lambda r: Sample(input="", id=stable_id(r["question"]), metadata=r),
         )
     except Exception as error:  # the hub's client and its parts raise errors of many kinds
         raise ProblemsError(

@@ -1,4 +1,5 @@
 """What the tasks' parameters have in common: the default model, vectors and libraries, sessions, conditions."""
+# inspect-evals-lint: ignore-file[IEBP001] -- what --model names is checked before the first sample, as far as it can be
 
 from collections.abc import Sequence
 from itertools import product

@@ -23,7 +23,7 @@ from self_steering.scorers.relief import relief_scorer
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, parse_doses, refusing, whole_number
 from self_steering.solvers.conversation import consenting
 from self_steering.solvers.prompts import relief as prompts
-from self_steering.solvers.readings import UNSTEERED_ARMS, ReliefArm
+from self_steering.solvers.readings import PROMPT_ONLY, UNSTEERED_ARMS, ReliefArm
 from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_script, relieve
 from self_steering.vectors.catalogue import entry_of
 
@@ -52,7 +52,8 @@ def relief(
     Args:
         vectors: The states: names separated by commas, `negative` (those of the library whose valence is), `core` (ten), or `all`.
         n_per_vector: Trials a state, arm and dose; over four of them each tool ends the state, first and second, once.
-        arm: Arms separated by commas: real, placebo, random, opposite, positive (a positive state, scaled to the norm).
+        arm: Arms separated by commas: real, placebo, random, opposite, positive (a positive state, scaled to the norm),
+            or `all`, with prompt_only: nothing is imposed and its effect is told in words; a simulation on any model of Inspect's.
         doses: Doses separated by commas; negative ones invert.
         equal: What dose 1.0 is: effect, the library's default dose; or norm, the same norm for every state.
         sham: Neither tool ends anything, whatever its label says.
@@ -87,7 +88,7 @@ def relief(
         injection_sample(
             trial,
             own,
-            relief_script(trial, ()),
+            relief_script(trial, (), trial.told()),
             f"{trial.vector}-{index}-{trial.arm}@{trial.dose:g}",
             target=f"t{trial.relief + 1}",
             condition=f"{trial.arm}@{trial.dose:g}",
@@ -99,7 +100,7 @@ def relief(
         dataset=MemoryDataset(samples, name="relief"),
         solver=consenting(opt_in, relieve(max_tokens=max_tokens, temperature=temperature, library=folder)),
         scorer=relief_scorer(),
-        model=default_model(folder),
+        model=default_model(folder, steered=set(arms) != {PROMPT_ONLY}),
         version="1-A",
         metadata={"experiment": "relief", "seed": seed},
         tags=["relief", f"labels-{labels}", "sham" if sham else "ends"],

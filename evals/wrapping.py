@@ -1,4 +1,5 @@
 """Another suite's task, found as Inspect finds it, and steered: all of it is kept, and its solver is handed the steering tools."""
+# inspect-evals-lint: ignore-file[IECQ001] -- Inspect has no public way to make a task from FILE.py@name
 
 import os
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from typing import Any
 
 from inspect_ai import Task, list_tasks, task_with
 
-# What `inspect eval NAME` itself finds tasks with; Inspect has no public way to make a task from FILE.py@name.
+# What `inspect eval NAME` itself finds tasks with.
 from inspect_ai._eval.loader import load_tasks, resolve_task_sandbox
 from inspect_ai._eval.task.util import task_run_dir
 from inspect_ai._util.error import PrerequisiteError

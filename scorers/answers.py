@@ -10,6 +10,8 @@ from inspect_ai.solver import TaskState
 from self_steering.solvers.conversation import Consent
 from self_steering.solvers.readings import Reading
 
+SIMULATION = "none: a simulation, nothing was steered"  # in place of receipts
+
 
 def not_read(
     state: TaskState, why: str = "the solver left no read-outs", metadata: dict[str, Any] | None = None
@@ -20,6 +22,16 @@ def not_read(
         why = f"asked whether it agrees, the model said: {asked.answer}"
     reason = "declined" if asked.declined else "no_response"
     return Score.unscored(reason=reason, explanation=why, metadata=metadata)
+
+
+def no_answer(readings: Iterable[Reading]) -> Score | None:
+    """Return the score of a sample in which a reading found none of the answers: unscored; None where each found one.
+
+    A model that cannot be steered may say something else; of one that can the probability of every answer is read.
+    """
+    if all(reading.logprobs for reading in readings):
+        return None
+    return Score.unscored(reason="invalid_response_format", explanation="what was said begins with none of the answers")
 
 
 def chosen_readings(readings: Iterable[Reading], name: str, kind: str) -> list[Reading]:

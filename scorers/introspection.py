@@ -7,7 +7,7 @@ from statistics import fmean
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, mean_shares, not_read, window_faults
+from self_steering.scorers.answers import SIMULATION, answer_mass, mean_shares, no_answer, not_read, window_faults
 from self_steering.scorers.identification import answered_of, corrected_accuracy
 from self_steering.scorers.metrics import ARM_ORDER, arm_means, by_arm, headline
 from self_steering.solvers.introspection import IntrospectionState, Trial
@@ -63,10 +63,8 @@ def introspection_scorer() -> Scorer:
         if not result.readings or result.strength is None:
             return not_read(state)
         trial = Trial.model_validate(state.metadata)
-        if not all(reading.logprobs for reading in result.readings):
-            return Score.unscored(
-                reason="invalid_response_format", explanation="an answer begins with no option's letter"
-            )
+        if unread := no_answer(result.readings):
+            return unread
         cached = [r for r in result.readings if r.name == "cached"]
         uncached = [r for r in result.readings if r.name == "uncached"]
         shares = {"cached": mean_shares(cached), "uncached": mean_shares(uncached)}
@@ -93,9 +91,7 @@ def introspection_scorer() -> Scorer:
         return Score(
             value=value,
             answer=best["cached"],
-            explanation=_explain(
-                trial, shares, "none: a simulation, nothing was steered" if result.simulated else faults
-            ),
+            explanation=_explain(trial, shares, SIMULATION if result.simulated else "; ".join(faults) or "clean"),
             metadata={
                 "shares": shares,
                 "gaps": [
@@ -167,7 +163,7 @@ def receipt_faults(readings: Sequence[Reading], strength: float) -> list[str]:
     return faults
 
 
-def _explain(trial: Trial, shares: dict[str, dict[str, float]], faults: str | Sequence[str]) -> str:
+def _explain(trial: Trial, shares: dict[str, dict[str, float]], receipts: str) -> str:
     cached, uncached = shares["cached"], shares["uncached"]
     ranked = sorted(cached, key=lambda option: -cached[option])
     lines = [
@@ -181,6 +177,6 @@ def _explain(trial: Trial, shares: dict[str, dict[str, float]], faults: str | Se
             for option in ranked
         ),
         "",
-        f"Receipts: {faults if isinstance(faults, str) else '; '.join(faults) or 'clean'}.",
+        f"Receipts: {receipts}.",
     ]
     return "\n".join(lines)

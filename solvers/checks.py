@@ -8,16 +8,13 @@ from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import click
-
-# What Inspect's command line shows without a traceback.
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import Model, get_model
 from pydantic import ValidationError
-from rich.markup import escape
 
 from self_steering.solvers.readings import library_card
 from self_steering.solvers.records import CORE_VECTORS, TASK_MENU
 from self_steering.steering.plan import MAX_DOSE, check_dose
+from self_steering.steering.refusal import Refusal
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, entry_of, in_order
 from self_steering.vectors.shown import shown
@@ -28,16 +25,10 @@ _TEN = 10
 NO_MODEL = "none/none"  # what Inspect calls it where none was named
 
 
-class Refusal(PrerequisiteError, ValueError):  # noqa: N818  an eval is refused
-    """A task or solver that cannot be made as it was asked for; its one line names the value, what is valid and the remedy."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(escape(message))  # Inspect prints it with rich
-        self.args = (message,)
-
-
 def refusing(make: Callable[P, T]) -> Callable[P, T]:
     """Decorate what makes a task or a solver: mistakes in its parameters, and parameters that it has not, become a `Refusal`.
+
+    A seed that it takes is a whole number.
 
     Inspect warns of a parameter that is unknown and runs the default. It does not where a function takes any.
 
@@ -47,7 +38,7 @@ def refusing(make: Callable[P, T]) -> Callable[P, T]:
         ...     return whole_number(drops, "drops", 1)
         >>> rain(drop=3)
         Traceback (most recent call last):
-        self_steering.solvers.checks.Refusal: drop=3: rain has no parameter 'drop', did you mean 'drops'? Choose from drops
+        self_steering.steering.refusal.Refusal: drop=3: rain has no parameter 'drop', did you mean 'drops'? Choose from drops
     """
     signature = inspect.signature(make)
     own = list(signature.parameters)
@@ -61,6 +52,8 @@ def refusing(make: Callable[P, T]) -> Callable[P, T]:
                 f"{name}={shown(named[name])}: {make.__name__} has no parameter {name!r}{near} Choose from {valid}"
             )
         try:
+            if "seed" in named:
+                whole_number(named["seed"], "seed", 0)
             return make(*args, **named)
         except ValidationError as error:
             raise Refusal(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
@@ -217,7 +210,7 @@ def library_vectors(library: str | None, vectors: str | Sequence[str]) -> Vector
     Raises:
         ValueError: There is no such library, or it has no such vector.
     """
-    folder = library_folder(library) if library else None
+    folder = None if library is None else library_folder(library)
     card = read_card(folder) if folder else None
     names = in_order(card.default_doses) if card else list(catalogue())
     own = card.own if card else NO_OWN

@@ -68,10 +68,10 @@ Arm = Literal["real", "placebo", "random", "other", "opposite", "mislabelled", "
 SessionArm = Literal["real", "placebo", "random", "mislabelled"]
 InjectionArm = Literal["real", "placebo", "random"]
 DetectionArm = Literal["real", "placebo", "random", "tampered"]
-ReliefArm = Literal["real", "placebo", "random", "opposite", "positive"]
+ReliefArm = Literal["real", "placebo", "random", "opposite", "positive", "prompt_only"]
 PreferenceArm = Literal["real", "placebo", "random", "opposite"]
 FreeTextArm = Literal["real", "placebo", "random", "other"]
-# Nothing is steered, and the tool tells the effect in words: with a model that cannot be steered it is a simulation.
+# Nothing is steered, and the effect is told in words: with a model that cannot be steered it is a simulation.
 PROMPT_ONLY: Literal["prompt_only"] = "prompt_only"
 FreeplayArm = Literal["real", "placebo", "random", "mislabelled", "prompt_only"]
 UNSTEERED_ARMS: frozenset[Arm | DetectionArm | ReliefArm] = frozenset({"placebo", "prompt_only", "tampered"})
@@ -277,7 +277,7 @@ async def read_answers(
 
 # A model that cannot be steered says which of its likeliest tokens is an answer, or else a few words that begin with one.
 _LIKELIEST, _WORDS = 20, 8
-_LEAST = -30.0  # log-probability of an answer that it did not give
+NOT_GIVEN = -30.0  # log-probability of an answer that it did not give
 
 
 async def _said_answer(
@@ -302,7 +302,9 @@ async def _said_answer(
         # A letter that goes on as a sentence is a word: “I cannot say.”
         first = re.match(r"\W*(\w+)(?:\W*$|[.):])", output.completion)
         mass = {name: float(first is not None and first[1] in strings) for name, strings in answers.items()}
-    found = {name: math.log(value) if value else _LEAST for name, value in mass.items()} if any(mass.values()) else {}
+    found = (
+        {name: math.log(value) if value else NOT_GIVEN for name, value in mass.items()} if any(mass.values()) else {}
+    )
     tokens = output.usage.input_tokens if output.usage else 0
     return Readout(found, [], Cost(computed_tokens=tokens, prompt_tokens=tokens), output)
 

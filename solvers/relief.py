@@ -6,7 +6,7 @@ state by the model itself. So four readings tell what the state alone does to th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Literal
@@ -27,12 +27,21 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts import relief as prompts
-from self_steering.solvers.readings import Reading, ReliefArm, check_realised, library_card, treatment
+from self_steering.solvers.readings import (
+    PROMPT_ONLY,
+    Reading,
+    ReliefArm,
+    check_realised,
+    library_card,
+    simulated,
+    treatment,
+)
 from self_steering.solvers.segments import Question, read_questions
 from self_steering.steering.plan import Direction, Plan, Window
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.card import LibraryCard
+from self_steering.vectors.catalogue import VectorEntry, entry_of
 
 Channel = Literal["neither", "state", "text", "both"]
 Labels = Literal["opaque", "true", "false"]
@@ -53,7 +62,7 @@ class ReliefTrial(BaseModel):
     Attributes:
         vector: The state that is imposed in the real arm.
         arm: real imposes it; placebo imposes it at strength zero; random a random direction of its norm; opposite its negative;
-            positive another state, scaled to its norm.
+            positive another state, scaled to its norm; prompt_only imposes nothing and tells its effect in words.
         applied: The vector that is imposed, or whose norm the random direction takes.
         random_seed: Seed of the random direction, in the random arm only.
         dose: Multiple of what `equal` says.
@@ -67,6 +76,7 @@ class ReliefTrial(BaseModel):
         steered_question: Whether the question is asked under the state; else the state ends before it, so that only what is left in
             keys and values can matter.
         seed: Seed of the text that is written under the state.
+        own: What the library says of the state if the catalogue lacks it or tells it otherwise.
     """
 
     vector: str
@@ -82,6 +92,23 @@ class ReliefTrial(BaseModel):
     tasks: tuple[int, ...]
     steered_question: bool
     seed: int
+    own: dict[str, VectorEntry] = {}
+
+    def stretches(self) -> list[tuple[int, int | None]]:
+        """Return (first message, message after the last) of each stretch that the state acts on, in the whole conversation.
+
+        The last is open where the answer is under the state too.
+        """
+        edges = [1, *(() if self.sham else _OFF[self.first]), None if self.steered_question else _QUESTION]
+        return list(zip(edges[::2], edges[1::2], strict=True))  # type: ignore[arg-type]  # only the last is None
+
+    def told(self) -> dict[int, str]:
+        """Return what is told of the state in words, by the number of the message that it stands before; in one arm only."""
+        if self.arm != PROMPT_ONLY:
+            return {}
+        begins = prompts.BEGINS.format(effect=entry_of(self.vector, self.own).effect)
+        ends = {stop: prompts.HAS_ENDED for _, stop in self.stretches() if stop is not None}
+        return {start: begins for start, _ in self.stretches()} | ends
 
     def strength(self, card: LibraryCard) -> float:
         """Return the multiple of the applied vector that is added, before the arm's sign.
@@ -95,11 +122,10 @@ class ReliefTrial(BaseModel):
         return self.dose * unit
 
     def windows(self, card: LibraryCard) -> list[Window]:
-        """Return what is steered of the whole conversation; the last window is open where the answer is steered too."""
+        """Return what is steered of the whole conversation: the stretches."""
         added = treatment(self.arm, self.applied, self.strength(card), self.random_seed)
         # After the state that the sample is about, also where a positive one stands in for it.
         named = Direction(vector=self.vector, random_seed=self.random_seed)
-        edges = [1, *(() if self.sham else _OFF[self.first]), None if self.steered_question else _QUESTION]
         return [
             Window(
                 label=named.label,
@@ -109,7 +135,7 @@ class ReliefTrial(BaseModel):
                 start=start,
                 stop=stop,
             )
-            for start, stop in zip(edges[::2], edges[1::2], strict=True)
+            for start, stop in self.stretches()
         ]
 
 
@@ -133,10 +159,12 @@ class ReliefState(StoreModel):
     Attributes:
         readings: All read-outs; their names are the channels.
         written: What the model wrote under the state, one text a task.
+        simulated: Whether the model could not be steered, and was told of the state in words.
     """
 
     readings: list[Reading] = Field(default_factory=list)
     written: list[str] = Field(default_factory=list)
+    simulated: bool = False
 
 
 @solver
@@ -152,16 +180,14 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
         trial = ReliefTrial.model_validate(state.metadata)
-        card = library_card(model, library)
-        scripted = [prompts.TASKS[task][1] for task in trial.tasks]
-        written = await _write(
-            model, trial, card, GenerateConfig(max_tokens=max_tokens, temperature=temperature), library, state.epoch
-        )
         result = ReliefState(store=state.store)
-        result.written = written
+        result.simulated = simulated(trial.arm, model)
+        windows = () if result.simulated else trial.windows(library_card(model, library))
+        config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
+        scripted = [prompts.TASKS[task][1] for task in trial.tasks]
+        result.written = written = await _write(model, trial, windows, config, library, state.epoch)
         if not all(written):
             return state
-        windows = trial.windows(card)
         channels: dict[Channel, tuple[Sequence[str], Sequence[Window]]] = {
             "state": (scripted, windows),
             "neither": (scripted, ()),
@@ -170,9 +196,9 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
         }
         read = partial(read_questions, steered_from=1, tools=relief_tools(trial), library=library)
         for channel, (texts, steered) in channels.items():
-            found, asked, output = await read(
-                model, channel, relief_script(trial, texts), steered, relief_questions(trial)
-            )
+            told = trial.told() if channel in ("state", "both") else {}
+            script, questions = relief_script(trial, texts, told), relief_questions(trial, told)
+            found, asked, output = await read(model, channel, script, steered, questions)
             result.readings = [*result.readings, *found]
             if channel == "both":
                 state.messages, state.output = [*asked, output.message], output
@@ -181,12 +207,13 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
     return solve
 
 
-def relief_script(trial: ReliefTrial, texts: Sequence[str]) -> list[ChatMessage]:
+def relief_script(trial: ReliefTrial, texts: Sequence[str], told: Mapping[int, str]) -> list[ChatMessage]:
     """Return the conversation up to the question, or up to the first task that no text answers.
 
     Args:
         trial: The trial; arm and dose have no part in it.
         texts: The answers to the tasks, in order.
+        told: What is told of the state in words, before which messages.
     """
     order = (trial.relief, 1 - trial.relief) if trial.first else (1 - trial.relief, trial.relief)
     messages: list[ChatMessage] = [ChatMessageSystem(content=prompts.SYSTEM.format(names=prompts.NAMES))]
@@ -203,6 +230,8 @@ def relief_script(trial: ReliefTrial, texts: Sequence[str]) -> list[ChatMessage]
                 ChatMessageAssistant(content="", tool_calls=[call]),
                 ChatMessageTool(content=prompts.ANSWER, tool_call_id=call.id, function=name),
             ]
+    for number in told.keys() & set(range(len(messages))):
+        messages[number] = messages[number].model_copy(update={"content": f"{told[number]} {messages[number].text}"})
     return messages
 
 
@@ -218,17 +247,23 @@ def relief_tools(trial: ReliefTrial) -> list[ToolInfo]:
     ]
 
 
-def relief_questions(trial: ReliefTrial) -> list[Question]:
-    """Return the question with the two names in both orders; an answer is a name's number."""
+def relief_questions(trial: ReliefTrial, told: Mapping[int, str]) -> list[Question]:
+    """Return the question with the two names in both orders, after what is told of the state; an answer is a name's number."""
     answers = {RELIEF: [str(trial.relief + 1)], DECOY: [str(2 - trial.relief)]}
+    before = f"{told[_QUESTION]} " if _QUESTION in told else ""
     return [
-        Question("choice", "which tool", prompts.QUESTION.format(first=first, second=second), answers)
+        Question("choice", "which tool", before + prompts.QUESTION.format(first=first, second=second), answers)
         for first, second in (prompts.NAMES, prompts.NAMES[::-1])
     ]
 
 
 async def _write(
-    model: Model, trial: ReliefTrial, card: LibraryCard, config: GenerateConfig, library: str | None, epoch: int
+    model: Model,
+    trial: ReliefTrial,
+    windows: Sequence[Window],
+    config: GenerateConfig,
+    library: str | None,
+    epoch: int,
 ) -> list[str]:
     """Return what the model writes to each task, under the state where the script has it; a text that is empty ends it.
 
@@ -237,17 +272,17 @@ async def _write(
     written: list[str] = []
     async with span("work under the state"):
         for number, (task, message) in enumerate(zip(trial.tasks, _TASK_MESSAGES, strict=True)):
-            windows = [
-                window.model_copy(update={"start": 0, "stop": None})
-                for window in trial.windows(card)
-                if window.start <= message < (window.stop or math.inf)
-            ]
-            request = SteeringRequest(plan=Plan(messages=1, windows=tuple(windows)), library=library)
+            begun = [start for start, stop in trial.stretches() if start <= message < (stop or math.inf)]
+            told = [trial.told()[start] for start in begun if start in trial.told()]
+            asked = ChatMessageUser(content=" ".join([*told, prompts.TASKS[task][0]]))
             seeded = config.model_copy(update={"seed": derived_seed(trial.seed, epoch, number)})
-            output = await model.generate(
-                [ChatMessageUser(content=prompts.TASKS[task][0])], config=request.config(seeded)
-            )
-            check_realised(windows, steering_report(output)["receipts"])
+            if simulated(trial.arm, model):
+                output = await model.generate([asked], config=seeded)
+            else:
+                acting = [w.model_copy(update={"start": 0, "stop": None}) for w in windows if w.start in begun]
+                request = SteeringRequest(plan=Plan(messages=1, windows=tuple(acting)), library=library)
+                output = await model.generate([asked], config=request.config(seeded))
+                check_realised(acting, steering_report(output)["receipts"])
             written.append(output.message.text.strip())
             if not written[-1]:
                 break

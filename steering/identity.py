@@ -8,11 +8,12 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from self_steering.steering.habits import stop_ids
+from self_steering.steering.refusal import Refusal
 
 _SAMPLES_A_TENSOR = 256
 
 
-class ModelError(ValueError):
+class ModelError(Refusal):
     """A model that cannot be loaded or used; the message names the remedy."""
 
 

@@ -7,15 +7,26 @@ import importlib
 import inspect
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from inspect_ai._cli.main import inspect as inspect_command
+from inspect_ai.log import read_eval_log
 
+from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import read_tables
 from self_steering.steering.engine import open as opening
+from self_steering.vectors.card import read_card
+from self_steering.vectors.catalogue import catalogue
+from self_steering.vectors.foreign import open_foreign
 from tests.support.hand_made_logs import said, sample, took, write_log
+from tests.support.inspect_runs import ROOT
 
 # Where a user's own code meets ours.
 IMPORTED = {
@@ -68,7 +79,6 @@ def test_the_example_of_read_tables_runs(tmp_path: Path):
     assert not doctest.DocTestRunner(verbose=False).run(test).failed
 
 
-ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "vectors/README.md", "analysis/README.md")
 
 
@@ -79,6 +89,67 @@ def test_every_page_with_snippets_is_run_here():
         path.relative_to(ROOT) for path in ROOT.rglob("*.md") if not path.relative_to(ROOT).parts[0].startswith(skip)
     ]
     assert {str(page) for page in pages if "```python" in (ROOT / page).read_text(encoding="utf-8")} == set(PAGES)
+
+
+STRANGER = "With your vectors"  # README's section that is run whole
+
+
+def blocks(page: str, only: str | None = None, but: str | None = None) -> list[tuple[str, str]]:
+    """Return (language, text) of each block of code in a page: of one section, or of all but one."""
+    sections = re.split(r"^## ", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    titles = [section.partition("\n")[0] for section in sections]
+    kept = [s for s, title in zip(sections, titles, strict=True) if title == only or (only is None and title != but)]
+    return re.findall(r"^```(python|bash)\n(.*?)^```", "".join(kept), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_a_stranger_takes_a_vector_from_a_file_to_every_tool_as_readme_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """README's own lines, one after the other in a clone: imported, in two evals, in a notebook, compared, reported, exported."""
+    for name in ("evals", "vectors"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", str(tmp_path))
+    monkeypatch.setenv("INSPECT_DISPLAY", "none")
+    monkeypatch.delenv("INSPECT_LOG_DIR", raising=False)
+    names: dict[str, Any] = {}
+    commands = 0
+    for language, text in blocks("README.md", only=STRANGER):
+        if language == "python":
+            exec(compile(text, "README.md", "exec"), names)  # noqa: S102  our own page
+            commands += 1
+            continue
+        for line in text.replace("\\\n", " ").splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            if program == "inspect":
+                done = CliRunner().invoke(inspect_command, arguments, catch_exceptions=False)
+                assert done.exit_code == 0, done.output
+            else:
+                assert program == "self-steering"
+                assert self_steering_command(arguments) == 0, capsys.readouterr().err
+            commands += 1
+    assert commands <= 15
+    vector = np.load("pirate.npy")
+    card = read_card(Path("own"))
+    assert set(card.default_doses) == {"pirate", *catalogue()}
+    assert names["answer"].receipts[0]["steered"] == names["answer"].receipts[0]["planned"] > 0
+    assert names["answer"].receipts[0]["vector"] == "pirate"
+    logs = {log.eval.task: log for log in map(read_eval_log, Path("logs").glob("*.eval"))}
+    assert {log.status for log in logs.values()} == {"success"}
+    asked = {
+        sample.metadata["arm"]: sample.scores["introspection_scorer"].value for sample in logs["introspection"].samples
+    }
+    assert asked["placebo"]["gap"] == 0 != asked["real"]["gap"]
+    assert all(value["clean_receipt"] == 1 for value in asked.values())
+    played = {sample.metadata["arm"]: sample for sample in logs["freeplay"].samples}
+    assert set(played) == {"real", "placebo"}
+    assert "pirate" in played["real"].store["SelfSteerState:condition"]["menu"]
+    assert "salt and swagger" in Path("compare.html").read_text(encoding="utf-8") + Path("report/index.html").read_text(
+        encoding="utf-8"
+    )
+    (exported,) = Path("files").iterdir()
+    read = open_foreign(exported).tensors["pirate"]
+    assert all(np.array_equal(read[13 + row], vector[row]) for row in range(len(vector)))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -98,9 +169,11 @@ def test_the_snippets_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "stories.jsonl").write_text("\n".join(map(json.dumps, stories)), encoding="utf-8")
     names: dict[str, object] = {}
     try:
-        text = re.sub(r"max_tokens=\d+", "max_tokens=4", (ROOT / page).read_text(encoding="utf-8"))
-        for number, snippet in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
-            made = compile(snippet, f"{page}, snippet {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for number, (language, snippet) in enumerate(blocks(page, but=STRANGER)):
+            if language != "python":
+                continue
+            short = re.sub(r"max_tokens=\d+", "max_tokens=4", snippet)
+            made = compile(short, f"{page}, block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             done = eval(made, names)  # noqa: S307  our own page
             if inspect.iscoroutine(done):
                 asyncio.run(done)

@@ -30,9 +30,9 @@ from self_steering.evals.maths import (
     gsm8k_problems,
     maths,
 )
-from self_steering.solvers.checks import Refusal
 from self_steering.solvers.maths import read_answer
 from self_steering.steering.calls import FRAMINGS
+from self_steering.steering.refusal import Refusal
 from tests.support.drawn_figures import report_keys
 from tests.support.scripted import Script, Tiny, says, turn_by_turn
 from tests.support.summaries import figures

@@ -1,16 +1,23 @@
 """The package as others get it: a wheel that has everything in it, and an entry a task for the register of inspect_evals."""
 
+import inspect
 import json
+import re
 import shutil
 import site
 import subprocess
 import sys
+import tomllib
 import zipfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
 import yaml
 from inspect_ai import list_tasks
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from self_steering.evals import _registry as registry
 
@@ -76,6 +83,25 @@ def test_a_wheel_works_as_the_editable_install_does(unpacked: Path, tmp_path: Pa
     assert found["stories"] == 41
 
 
+def test_the_lock_file_names_every_package_that_an_install_brings():
+    """What is not pinned is another version tomorrow."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(name) for name, is_pinned, _ in (line.partition("==") for line in lines) if is_pinned}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting = {Requirement(text) for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
+    brought: set[Requirement] = set()
+    while waiting:
+        one = waiting.pop()
+        brought.add(one)
+        needed: list[str] = []
+        with suppress(PackageNotFoundError):  # of an extra that is not installed here nobody knows what it brings
+            needed = requires(one.name) or []
+        for other in map(Requirement, needed):
+            if other.marker is None or any(other.marker.evaluate({"extra": extra}) for extra in one.extras or {""}):
+                waiting |= {other} - brought
+    assert {canonicalize_name(one.name) for one in brought} - pinned == set()
+
+
 ENTRIES = sorted((ROOT / "register").glob("*/eval.yaml"))
 NEEDED = {"full_title", "common_title", "description", "contributors", "tasks", "source"}
 NO_DATASET = {"any_task", "ctf"}  # that of the task which is wrapped
@@ -97,4 +123,18 @@ def test_an_entry_says_what_the_task_is(path: Path):
     assert task["name"] == path.parent.name
     assert f"\ndef {task['name']}(" in (ROOT / task["task_path"]).read_text(encoding="utf-8")
     if task["name"] not in NO_DATASET:
-        assert task["dataset_samples"] == len(getattr(registry, task["name"])().dataset)
+        made = getattr(registry, task["name"])()
+        assert task["dataset_samples"] == len(made.dataset)
+        if report := entry.get("evaluation_report"):
+            # Scores of another number before the dash cannot be compared to this task's.
+            assert report["version"].partition("-")[0] == str(made.version).partition("-")[0]
+            given = re.findall(r"-T (\w+)=", report["command"])
+            assert set(given) <= inspect.signature(getattr(registry, task["name"])).parameters.keys()
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.parent.name)
+def test_the_register_reads_an_entry(path: Path):
+    """With its own model of one, where inspect_evals is installed."""
+    register = pytest.importorskip("inspect_evals.metadata", reason="pip install -e '.[evals]'")
+    entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+    register.ExternalEvalMetadata(**entry, id=path.parent.name)

@@ -20,6 +20,7 @@ from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import read_tables
 from self_steering.evals.any_task import any_task
 from self_steering.evals.comparison import comparison
+from self_steering.evals.ctf import ctf
 from self_steering.evals.detection import TEXTS, detection
 from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.freeplay import freeplay
@@ -27,10 +28,12 @@ from self_steering.evals.frustration import frustration
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
-from self_steering.solvers.checks import Refusal
+from self_steering.evals.preference import preference
+from self_steering.evals.relief import relief
 from self_steering.solvers.records import CORE_VECTORS
 from self_steering.solvers.self_steer import self_steer
 from self_steering.steering.plan import PlanError, check_dose
+from self_steering.steering.refusal import Refusal
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE, LibraryError, library_folder
 from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.files import naming, write_file
@@ -77,6 +80,9 @@ def agent():
         (WORDS, {"arm": "reel"}, "arm='reel' is unknown; choose from real, placebo, random"),
         (WORDS, {"library": "./nowhere"}, "no library folder './nowhere'"),
         (WORDS, {"library": "x" * 10_000}, "no library folder 'xxx"),
+        ((*WORDS, relief, preference), {"library": ""}, "library=''; name a folder, or leave it out"),
+        ((*WORDS, relief, preference, ctf), {"seed": "first"}, "seed='first'; choose a whole number, at least 0"),
+        ([ctf], {"challenges": 1.5}, "challenges=1.5; choose a whole number, at least 0"),
         (SESSIONS, {"max_dose": 11}, "max_dose=11; choose a number from 0 to 10"),
         (SESSIONS, {"max_dose": 0}, "max_dose=0; choose a number above 0"),
         (SESSIONS, {"sitter": "nurse"}, "sitter='nurse' is unknown; choose from rules, model, none"),
@@ -181,6 +187,8 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             "arm='reel' is unknown; choose from real, placebo, random, mislabelled",
         ),
         (["evals/detection.py", "--model", "{model}", "-T", "library={library}"], "the library in "),
+        (["evals/detection.py", "--model", "nnsight/./nowhere"], "model './nowhere'"),
+        (["evals/detection.py", "--model", "{model}", "-M", "max_bach=4"], "unknown model arguments: max_bach; valid "),
         (
             ["{file}@plain", "--model", "{model}", "--solver", "{solver}", "-S", "library={library}"],
             "the library in ",

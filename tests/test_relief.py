@@ -16,6 +16,7 @@ from self_steering.analysis.tables import read_tables
 from self_steering.evals.relief import relief
 from self_steering.solvers.relief import ReliefState, ReliefTrial, relief_tools
 from self_steering.vectors.card import read_card
+from self_steering.vectors.catalogue import entry_of
 from tests.support.planted_model import Residue, save_planted_library, save_planted_model
 from tests.support.stretches import DEFAULT_DOSE, KEY, Tiny, make_tiny, marked_text, pages, values_of
 
@@ -100,6 +101,17 @@ def test_the_same_tokens_are_read_with_and_without_the_state(log: EvalLog):
         assert len(written) == 5
         assert sum(all(text in texts for text in written) for texts in asked) == 2
         assert values_of(sample)["clean_receipt"] == 1
+
+
+def test_a_state_that_is_told_in_words_is_read_with_and_without_the_words(tiny: Tiny):
+    """Nothing is steered; what is told stands in the two channels that the state is in, and in no other."""
+    (sample,) = tiny.run(relief(vectors="goblins", arm="prompt_only", max_tokens=4, library=str(tiny.library))).samples
+    words = entry_of("goblins", read_card(tiny.library).own).effect
+    asked = [e for e in sample.events if isinstance(e, ModelEvent) and "readout" in e.output.metadata[KEY]]
+    told = [any(words in message.text for message in event.input) for event in asked]
+    assert told == [True, True, False, False] * 2
+    assert values_of(sample)["clean_receipt"] == 1
+    assert {w["strength"] for event in asked for w in event.config.extra_body[KEY]["plan"].get("windows", ())} == {0}
 
 
 def test_a_placebo_moves_nothing_and_every_state_does(log: EvalLog):

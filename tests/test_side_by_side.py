@@ -8,8 +8,9 @@ import pytest
 from self_steering.analysis.cli import main
 from self_steering.analysis.report.files import PAGE_FILE, PAIRS_FILE
 from self_steering.analysis.report.report import Runs, make_report
-from self_steering.analysis.report.side_by_side import pairs_to_show, read_pairs
+from self_steering.analysis.report.side_by_side import pairs_to_show, read_pairs, side_by_side
 from self_steering.analysis.tables import read_tables
+from tests.support.browser import check_in_browser, needs_browser
 from tests.support.hand_made_logs import asked, said, sample, took, write_log
 from tests.support.html_tree import read
 
@@ -55,6 +56,14 @@ def test_the_command_writes_one_page_that_needs_no_network(tmp_path: Path, capsy
     assert "<script" not in page
     assert "http" not in page.split("<body>")[1]
     assert read(page) is not None
+
+
+@needs_browser
+def test_the_page_opens_in_a_browser_and_fits_a_narrow_screen(tmp_path: Path):
+    """Without an error, whatever was said, in three arms and with words that nobody broke."""
+    told = {arm: said(f"<img src=x onerror=alert(1)> {arm} {'W' * 400}") for arm in ("real", "placebo", "random")}
+    write(tmp_path, told)
+    check_in_browser(side_by_side(read_pairs([tmp_path])), tmp_path)
 
 
 def test_one_arm_alone_has_nothing_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -10,12 +10,15 @@ from inspect_ai.log import EvalSample, read_eval_log
 from inspect_ai.model import ChatMessage, Logprob, Logprobs, ModelOutput, TopLogprob, get_model
 
 from self_steering.analysis.cli import main as self_steering_command
+from self_steering.analysis.introspection.relief import relief_effects
 from self_steering.analysis.tables import read_tables
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.introspection import introspection
+from self_steering.evals.relief import relief
 from self_steering.vectors.catalogue import catalogue
 from tests.support.graders import reply
 
+ENDED = "What acted on your activations has ended."
 TOLD = re.compile(r"Its effect: (.*)\.$")
 
 
@@ -107,7 +110,58 @@ def test_free_play_runs_on_any_model_as_a_simulation(tmp_path: Path):
     assert (set(taken["arm"]), taken["ok"].tolist()) == ({"prompt_only"}, [True, False, True])
 
 
-@pytest.mark.parametrize("task", [introspection(vectors="calm", arm="real"), freeplay(arm="placebo", rollouts=1)])
+def choosing(messages: list[ChatMessage], *_: object) -> ModelOutput:
+    """Write to a task; want the tool whose answer tells that something has ended, and t1 where none does."""
+    if "Which do you want" not in messages[-1].text:
+        return reply("A kettle." if ENDED not in messages[-1].text else "")
+    ended = [m.function for m in messages if m.role == "tool" and ENDED in m.text]
+    return reply((ended[0] if ended else "t1").removeprefix("t"))
+
+
+def test_relief_runs_on_any_model_as_a_simulation(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """A model that reads when the state ends wants that tool, where it is told and nowhere else; log-odds are not made up."""
+    effect = catalogue()["anxious"].effect
+    for sample in run(relief(vectors="anxious", arm="prompt_only", n_per_vector=4), choosing, tmp_path):
+        value = sample.scores["relief_scorer"].value
+        t1 = float(sample.metadata["relief"] == 0)
+        assert [value[f"relief_{channel}"] for channel in ("state", "both", "neither", "text")] == [1, 1, t1, t1]
+        assert math.isnan(value["state_effect"])
+        assert math.isnan(value["clean_receipt"])
+        assert "a simulation, nothing was steered" in sample.scores["relief_scorer"].explanation
+        assert sample.store["ReliefState:simulated"] is True
+        begun = [number for number, message in enumerate(sample.messages) if effect in message.text]
+        ended = [number for number, message in enumerate(sample.messages) if ENDED in message.text]
+        assert (begun, ended) == (([1, 8], [5, 17]) if sample.metadata["first"] else ([1, 15], [12, 17]))
+    assert relief_effects(read_tables(tmp_path)).empty
+    assert self_steering_command(["table", str(next(tmp_path.glob("*.eval")))]) == 0
+    assert "prompt_only" in capsys.readouterr().out
+
+
+def test_relief_has_log_odds_where_the_model_tells_them(tmp_path: Path):
+    """Of the likeliest tokens, by the number of the tool."""
+
+    def unsure(messages: list[ChatMessage], *_: object) -> ModelOutput:
+        output = choosing(messages)
+        output.choices[0].logprobs = likeliest(
+            **({"1": 0.6, "2": 0.2} if output.completion == "1" else {"2": 0.9, "1": 0.1})
+        )
+        return output
+
+    run(relief(vectors="anxious", arm="prompt_only", n_per_vector=4), unsure, tmp_path)
+    effects = relief_effects(read_tables(tmp_path)).set_index("channel")["effect"]
+    # Told, it is 9 : 1 or 3 : 1 for the tool by which it is; untold 3 : 1 for t1, whichever it is.
+    assert effects["state"] == pytest.approx((math.log(9) + math.log(3)) / 2)
+    assert effects["text"] == 0
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        introspection(vectors="calm", arm="real"),
+        freeplay(arm="placebo", rollouts=1),
+        relief(vectors="anxious", arm="real"),
+    ],
+)
 def test_another_arm_needs_a_model_that_can_be_steered(task: Task, tmp_path: Path):
     """A sample that nothing could steer is an error that names the model to run, and the arm that any model can."""
     (log,) = eval(task, model="mockllm/model", log_dir=str(tmp_path), display="none")

@@ -143,8 +143,8 @@ def library_folder(name: str) -> Path:
     Raises:
         LibraryError: There is no such folder.
     """
-    if not isinstance(name, str):
-        raise LibraryError(f"library={shown(name)}; name a folder")
+    if not isinstance(name, str) or not name.strip():
+        raise LibraryError(f"library={shown(name)}; name a folder, or leave it out for the shipped library")
     path = Path(name).expanduser()
     places = [Path.cwd(), Path(os.environ.get("PWD", "."))]
     for place in places:

@@ -57,7 +57,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
         return
     if arguments.preset not in presets:
         raise SweepError(f"the sweep {arguments.preset!r} is unknown; choose from {', '.join(presets)}")
-    library = [f"library={arguments.library}"] if arguments.library else []
+    library = [] if arguments.library is None else [f"library={arguments.library}"]
     evals = planned(presets[arguments.preset], [*library, *arguments.parameters], arguments.only)
     root = arguments.log_dir or Path("logs") / f"sweep-{arguments.preset}"
     if arguments.shard is not None:

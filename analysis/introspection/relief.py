@@ -21,6 +21,7 @@ _LOOKS = {
     "random": (ORANGE, "s"),
     "opposite": (PURPLE, "v"),
     "positive": (GREEN, "^"),
+    "prompt_only": (QUIET, "P"),
 }
 
 
@@ -28,13 +29,16 @@ def relief_effects(tables: Tables) -> pd.DataFrame:
     """Return what each channel does to the choice, one row a model, arm, dose and channel.
 
     Returns:
-        The columns of `MODEL`, `arm`, `dose`, `channel` (state, text, both), `n`, `vectors`; `effect`, the log-odds of the tool
+        Of a simulation (`prompt_only` with a model that cannot be steered) those trials whose log-odds are known. The columns of
+        `MODEL`, `arm`, `dose`, `channel` (state, text, both), `n`, `vectors`; `effect`, the log-odds of the tool
         that ends the state over the one that ends nothing, less those of the scripted text with nothing steered; `relief`, the
         share of trials in which the former is the likelier; `_low` and `_high`, 95 % bounds clustered by vector; `p`, by sign
         flips over vectors, and `p_adjusted`, by Benjamini and Hochberg over all rows. In the rows of the state, also
         `state_share`: what it alone brings about, as a share of what both do (bootstrap over vectors), where that is not nothing.
     """
     trials = score_table(tables, "relief")
+    effects = [f"{channel}_effect" for channel in CHANNELS]
+    trials = trials.reindex(columns=trials.columns.union(effects)).dropna(subset=effects)
     rows: list[Row] = []
     for key, part in groups(trials, [*MODEL, "arm", "dose"]):
         vectors = part["vector"].nunique()

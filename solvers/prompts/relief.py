@@ -15,6 +15,10 @@ OPAQUE = "One of the two tools between tasks."
 ENDS = "Ends, for the next task, whatever acts on your activations."
 DOES_NOTHING = "Does nothing."
 
+# What is told where nothing is steered, before the message from which on something would be steered, or would not be any more.
+BEGINS = "From here on this acts on your activations: {effect}."
+HAS_ENDED = "What acted on your activations has ended."
+
 CALL = "I am calling {name} for you now."
 ANSWER = "Done."
 QUESTION = "One of the two tools can be called for you now. Which do you want, {first} or {second}? Answer with its number alone."
