@@ -232,6 +232,7 @@ class _Session:
     async def _turn(self, name: str, number: int, closing: bool) -> bool:
         """Generate one turn and execute its calls; where it holds the description, read that twice and return True."""
         before, plan = list(self.state.messages), self.plan
+        check_told(before, plan.windows)
         tools = self._tools(plan)
         async with span(name):
             output = await self._generate(name, number, before, plan, tools)
@@ -278,8 +279,6 @@ class _Session:
         choice: ToolChoice = "auto",
     ) -> ModelOutput:
         """Generate a turn and note its receipts."""
-        if plan.windows:
-            check_told(messages, plan.windows)
         # Canonical: only then does the placebo's describing turn see the same numbers with and without its windows.
         request = SteeringRequest(plan=plan, library=self.library, canonical=True, show_tokens=True, picture=True)
         config = request.config(self.base.model_copy(update={"seed": self._seed(number)}))

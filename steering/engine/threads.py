@@ -10,6 +10,8 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from self_steering.vectors.shown import in_one_line
+
 logger = logging.getLogger(__name__)
 
 Work = TypeVar("Work")
@@ -112,7 +114,7 @@ class OwningThread(Generic[Work]):
             self._run()
         except BaseException as error:
             logger.exception("the thread %s ended on an error", self._name)
-            what = " ".join(f"{type(error).__name__}: {error}".split())
+            what = f"{type(error).__name__}: {in_one_line(error)}"
             ended = RuntimeError(f"the engine's thread ended on {what}; load the model again")
             ended.__cause__ = error
         with self._lock:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from self_steering.analysis.drawing.words import text_table
-from tests.prove import faults, hostile, plans
+from tests.prove import faults, hostile, plans, torn
 from tests.prove.outcome import Outcome
 
-PARTS = ("plans", "hostile", "faults")
+PARTS = ("plans", "hostile", "torn", "faults")
 _SHOWN = 20  # failures that are told in full
 _FAILED = 1
 
@@ -25,6 +25,7 @@ def main() -> int:
     parts: dict[str, Callable[[int], Outcome]] = {
         "plans": partial(plans.run, arguments.plans),
         "hostile": hostile.run,
+        "torn": torn.run,
         "faults": faults.run,
     }
     rows, failures = [], []

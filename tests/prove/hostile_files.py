@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from gguf import GGUFWriter
 from safetensors.torch import save, save_file
 
 from self_steering.solvers.checks import library_vectors
@@ -18,6 +20,7 @@ from self_steering.steering.bundled.adapter import CARD_FILE as ADAPTER_CARD
 from self_steering.steering.bundled.adapter import CONFIG_FILE, WEIGHTS_FILE, merge_adapter, read_card
 from self_steering.steering.provider import NNsightAPI
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE
+from self_steering.vectors.foreign import open_foreign, told_by
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.corpus import load_corpus, open_corpus
 from tests.prove.judge import Case, CommandError, command
@@ -174,6 +177,89 @@ _LIBRARIES: Mapping[str, Callable[[Path], None]] = {
     "vectors in half precision": _tensors(lambda tensor: tensor.half()),
     "vectors that the card does not know": _tensors(lambda tensor: tensor, extra=torch.ones(len(LAYERS), 64)),
     "no vectors": _sealed(lambda _: save({})),
+}
+
+
+# ------------------------------------------------------------ vectors from elsewhere
+
+
+def import_cases(root: Path) -> Iterator[Case]:
+    """Yield files of other tools that must be refused: that carry code, or claim a terabyte."""
+    root.mkdir(parents=True)
+    told = told_by(operation="add", hook="resid_post", counting="blocks", scale=1.0, layers=(1,))
+    for name, make in _IMPORTS.items():
+        path = root / name
+        make(path)
+        use = partial(lambda path: open_foreign(path, told).place(64, 6), path)
+        yield Case(f"import: {name}", partial(unpickles, root, use), (str(path),))
+
+
+def _carries(path: Path) -> np.ndarray[Any, Any]:
+    return np.array([Harm(path.parent / "trace")], dtype=object)
+
+
+def _exchanged(
+    make: Callable[[Path], object], change: Callable[[Path, bytes], bytes], member: str = ""
+) -> Callable[[Path], None]:
+    """Make a file, and change its bytes, or those of its members whose names end so."""
+
+    def harm(path: Path) -> None:
+        make(path)
+        if not member:
+            path.write_bytes(change(path, path.read_bytes()))
+            return
+        with zipfile.ZipFile(path) as archive:
+            held = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in held.items():
+                archive.writestr(name, change(path, data) if name.endswith(member) else data)
+
+    return harm
+
+
+def _numbers(path: Path) -> None:
+    torch.save({"layer_1": torch.ones(64)}, path)
+
+
+def _control_vector(path: Path) -> None:
+    writer = GGUFWriter(path, "controlvector")
+    writer.add_tensor("direction.1", np.ones(64, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _pickled(path: Path, _: bytes = b"") -> bytes:
+    return pickle.dumps(Harm(path.parent / "trace"))
+
+
+def _claimed(data: bytes) -> bytes:
+    """Let an array's header claim a terabyte, at its old length."""
+    return data.replace(b"(64,), }" + b" " * 12, f"({_TERA:>14},), }}".encode().ljust(20))
+
+
+_TERA = 1 << 38  # numbers of four bytes
+_CLAIMS = json.dumps({"layer_1": {"dtype": "F32", "shape": [_TERA], "data_offsets": [0, 4 * _TERA]}}).encode()
+_IMPORTS: Mapping[str, Callable[[Path], object]] = {
+    "pickle.pt": lambda path: path.write_bytes(_pickled(path)),
+    "pickle.pth": lambda path: path.write_bytes(_pickled(path)),
+    "pickle.npy": lambda path: np.save(path, _carries(path), allow_pickle=True),
+    "pickle.npz": lambda path: np.savez(path, layer_1=_carries(path)),
+    "inside.pt": _exchanged(_numbers, _pickled, "data.pkl"),
+    "claims.npy": _exchanged(lambda path: np.save(path, np.ones(64)), lambda _, data: _claimed(data)),
+    "claims.npz": _exchanged(lambda path: np.savez(path, layer_1=np.ones(64)), lambda _, data: _claimed(data), ".npy"),
+    "bomb.npz": lambda path: np.savez_compressed(path, layer_1=np.zeros(1 << 26, np.float32)),
+    "claims.safetensors": lambda path: path.write_bytes(struct.pack("<Q", len(_CLAIMS)) + _CLAIMS),
+    "header.safetensors": lambda path: path.write_bytes(_HUGE_HEADER),
+    "strides.pt": lambda path: torch.save({"layer_1": torch.ones(1).half().expand(_TERA)}, path),
+    "norms.pt": lambda path: torch.save(
+        {"calm": {"vectors": {1: torch.ones(1).half().expand(_TERA)}, "norms": {1: 1.0}}}, path
+    ),
+    "claims.gguf": _exchanged(_control_vector, lambda _, d: d.replace(struct.pack("<Q", 64), struct.pack("<Q", _TERA))),
+    "sparse.pt": lambda path: torch.save({"layer_1": torch.ones(64).to_sparse()}, path),
+    "whole_numbers.pt": lambda path: torch.save({"layer_1": torch.ones(64).long()}, path),
+    "meta.pt": lambda path: torch.save({"layer_1": torch.ones(64, device="meta")}, path),
 }
 
 
