@@ -208,7 +208,9 @@ class _Session:
 
     @property
     def plan(self) -> Plan:
-        return plan_windows(self.state.messages, {OPAQUE_LABEL: self.treatment})
+        plan = plan_windows(self.state.messages, {OPAQUE_LABEL: self.treatment})
+        check_told(self.state.messages, plan.windows)
+        return plan
 
     async def run(self, turns: int, forced_take: bool) -> None:
         """Hold the whole conversation; the descriptions, or why there are none, are in `result`."""
@@ -232,7 +234,6 @@ class _Session:
     async def _turn(self, name: str, number: int, closing: bool) -> bool:
         """Generate one turn and execute its calls; where it holds the description, read that twice and return True."""
         before, plan = list(self.state.messages), self.plan
-        check_told(before, plan.windows)
         tools = self._tools(plan)
         async with span(name):
             output = await self._generate(name, number, before, plan, tools)

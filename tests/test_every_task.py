@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from inspect_ai import Task, eval_set, task
+from inspect_ai import Task, eval, eval_set, task  # noqa: A004  Inspect's name for it
 from inspect_ai.dataset import Sample
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalSample, read_eval_log
@@ -28,8 +28,10 @@ from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
 from self_steering.evals.preference import preference
 from self_steering.evals.relief import relief
+from self_steering.steering import plan, provider
 from self_steering.vectors.catalogue import VectorEntry
 from tests.support.models import tiny_model
+from tests.support.scripted import Tiny, roomy_session_model, says, turn_by_turn
 from tests.support.small_library import save_library
 from tests.test_ctf import docker
 from tests.test_ctf import stand_in as _register_ctf  # noqa: F401  in place of inspect_evals' task, which may not be installed
@@ -80,30 +82,33 @@ def plain() -> Task:
 
 
 FEW = "refusal,haste"
-TASKS: dict[str, Callable[[str], Task]] = {
-    "any_task": lambda library: any_task(task=f"{__file__}@plain", vectors=FEW, library=library),
-    "comparison": lambda library: comparison(vectors=FEW, n_per_vector=1, arm="real", library=library),
-    "ctf": lambda library: ctf(vectors=FEW, challenges=3, max_attempts=1, max_messages=8, library=library),
-    "detection": lambda library: detection(vectors=FEW, arm="real,placebo", doses=1, controls=1, library=library),
-    "introspection_free_text": lambda library: introspection_free_text(
-        vectors=FEW, arm="real", turns=1, max_tokens=6, library=library
+QUIET = {"display": "none", "log_realtime": False, "score_display": False}
+TASKS: dict[str, Callable[..., Task]] = {
+    "any_task": lambda library, few=FEW: any_task(task=f"{__file__}@plain", vectors=few, library=library),
+    "comparison": lambda library, few=FEW: comparison(vectors=few, n_per_vector=1, arm="real", library=library),
+    "ctf": lambda library, few=FEW: ctf(vectors=few, challenges=3, max_attempts=1, max_messages=8, library=library),
+    "detection": lambda library, few=FEW: detection(
+        vectors=few, arm="real,placebo", doses=1, controls=1, library=library
     ),
-    "freeplay": lambda library: freeplay(
-        vectors=FEW, framing="vectors", arm="real", rollouts=1, turns=2, max_tokens=6, library=library
+    "introspection_free_text": lambda library, few=FEW: introspection_free_text(
+        vectors=few, arm="real", turns=1, max_tokens=6, library=library
     ),
-    "frustration": lambda library: frustration(
-        vectors=FEW, tone="neutral", possible=True, rollouts=1, rounds=1, max_tokens=6, library=library
+    "freeplay": lambda library, few=FEW: freeplay(
+        vectors=few, framing="vectors", arm="real", rollouts=1, turns=2, max_tokens=6, library=library
     ),
-    "introspection": lambda library: introspection(
+    "frustration": lambda library, few=FEW: frustration(
+        vectors=few, tone="neutral", possible=True, rollouts=1, rounds=1, max_tokens=6, library=library
+    ),
+    "introspection": lambda library, few=FEW: introspection(
         vectors="all", arm="real", options=4, rotations=1, random_directions=2, library=library
     ),
-    "preference": lambda library: preference(
-        vectors=FEW, opponents=1, arm="real", asked="choice,price,ratings", library=library
+    "preference": lambda library, few=FEW: preference(
+        vectors=few, opponents=1, arm="real", asked="choice,price,ratings", library=library
     ),
-    "relief": lambda library: relief(vectors=FEW, arm="real", max_tokens=6, library=library),
-    "localisation": lambda library: localisation(vectors=FEW, arm="real", sentences=4, library=library),
-    "maths": lambda library: maths(
-        vectors=FEW,
+    "relief": lambda library, few=FEW: relief(vectors=few, arm="real", max_tokens=6, library=library),
+    "localisation": lambda library, few=FEW: localisation(vectors=few, arm="real", sentences=4, library=library),
+    "maths": lambda library, few=FEW: maths(
+        vectors=few,
         framing="vectors",
         arm="real",
         rollouts=1,
@@ -161,3 +166,44 @@ def test_a_real_tokenizer_and_template_go_through_every_task(
     assert {"comparison", "detection", "free_text", "localisation"} <= set(described["family"])
     assert set(described["category"]) == {"safety"}
     assert set(described["valence"]) == {-1.0}
+
+
+NOT_BY_CALLS = {"comparison", "localisation", "relief"}  # what is steered there is no take, but a place
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    """A model whose words can be scripted."""
+    with roomy_session_model(tmp_path_factory.mktemp("roomy")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("fault", ["a window less", "a window more", "a receipt less", "a position less"])
+def test_what_was_told_planned_or_done_otherwise_fails_every_task(
+    fault: str, roomy: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No path to a number goes around the checks: the sample fails, and its error says what differs."""
+    changes = {
+        "a window less": (plan, "active_takes", lambda takes: takes[:-1]),
+        "a window more": (plan, "active_takes", lambda takes: takes + takes[:1]),
+        "a receipt less": (provider, "_with_thoughts", lambda receipts: receipts[:-1]),
+        "a position less": (
+            provider,
+            "_with_thoughts",
+            lambda all_: [{**r, "steered": r["planned"] - 1} for r in all_],
+        ),
+    }
+    module, name, change = changes[fault]
+    real = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: change(real(*given)))
+    docker(tmp_path / "bin", monkeypatch, "echo 27.0.1")
+    names = set(TASKS) - (NOT_BY_CALLS if "window" in fault else set())
+    tasks = [TASKS[name](str(roomy.library), few="calm,anxious") for name in sorted(names)]
+    script = turn_by_turn(*(says("", (f"take_{noun}", {"name": "calm"})) for noun in ("vector", "drug")), says("Hm."))
+    with roomy.scripted(script):
+        logs = eval(
+            tasks, model=roomy.model, model_roles={"grader": "mockllm/model"}, limit=1, log_dir=str(tmp_path), **QUIET
+        )
+    told = {log.eval.task.rpartition("/")[2]: log.error.message if log.error else log.status for log in logs}
+    assert {task: said for task, said in told.items() if "SteeringError" not in said} == {}
+    assert len(told) == len(tasks)

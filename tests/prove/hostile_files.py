@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from gguf import GGUFWriter
 from safetensors.torch import save, save_file
 
 from self_steering.solvers.checks import library_vectors
@@ -25,6 +23,7 @@ from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.corpus import load_corpus, open_corpus
 from tests.prove.judge import Case, CommandError, command
 from tests.support.hand_made_logs import asked, said, sample, write_log
+from tests.support.hostile_vectors import DEPTH, HIDDEN, hostile
 from tests.support.models import save_tiny_model
 from tests.support.small_library import LAYERS, save_library, small_stories
 
@@ -44,12 +43,12 @@ class Harm:
         return (Path.touch, (self.trace,))
 
 
-def unpickles(folder: Path, attempt: Callable[[], object]) -> object:
-    """Run `attempt`, and raise AssertionError if it has run what `Harm` carries in `folder`."""
+def unpickles(trace: Path, attempt: Callable[[], object]) -> object:
+    """Run `attempt`, and raise AssertionError if it has made the file `trace`."""
     try:
         return attempt()
     finally:
-        assert not (folder / "trace").exists(), "code in the file was run"
+        assert not trace.exists(), "code in the file was run"
 
 
 # ------------------------------------------------------------ vector libraries
@@ -61,7 +60,7 @@ def library_cases(root: Path) -> Iterator[Case]:
         folder = root / name.replace(" ", "_").replace("/", "_")
         save_library(folder, _FINGERPRINT)
         harm(folder)
-        load = partial(unpickles, folder, partial(load_library, folder, _FINGERPRINT))
+        load = partial(unpickles, folder / "trace", partial(load_library, folder, _FINGERPRINT))
         yield Case(f"library: {name}", load, (str(folder),))
     sound = Path(save_library(root / "sound", _FINGERPRINT))
     yield Case("library: of another model", partial(load_library, sound, "f" * 32), (str(sound),))
@@ -184,83 +183,12 @@ _LIBRARIES: Mapping[str, Callable[[Path], None]] = {
 
 
 def import_cases(root: Path) -> Iterator[Case]:
-    """Yield files of other tools that must be refused: that carry code, or claim a terabyte."""
+    """Yield files of other tools that must be refused."""
     root.mkdir(parents=True)
-    told = told_by(operation="add", hook="resid_post", counting="blocks", scale=1.0, layers=(1,))
-    for name, make in _IMPORTS.items():
-        path = root / name
-        make(path)
-        use = partial(lambda path: open_foreign(path, told).place(64, 6), path)
-        yield Case(f"import: {name}", partial(unpickles, root, use), (str(path),))
-
-
-def _carries(path: Path) -> np.ndarray[Any, Any]:
-    return np.array([Harm(path.parent / "trace")], dtype=object)
-
-
-def _exchanged(
-    make: Callable[[Path], object], change: Callable[[Path, bytes], bytes], member: str = ""
-) -> Callable[[Path], None]:
-    """Make a file, and change its bytes, or those of its members whose names end so."""
-
-    def harm(path: Path) -> None:
-        make(path)
-        if not member:
-            path.write_bytes(change(path, path.read_bytes()))
-            return
-        with zipfile.ZipFile(path) as archive:
-            held = {name: archive.read(name) for name in archive.namelist()}
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, data in held.items():
-                archive.writestr(name, change(path, data) if name.endswith(member) else data)
-
-    return harm
-
-
-def _numbers(path: Path) -> None:
-    torch.save({"layer_1": torch.ones(64)}, path)
-
-
-def _control_vector(path: Path) -> None:
-    writer = GGUFWriter(path, "controlvector")
-    writer.add_tensor("direction.1", np.ones(64, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def _pickled(path: Path, _: bytes = b"") -> bytes:
-    return pickle.dumps(Harm(path.parent / "trace"))
-
-
-def _claimed(data: bytes) -> bytes:
-    """Let an array's header claim a terabyte, at its old length."""
-    return data.replace(b"(64,), }" + b" " * 12, f"({_TERA:>14},), }}".encode().ljust(20))
-
-
-_TERA = 1 << 38  # numbers of four bytes
-_CLAIMS = json.dumps({"layer_1": {"dtype": "F32", "shape": [_TERA], "data_offsets": [0, 4 * _TERA]}}).encode()
-_IMPORTS: Mapping[str, Callable[[Path], object]] = {
-    "pickle.pt": lambda path: path.write_bytes(_pickled(path)),
-    "pickle.pth": lambda path: path.write_bytes(_pickled(path)),
-    "pickle.npy": lambda path: np.save(path, _carries(path), allow_pickle=True),
-    "pickle.npz": lambda path: np.savez(path, layer_1=_carries(path)),
-    "inside.pt": _exchanged(_numbers, _pickled, "data.pkl"),
-    "claims.npy": _exchanged(lambda path: np.save(path, np.ones(64)), lambda _, data: _claimed(data)),
-    "claims.npz": _exchanged(lambda path: np.savez(path, layer_1=np.ones(64)), lambda _, data: _claimed(data), ".npy"),
-    "bomb.npz": lambda path: np.savez_compressed(path, layer_1=np.zeros(1 << 26, np.float32)),
-    "claims.safetensors": lambda path: path.write_bytes(struct.pack("<Q", len(_CLAIMS)) + _CLAIMS),
-    "header.safetensors": lambda path: path.write_bytes(_HUGE_HEADER),
-    "strides.pt": lambda path: torch.save({"layer_1": torch.ones(1).half().expand(_TERA)}, path),
-    "norms.pt": lambda path: torch.save(
-        {"calm": {"vectors": {1: torch.ones(1).half().expand(_TERA)}, "norms": {1: 1.0}}}, path
-    ),
-    "claims.gguf": _exchanged(_control_vector, lambda _, d: d.replace(struct.pack("<Q", 64), struct.pack("<Q", _TERA))),
-    "sparse.pt": lambda path: torch.save({"layer_1": torch.ones(64).to_sparse()}, path),
-    "whole_numbers.pt": lambda path: torch.save({"layer_1": torch.ones(64).long()}, path),
-    "meta.pt": lambda path: torch.save({"layer_1": torch.ones(64, device="meta")}, path),
-}
+    told = told_by(operation="add", hook="resid_post", counting="blocks", scale=1.0, layers=(2,))
+    for name, path in hostile(root).items():
+        use = partial(lambda path: open_foreign(path, told).place(HIDDEN, DEPTH), path)
+        yield Case(f"import: {name}", partial(unpickles, Path("harmed"), use), (str(path),))
 
 
 # ------------------------------------------------------------ models
@@ -271,7 +199,9 @@ def model_file_cases(root: Path) -> Iterator[Case]:
     for name, harm in _MODELS.items():
         folder = save_tiny_model(root / name.replace(" ", "_"))
         harm(folder)
-        yield Case(f"model: {name}", partial(unpickles, folder, partial(NNsightAPI, str(folder))), (str(folder),))
+        yield Case(
+            f"model: {name}", partial(unpickles, folder / "trace", partial(NNsightAPI, str(folder))), (str(folder),)
+        )
     for name in (str(root / "nowhere"), "./nowhere", "no_such_model", "", "nobody/no_such_model\n"):
         yield Case(f"model: named {name!r}", partial(NNsightAPI, name), (name.removeprefix("./") or "''",))
 

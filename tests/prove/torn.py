@@ -60,7 +60,7 @@ class Kind:
     make: Callable[[Path], Path]
     use: Callable[[Path], object]
     files: tuple[str, ...] = ("*",)
-    times: int = 24
+    times: int = 100
     changed: int = 1
     seconds: int = MOST_SECONDS
 
@@ -71,14 +71,14 @@ def run(seed: int = 0) -> Outcome:
     for name in KINDS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             try:
-                failures += pool.submit(_try, name, seed).result()
+                failures += pool.submit(torn_and_tried, name, seed).result()
             except BrokenProcessPool:
                 failures.append(f"{name}: the process that read it was killed")
     return Outcome("torn files", sum(kind.times * kind.changed for kind in KINDS.values()), failures)
 
 
-def _try(name: str, seed: int) -> list[str]:
-    """Return what did not hold for a kind of file."""
+def torn_and_tried(name: str, seed: int, times: int | None = None) -> list[str]:
+    """Return what did not hold for a kind of file, tried so often."""
     kind = KINDS[name]
     failures = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -86,7 +86,7 @@ def _try(name: str, seed: int) -> list[str]:
         good.mkdir()
         place = kind.make(good).relative_to(good)
         kind.use(good / place)  # what is sound is accepted; and the reader is imported before memory is measured
-        for number in range(kind.times):
+        for number in range(times or kind.times):
             rng = random.Random(f"torn/{seed}/{name}/{number}")
             folder = Path(temporary) / f"{number}"
             shutil.copytree(good, folder)
@@ -274,7 +274,7 @@ def _arrays(folder: Path) -> Path:
 
 
 def _array(folder: Path) -> Path:
-    np.save(folder / "calm.npy", np.ones((_DEPTH, _HIDDEN), np.float16))
+    np.save(folder / "calm.npy", np.ones((_DEPTH, _HIDDEN), np.float100))
     return folder / "calm.npy"
 
 
@@ -398,9 +398,9 @@ def _use_model(place: Path) -> None:
 
 
 KINDS: Mapping[str, Kind] = {
-    "library": Kind(_library, _use_library, ("library/*",), 40),
+    "library": Kind(_library, _use_library, ("library/*",), 200),
     "safetensors": Kind(_exported("safetensors"), _use_vectors),
-    "gguf": Kind(_exported("gguf"), _use_vectors, times=40),
+    "gguf": Kind(_exported("gguf"), _use_vectors, times=200),
     "steering-vectors": Kind(_exported("steering-vectors"), _use_vectors),
     "npz": Kind(_arrays, _use_vectors),
     "npy": Kind(_array, _use_vectors),
@@ -408,16 +408,16 @@ KINDS: Mapping[str, Kind] = {
     "an old .pt": Kind(_legacy, _use_vectors),
     "autoencoder": Kind(_autoencoder, _use_vectors, ("lens/*",)),
     "adapter": Kind(_adapter, _use_adapter, ("adapter/*",)),
-    ".eval": Kind(_logged(".eval"), _use_log, times=40),
+    ".eval": Kind(_logged(".eval"), _use_log, times=200),
     ".json": Kind(_logged(".json"), _use_log),
     "report": Kind(_logs, _use_logs, ("logs/*/*",), 1, _LOGS - 2, seconds=200),
-    "stories": Kind(_stories, open_corpus, ("stories/*",), 16),
-    "stories.csv": Kind(_story_table(".csv"), open_corpus, times=16),
-    "stories.jsonl": Kind(_story_table(".jsonl"), open_corpus, times=16),
-    "stories.parquet": Kind(_story_table(".parquet"), open_corpus, times=16),
-    "pairs": Kind(_pairs, read_pairs, times=16),
-    "descriptions": Kind(_described, _use_described, times=16),
-    "configuration": Kind(_model, _use_model, ("model/*config.json",)),
-    "tokenizer": Kind(_model, _use_model, ("model/tokenizer*", "model/*.jinja")),
+    "stories": Kind(_stories, open_corpus, ("stories/*",), 100),
+    "stories.csv": Kind(_story_table(".csv"), open_corpus, times=100),
+    "stories.jsonl": Kind(_story_table(".jsonl"), open_corpus, times=100),
+    "stories.parquet": Kind(_story_table(".parquet"), open_corpus, times=100),
+    "pairs": Kind(_pairs, read_pairs, times=100),
+    "descriptions": Kind(_described, _use_described, times=100),
+    "configuration": Kind(_model, _use_model, ("model/*config.json",), 24),
+    "tokenizer": Kind(_model, _use_model, ("model/tokenizer*", "model/*.jinja"), 24),
     "weights": Kind(_model, _use_model, ("model/*.safetensors",), 8),
 }
