@@ -33,8 +33,10 @@ class _Call(Generic[Result]):
         if self.future.set_running_or_notify_cancel():
             try:
                 self.future.set_result(self.function())
-            except Exception as error:  # noqa: BLE001  handed to the caller, which raises it
+            except BaseException as error:  # handed to the caller, which raises it
                 self.future.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise  # the thread ends, and says so
 
 
 class OwningThread(Generic[Work]):

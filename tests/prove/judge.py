@@ -46,10 +46,10 @@ class Case:
 
 def fault(case: Case) -> str | None:
     """Return what is wrong with how a hostile input is met; None if it is refused as it should be."""
-    start = _memory("VmRSS")
+    start = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # from here on the highest is taken down
     problem = _met(case)
-    grown = _memory("VmHWM") - start
+    grown = memory("VmHWM") - start
     if problem is None and grown > MOST_MEMORY:
         problem = f"it took {grown >> 20} MiB of memory"
     return None if problem is None else f"{case.name}: {problem}"
@@ -66,7 +66,7 @@ def _met(case: Case) -> str | None:
     return f"accepted in silence ({str(found)[:80]})"
 
 
-def _memory(what: str) -> int:
+def memory(what: str) -> int:
     """Return the process's memory in bytes: `VmRSS` now, `VmHWM` at the highest."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     (line,) = (line for line in status.splitlines() if line.startswith(f"{what}:"))
