@@ -162,10 +162,10 @@ def test_states_that_cannot_be_read_are_refused(states: list[str], message: str,
         open_corpus(save(rows, tmp_path / "t.csv"), states)
 
 
-def _without_names() -> bytes:
+def _without_types() -> bytes:
     stream = BytesIO()
     pd.DataFrame({"emotion": ["calm"]}).to_parquet(stream, index=False)
-    return stream.getvalue().replace(b'"name"', b'"nume"')
+    return stream.getvalue().replace(b'"pandas_type"', b'"pandas_tupe"')
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def _without_names() -> bytes:
         ("t.csv", b"", r"t\.csv cannot be read: .*mend the file"),
         ("t.csv", b"emotion,topic,story\ncalm,ferry,\xff\n", r"t\.csv cannot be read: .*mend the file"),
         ("t.parquet", b"PAR1", r"t\.parquet cannot be read: .*mend the file"),
-        ("t.parquet", _without_names(), r"t\.parquet cannot be read: .*mend the file"),
+        ("t.parquet", _without_types(), r"t\.parquet cannot be read: .*mend the file"),
         (
             "t.xlsx",
             b"",

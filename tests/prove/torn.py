@@ -274,7 +274,7 @@ def _arrays(folder: Path) -> Path:
 
 
 def _array(folder: Path) -> Path:
-    np.save(folder / "calm.npy", np.ones((_DEPTH, _HIDDEN), np.float100))
+    np.save(folder / "calm.npy", np.ones((_DEPTH, _HIDDEN), np.float16))
     return folder / "calm.npy"
 
 
