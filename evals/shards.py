@@ -21,6 +21,7 @@ from inspect_ai.log import EvalLog
 
 from self_steering.evals.sweep import Planned, SweepError, condition_of
 from self_steering.vectors.files import write_file
+from self_steering.vectors.shown import in_one_line
 
 METADATA_KEY = "sweep_shard"
 NOTE = "shards.toml"
@@ -207,8 +208,10 @@ def _read_note(note: Path) -> dict[str, object]:
     try:
         dealt = tomllib.loads(note.read_text(encoding="utf-8"))
         return {name: dealt[name] for name in ("shards", "deal")}
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise SweepError(f"{note} does not say how the sweep was dealt ({error}); name another --log-dir") from error
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise SweepError(
+            f"{note} does not say how the sweep was dealt ({in_one_line(error)}); name another --log-dir"
+        ) from error
 
 
 def _part(planned: Planned, ids: dict[str, set[str]]) -> Planned:

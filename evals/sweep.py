@@ -24,6 +24,7 @@ from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
 from self_steering.evals.preference import preference
 from self_steering.evals.relief import relief
+from self_steering.vectors.shown import in_one_line
 
 PRESETS_FILE = Path(__file__).parent / "data" / "sweeps.toml"
 TASKS: Mapping[str, Callable[..., Task]] = {
@@ -124,8 +125,8 @@ def read_presets(path: Path = PRESETS_FILE) -> dict[str, Preset]:
         return {name: Preset.model_validate(table) for name, table in tables.items()}
     except FileNotFoundError as error:
         raise SweepError(f"{path}: there is no such file of sweeps") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SweepError(f"{path}: not TOML: {error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SweepError(f"{path}: not TOML: {in_one_line(error)}") from error
     except ValidationError as error:
         (first, *_) = error.errors()
         where = ".".join(str(part) for part in first["loc"])

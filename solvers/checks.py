@@ -17,7 +17,7 @@ from self_steering.steering.plan import MAX_DOSE, check_dose
 from self_steering.steering.refusal import Refusal
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, entry_of, in_order
-from self_steering.vectors.shown import shown
+from self_steering.vectors.shown import in_one_line, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def refusing(make: Callable[P, T]) -> Callable[P, T]:
                 whole_number(named["seed"], "seed", 0)
             return make(*args, **named)
         except ValidationError as error:
-            raise Refusal(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+            raise Refusal(in_one_line(error)) from error
         except ValueError as error:
             raise Refusal(" ".join(str(error).split())) from error
 

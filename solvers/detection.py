@@ -23,10 +23,10 @@ from inspect_ai.util import span
 
 from self_steering.solvers.prompts import detection as prompts
 from self_steering.solvers.prompts.detection import CASINGS
-from self_steering.solvers.readings import CACHED, Reading, default_dose
+from self_steering.solvers.readings import CACHED, Reading, SteeringError, default_dose
 from self_steering.solvers.segments import Injection, Question, read_script
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
-from self_steering.steering.plan import Plan, Window, plan_windows
+from self_steering.steering.plan import Plan, Treatment, Window, plan_windows
 from self_steering.steering.request import SteeringRequest
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import tool_infos
@@ -77,7 +77,7 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
         trial = DetectionTrial.model_validate(state.metadata)
         script = detection_script(trial)
         added = trial.treatment(trial.dose * default_dose(model, library, trial.vector))
-        windows = plan_windows(script, {trial.label: added}).windows
+        windows = stretch_windows(script, {trial.label: added})
         questions = detection_questions(trial, controls, yes_no_answers(model))
         tools = tool_infos(trial.framing)
         result = await read_script(state, script, {CACHED: windows}, questions, tools=tools, library=library)
@@ -110,6 +110,21 @@ def labelled_stretch(label: str, sentence: str, framing: FramingName) -> list[Ch
         ChatMessageAssistant(content="", tool_calls=[clear]),
         ChatMessageTool(content=prompts.TOOL_ANSWER, tool_call_id=clear.id, function=clear.function),
     ]
+
+
+def stretch_windows(script: Sequence[ChatMessage], treatments: Mapping[str, Treatment]) -> tuple[Window, ...]:
+    """Return what steers a script of such stretches, one a label, given in their order what each label does.
+
+    Raises:
+        SteeringError: What is planned are not the labels that the script calls: its answers name none.
+    """
+    windows = plan_windows(script, treatments).windows
+    planned = [window.label for window in windows]
+    if planned != list(treatments):
+        raise SteeringError(
+            f"the script takes {', '.join(treatments)}, and planned is {', '.join(planned) or 'nothing'}"
+        )
+    return windows
 
 
 def yes_no_answers(model: Model) -> dict[str, list[str]]:

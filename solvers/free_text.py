@@ -208,7 +208,9 @@ class _Session:
 
     @property
     def plan(self) -> Plan:
-        return plan_windows(self.state.messages, {OPAQUE_LABEL: self.treatment})
+        plan = plan_windows(self.state.messages, {OPAQUE_LABEL: self.treatment})
+        check_told(self.state.messages, plan.windows)
+        return plan
 
     async def run(self, turns: int, forced_take: bool) -> None:
         """Hold the whole conversation; the descriptions, or why there are none, are in `result`."""
@@ -278,8 +280,6 @@ class _Session:
         choice: ToolChoice = "auto",
     ) -> ModelOutput:
         """Generate a turn and note its receipts."""
-        if plan.windows:
-            check_told(messages, plan.windows)
         # Canonical: only then does the placebo's describing turn see the same numbers with and without its windows.
         request = SteeringRequest(plan=plan, library=self.library, canonical=True, show_tokens=True, picture=True)
         config = request.config(self.base.model_copy(update={"seed": self._seed(number)}))

@@ -31,6 +31,7 @@ from self_steering.solvers.readings import (
     Reading,
     ReadingName,
     Readout,
+    check_told,
     default_dose,
     read_answers,
     simulated,
@@ -221,7 +222,9 @@ async def _read(
     messages = [*script, question(options, trial.wording, trial.label, trial.own)]
     plan = Plan(messages=len(messages))
     if treatment is not None and not simulated(trial.arm, model):
-        plan = at_site(plan_windows(messages, {trial.label: treatment}), messages, trial.site)
+        plan = plan_windows(messages, {trial.label: treatment})
+        check_told(messages, plan.windows)
+        plan = at_site(plan, messages, trial.site)
     letters = ascii_uppercase[: len(options)]
     found = await read_answers(
         model,

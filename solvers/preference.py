@@ -12,12 +12,12 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from pydantic import BaseModel
 
-from self_steering.solvers.detection import labelled_stretch
+from self_steering.solvers.detection import labelled_stretch, stretch_windows
 from self_steering.solvers.prompts import preference as prompts
 from self_steering.solvers.readings import PreferenceArm, default_dose, treatment
 from self_steering.solvers.segments import Question, read_script
 from self_steering.steering.calls import FRAMINGS, FramingName
-from self_steering.steering.plan import Direction, Treatment, Window, plan_windows
+from self_steering.steering.plan import Direction, Treatment, Window
 from self_steering.steering.tools import tool_infos
 
 Asked = Literal["choice", "price", "ratings"]
@@ -83,8 +83,8 @@ def prefer(library: str | None = None) -> Solver:
         script, questions = preference_script(trial), preference_questions(trial)
         first, second = trial.labels
         windows = {
-            STATE_FIRST: plan_windows(script, {first: given, second: other}).windows,
-            OTHER_FIRST: plan_windows(script, {first: other, second: given}).windows,
+            STATE_FIRST: stretch_windows(script, {first: given, second: other}),
+            OTHER_FIRST: stretch_windows(script, {first: other, second: given}),
         }
         await read_script(state, script, windows, questions, tools=tool_infos(trial.framing), library=library)
         transcript().info(_who_is_who(trial, windows[STATE_FIRST]), source="what is behind the labels")

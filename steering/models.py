@@ -18,7 +18,7 @@ from transformers.utils.hub import cached_file
 
 from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE, bundled_model_folder
 from self_steering.steering.identity import ModelError, ModelIdentity, end_of_turn_ids, fingerprint
-from self_steering.vectors.shown import clipped, in_one_line
+from self_steering.vectors.shown import in_one_line
 
 _MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
@@ -85,9 +85,8 @@ def load_model(
         raise
     except Exception as error:
         # What goes wrong in a library's loading has any type, and may list all architectures that there are.
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"model {name!r} cannot be loaded from {source!r}: {clipped(cause)}; name `{BUNDLED}` for the bundled "
+            f"model {name!r} cannot be loaded from {source!r}: {in_one_line(error)}; name `{BUNDLED}` for the bundled "
             f"model, `{BUNDLED_BASE}` for it without its adapter, a folder with config.json and safetensors weights (start it "
             "with ./), or a hub id that this machine can reach"
         ) from error

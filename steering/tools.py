@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inspect_ai.model import ChatMessage, ChatMessageTool
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 
 from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, TAKE_TOOLS, Framing, FramingName
@@ -29,11 +29,20 @@ _TAKEN = re.compile(r"(?P<name>.+?) is active at dose (?P<dose>\S+?)\.(?: Its ef
 def told_takes(messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
     """Return (name, dose) of each take that a conversation's tools said to have succeeded, in their very words.
 
-    Nothing but the answers is read, so that what is planned from the calls can be held against it.
+    A take that was cleared before anything followed its message is none. Nothing but the answers is read, so that what is planned
+    from the calls can be held against it.
     """
-    answers = [m for m in messages if isinstance(m, ChatMessageTool) and m.function in TAKE_TOOLS and m.error is None]
-    found = [_TAKEN.fullmatch(answer.text) for answer in answers]
-    return [(match["name"], match["dose"]) for match in found if match]
+    told: list[tuple[str, str]] = []
+    before = 0  # how many of them were taken in earlier messages
+    for message in messages:
+        if isinstance(message, ChatMessageAssistant):
+            before = len(told)
+        elif isinstance(message, ChatMessageTool) and message.error is None:
+            if message.function == CLEAR_TOOL:
+                del told[before:]
+            elif message.function in TAKE_TOOLS and (match := _TAKEN.fullmatch(message.text)):
+                told.append((match["name"], match["dose"]))
+    return told
 
 
 def steering_tools(

@@ -372,7 +372,19 @@ def damage_not_finite(folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS_FILE)
 
 
-DAMAGES = [damage_missing_weights, damage_torn_weights, damage_torn_config, damage_half_a_pair, damage_not_finite]
+def damage_too_large(folder: Path) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e300}))
+
+
+DAMAGES = [
+    damage_too_large,
+    damage_missing_weights,
+    damage_torn_weights,
+    damage_torn_config,
+    damage_half_a_pair,
+    damage_not_finite,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda value: value.__name__)

@@ -510,6 +510,19 @@ def test_an_error_outside_of_any_step_ends_every_request_and_is_told_to_the_next
     llama.close()
 
 
+def test_a_call_that_ends_the_thread_is_answered_too(llama: Engine) -> None:
+    """What is no ordinary error ends the thread: the call gets it, and whoever comes next is told."""
+
+    def leave() -> None:
+        raise SystemExit("gone")
+
+    with pytest.raises(SystemExit, match="gone"):
+        llama.call(leave).result(timeout=60)
+    with pytest.raises(RuntimeError, match="the engine's thread ended on SystemExit: gone"):
+        llama.submit(EngineRequest(prompt(llama, 4), GREEDY)).result(timeout=60)
+    llama.close()
+
+
 def test_a_call_runs_between_two_steps_of_the_thread_that_owns_the_model(llama: Engine) -> None:
     """It does not wait for who is generating, and leaves no trace in what is generated, though it uses the model."""
     ids = prompt(llama, 40)

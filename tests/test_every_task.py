@@ -29,7 +29,9 @@ from self_steering.evals.maths import maths
 from self_steering.evals.preference import preference
 from self_steering.evals.relief import relief
 from self_steering.vectors.catalogue import VectorEntry
+from tests.prove.invariant import unnoticed
 from tests.support.models import tiny_model
+from tests.support.scripted import Tiny
 from tests.support.small_library import save_library
 from tests.test_ctf import docker
 from tests.test_ctf import stand_in as _register_ctf  # noqa: F401  in place of inspect_evals' task, which may not be installed
@@ -80,30 +82,32 @@ def plain() -> Task:
 
 
 FEW = "refusal,haste"
-TASKS: dict[str, Callable[[str], Task]] = {
-    "any_task": lambda library: any_task(task=f"{__file__}@plain", vectors=FEW, library=library),
-    "comparison": lambda library: comparison(vectors=FEW, n_per_vector=1, arm="real", library=library),
-    "ctf": lambda library: ctf(vectors=FEW, challenges=3, max_attempts=1, max_messages=8, library=library),
-    "detection": lambda library: detection(vectors=FEW, arm="real,placebo", doses=1, controls=1, library=library),
-    "introspection_free_text": lambda library: introspection_free_text(
-        vectors=FEW, arm="real", turns=1, max_tokens=6, library=library
+TASKS: dict[str, Callable[..., Task]] = {
+    "any_task": lambda library, few=FEW: any_task(task=f"{__file__}@plain", vectors=few, library=library),
+    "comparison": lambda library, few=FEW: comparison(vectors=few, n_per_vector=1, arm="real", library=library),
+    "ctf": lambda library, few=FEW: ctf(vectors=few, challenges=3, max_attempts=1, max_messages=8, library=library),
+    "detection": lambda library, few=FEW: detection(
+        vectors=few, arm="real,placebo", doses=1, controls=1, library=library
     ),
-    "freeplay": lambda library: freeplay(
-        vectors=FEW, framing="vectors", arm="real", rollouts=1, turns=2, max_tokens=6, library=library
+    "introspection_free_text": lambda library, few=FEW: introspection_free_text(
+        vectors=few, arm="real", turns=1, max_tokens=6, library=library
     ),
-    "frustration": lambda library: frustration(
-        vectors=FEW, tone="neutral", possible=True, rollouts=1, rounds=1, max_tokens=6, library=library
+    "freeplay": lambda library, few=FEW: freeplay(
+        vectors=few, framing="vectors", arm="real", rollouts=1, turns=2, max_tokens=6, library=library
     ),
-    "introspection": lambda library: introspection(
+    "frustration": lambda library, few=FEW: frustration(
+        vectors=few, tone="neutral", possible=True, rollouts=1, rounds=1, max_tokens=6, library=library
+    ),
+    "introspection": lambda library, few=FEW: introspection(
         vectors="all", arm="real", options=4, rotations=1, random_directions=2, library=library
     ),
-    "preference": lambda library: preference(
-        vectors=FEW, opponents=1, arm="real", asked="choice,price,ratings", library=library
+    "preference": lambda library, few=FEW: preference(
+        vectors=few, opponents=1, arm="real", asked="choice,price,ratings", library=library
     ),
-    "relief": lambda library: relief(vectors=FEW, arm="real", max_tokens=6, library=library),
-    "localisation": lambda library: localisation(vectors=FEW, arm="real", sentences=4, library=library),
-    "maths": lambda library: maths(
-        vectors=FEW,
+    "relief": lambda library, few=FEW: relief(vectors=few, arm="real", max_tokens=6, library=library),
+    "localisation": lambda library, few=FEW: localisation(vectors=few, arm="real", sentences=4, library=library),
+    "maths": lambda library, few=FEW: maths(
+        vectors=few,
         framing="vectors",
         arm="real",
         rollouts=1,
@@ -161,3 +165,16 @@ def test_a_real_tokenizer_and_template_go_through_every_task(
     assert {"comparison", "detection", "free_text", "localisation"} <= set(described["family"])
     assert set(described["category"]) == {"safety"}
     assert set(described["valence"]) == {-1.0}
+
+
+@pytest.mark.parametrize(
+    ("fault", "names"),
+    [
+        ("a window less", ("introspection", "introspection_free_text", "preference")),
+        ("a receipt less", ("freeplay", "relief")),
+    ],
+)
+def test_what_was_told_planned_or_done_otherwise_fails_the_sample(fault: str, names: tuple[str, ...], tiny: Tiny):
+    """One task of each path from a plan to a number; `make prove` tries every task with every fault."""
+    tasks = {name: TASKS[name](str(tiny.library), few="calm,anxious") for name in names}
+    assert unnoticed(tiny, fault, tasks) == []

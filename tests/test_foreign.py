@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-import pickle
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFWriter
 from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, get_model
 from safetensors.torch import save_file
 
@@ -25,15 +22,12 @@ from self_steering.vectors.exported import export_vectors
 from self_steering.vectors.foreign import ForeignVector, open_foreign, told_by
 from self_steering.vectors.library import load_library
 from self_steering.vectors.report import read_report
+from tests.support.hostile_vectors import control_vector, drawn, hostile
 from tests.support.models import save_tiny_model
 
 HIDDEN, DEPTH = 64, 6
 TOLD = {"operation": "add", "hook": "resid_post", "counting": "blocks", "scale": 1.0}
 PACKAGES = "pip install --no-deps repeng steering-vectors scikit-learn (their pins are older than ours)"
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def placed(path: Path, rows: tuple[int, ...] = (), **told) -> dict[str, ForeignVector]:
@@ -180,60 +174,7 @@ def test_a_file_is_not_contradicted(tmp_path: Path):
         placed(tmp_path / "v.gguf", counting="hidden_states")
 
 
-def control_vector(path: Path, layers: dict[int, torch.Tensor], architecture: str = "controlvector") -> None:
-    """Write a .gguf file as repeng does."""
-    writer = GGUFWriter(path, architecture)
-    writer.add_string("controlvector.model_hint", "llama")
-    writer.add_uint32("controlvector.layer_count", len(layers))
-    for layer, row in layers.items():
-        writer.add_tensor(f"direction.{layer}", row.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 # ---------------------------------------------------------------- hostile files
-
-
-class Harmful:
-    """Runs code when it is unpickled."""
-
-    def __reduce__(self):
-        return (Path.touch, (Path("harmed"),))
-
-
-def hostile(folder: Path) -> dict[str, Path]:
-    """Write files that are torn, lie, or do harm."""
-    huge = json.dumps({"v": {"dtype": "F32", "shape": [250_000_000_000], "data_offsets": [0, 10**12]}}).encode()
-    (folder / "huge.safetensors").write_bytes(struct.pack("<Q", len(huge)) + huge)
-    (folder / "header.safetensors").write_bytes(struct.pack("<Q", 10**12) + b"{}")
-    save_file({"v": drawn(HIDDEN)}, folder / "whole.safetensors")
-    (folder / "torn.safetensors").write_bytes((folder / "whole.safetensors").read_bytes()[:-9])
-    np.save(folder / "whole.npy", drawn(HIDDEN).numpy())
-    whole = (folder / "whole.npy").read_bytes()
-    (folder / "torn.npy").write_bytes(whole[:-9])
-    (folder / "huge.npy").write_bytes(whole.replace(b"(64,), ", b"(250000000000,), ").replace(b" " * 10, b"", 1))
-    np.save(folder / "pickle.npy", np.array([Harmful()], dtype=object), allow_pickle=True)
-    np.savez(folder / "pickle.npz", v=np.array([Harmful()], dtype=object), allow_pickle=True)
-    np.savez_compressed(folder / "bomb.npz", v=np.zeros(10_000_000, dtype=np.float32))
-    torch.save(Harmful(), folder / "code.pt")
-    (folder / "code2.pt").write_bytes(pickle.dumps(Harmful()))
-    torch.save(drawn(1).expand(10**12), folder / "endless.pt")
-    torch.save(drawn(DEPTH, HIDDEN), folder / "whole.pt")
-    (folder / "torn.pt").write_bytes((folder / "whole.pt").read_bytes()[:-99])
-    control_vector(folder / "whole.gguf", {2: drawn(HIDDEN)})
-    (folder / "torn.gguf").write_bytes((folder / "whole.gguf").read_bytes()[:-99])
-    (folder / "lies.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 2**60, 2**60))
-    control_vector(folder / "llama.gguf", {2: drawn(HIDDEN)}, architecture="llama")
-    torch.save(torch.full((HIDDEN,), torch.nan), folder / "nan.pt")
-    torch.save(torch.zeros(HIDDEN), folder / "zero.pt")
-    torch.save(drawn(HIDDEN + 1), folder / "wide.pt")
-    torch.save(torch.ones(HIDDEN, dtype=torch.int64), folder / "whole_numbers.pt")
-    torch.save(["words"], folder / "words.pt")
-    (folder / "empty.pt").write_bytes(b"")
-    (folder / "v.txt").write_text("1 2 3")
-    return {path.name: path for path in folder.iterdir() if not path.stem.startswith("whole.")}
 
 
 def test_hostile_files_are_refused_in_one_line_and_leave_nothing(
@@ -244,8 +185,6 @@ def test_hostile_files_are_refused_in_one_line_and_leave_nothing(
     (tmp_path / "files").mkdir()
     files = hostile(tmp_path / "files")
     for name, path in files.items():
-        if name.startswith("whole."):
-            continue
         code = command(
             tiny,
             tmp_path / "out",

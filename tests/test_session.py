@@ -49,6 +49,17 @@ def test_windows_follow_the_transcript(tiny: Tiny):
     ]
 
 
+def test_a_take_that_its_own_message_clears_is_over_at_once(tiny: Tiny):
+    """It is told, planned over nothing, and no fault; what was active before is over too, and what is taken after it is not."""
+    take, clear = ("take_vector", {"name": "honest"}), ("clear_effects", {})
+    turns = says("", take), says("", take, clear), says("", take, clear, take), says("Done.")
+    sample = play(tiny, turn_by_turn(*turns))
+    assert [t["ok"] for t in sample.store["SelfSteerState:takes"]] == [True] * 4
+    first, last = sample.store["SelfSteerState:exposures"]
+    assert (first["stop"], last["start"], last.get("stop")) == (first["start"] + 2, last["start"], None)
+    assert min(first["positions"], last["positions"]) > 0
+
+
 @pytest.mark.parametrize(
     ("arm", "taken", "silent"),
     [

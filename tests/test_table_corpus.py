@@ -1,5 +1,6 @@
 """A corpus from a table: files of all kinds, the hub, and what is said of a table that cannot be used."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -161,6 +162,12 @@ def test_states_that_cannot_be_read_are_refused(states: list[str], message: str,
         open_corpus(save(rows, tmp_path / "t.csv"), states)
 
 
+def _without_types() -> bytes:
+    stream = BytesIO()
+    pd.DataFrame({"emotion": ["calm"]}).to_parquet(stream, index=False)
+    return stream.getvalue().replace(b'"pandas_type"', b'"pandas_tupe"')
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -175,6 +182,7 @@ def test_states_that_cannot_be_read_are_refused(states: list[str], message: str,
         ("t.csv", b"", r"t\.csv cannot be read: .*mend the file"),
         ("t.csv", b"emotion,topic,story\ncalm,ferry,\xff\n", r"t\.csv cannot be read: .*mend the file"),
         ("t.parquet", b"PAR1", r"t\.parquet cannot be read: .*mend the file"),
+        ("t.parquet", _without_types(), r"t\.parquet cannot be read: .*mend the file"),
         (
             "t.xlsx",
             b"",

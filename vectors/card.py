@@ -1,7 +1,6 @@
 """The card of a vector library: what it is and which model it was made for. Imports no torch."""
 
 import hashlib
-import math
 import os
 from collections.abc import Iterable
 from importlib import resources
@@ -50,7 +49,7 @@ class LibraryCard(BaseModel):
             found by calibration; otherwise they are one fixed number.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[2] = 2
     model: str
@@ -87,18 +86,13 @@ class LibraryCard(BaseModel):
             raise ValueError(f"layers {value}; expected whole numbers from 0 on, each larger than the one before")
         return value
 
-    @field_validator("default_doses")
-    @classmethod
-    def _finite(cls, value: dict[str, float]) -> dict[str, float]:
-        odd = sorted(name for name, dose in value.items() if not math.isfinite(dose))
-        if odd:
-            raise ValueError(f"the default doses of {', '.join(odd)} are no finite numbers")
-        return value
-
     @model_validator(mode="after")
     def _described(self) -> Self:
         if odd := sorted(set(self.entries) - set(self.default_doses)):
             raise ValueError(f"the card describes {', '.join(odd)}, which it lacks")
+        norms = {**self.norms, "the residual stream": self.residual_norms}
+        if odd := sorted(name for name, by_layer in norms.items() if len(by_layer) != len(self.layers)):
+            raise ValueError(f"norms of {', '.join(odd)} are not those of the {len(self.layers)} layers")
         return self
 
     @property
@@ -177,7 +171,9 @@ def read_card(folder: Path) -> LibraryCard:
             f"{folder} holds no library: {CARD_FILE} is missing; build one there, or name another"
         ) from None
     except OSError as error:
-        raise LibraryError(f"{path} cannot be read: {error}; build the library again, or name another") from error
+        raise LibraryError(
+            f"{path} cannot be read: {in_one_line(error)}; build the library again, or name another"
+        ) from error
     except ValidationError as error:
         raise LibraryError(f"{path} is not a valid card: {in_one_line(error)}; build the library again") from error
 

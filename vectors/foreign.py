@@ -26,7 +26,7 @@ from torch.serialization import safe_globals
 from self_steering.vectors.card import CARD_FILE, LibraryError
 from self_steering.vectors.catalogue import VectorEntry
 from self_steering.vectors.library import load_library
-from self_steering.vectors.shown import clipped, shown
+from self_steering.vectors.shown import clipped, in_one_line, shown
 
 Hook = Literal["resid_post", "resid_pre"]
 Counting = Literal["blocks", "hidden_states"]
@@ -60,7 +60,7 @@ class Conventions(BaseModel):
         norm: Length that each layer's vector is scaled to; `recorded`: that which the file records.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     operation: Literal["add"] | None = None
     hook: Hook | None = None
@@ -174,20 +174,32 @@ def open_foreign(
     except LibraryError:
         raise
     except Exception as error:  # readers of six formats fail on torn and hostile files in ways of their own
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise LibraryError(f"{path} cannot be read as {path.suffix or 'a folder'}: {clipped(cause)}") from error
+        raise LibraryError(f"{path} cannot be read as {path.suffix or 'a folder'}: {in_one_line(error)}") from error
     if rows and not any(key.startswith("feature_") for key in tensors):
         raise LibraryError(f"{path} has no decoder of a sparse autoencoder ({', '.join(_SAE)}); leave --sae-rows out")
     if name is not None:
         if len(tensors) != 1:
             raise LibraryError(f"{path} has {len(tensors)} vectors ({_some(tensors)}); a name can be given to one only")
         tensors = {name: next(iter(tensors.values()))}
-    for each in tensors:
+    for each, stored in tensors.items():
         if not NAME.fullmatch(each):
             raise LibraryError(
                 f"{path}: {shown(each)} is no name for a vector: use letters, digits, `_`, `-` and `.`; give one with --name"
             )
+        if not _plain(stored.values):
+            raise LibraryError(f"{path}: {each} is no plain tensor of floating-point numbers; save it as one")
     return ForeignFile(path, tensors, _agreed(path, tensors, said, told), fingerprint)
+
+
+def _plain(values: Layered) -> bool:
+    """Return whether tensors hold each of their numbers: one that repeats a few by its strides may claim any size."""
+    return all(
+        one.layout == torch.strided
+        and one.device.type == "cpu"
+        and one.dtype in _FLOATS
+        and one.numel() * one.itemsize <= one.untyped_storage().nbytes()
+        for one in (values.values() if isinstance(values, Mapping) else (values,))
+    )
 
 
 def _agreed(path: Path, tensors: Mapping[str, _Tensors], said: Conventions, told: Conventions) -> Conventions:
@@ -253,18 +265,16 @@ def _placed(tensors: _Tensors, said: Conventions, hidden: int, depth: int) -> di
     for index, stored in sorted(rows.items()):
         if stored.dim() != 1 or len(stored) != hidden:
             raise ValueError(f"layer {index} has shape {tuple(stored.shape)}, the model's residual stream {hidden}")
-        if stored.dtype not in _FLOATS:
-            raise ValueError(f"layer {index} holds {stored.dtype}; expected floating-point numbers")
         vector = stored.detach().to("cpu", torch.float32).clone()
-        length = vector.norm()
-        if not torch.isfinite(length) or length == 0:
-            raise ValueError(f"layer {index} is zero or not finite")
         if said.norm is not None:
-            vector *= (tensors.norms[index] if said.norm == RECORDED else float(said.norm)) / length
-        elif said.scale != 1.0:
-            vector *= float(said.scale or 1.0)
-        block = said.block(index, depth)
-        placed[block] = vector
+            if index not in tensors.norms and said.norm == RECORDED:
+                raise ValueError(f"layer {index} has no recorded norm; give a length, such as --norm 4")
+            vector *= (tensors.norms[index] if said.norm == RECORDED else float(said.norm)) / vector.norm()
+        elif said.scale is not None:
+            vector *= said.scale
+        if not torch.isfinite(vector.norm()) or not vector.any():
+            raise ValueError(f"layer {index} is zero or not finite")
+        placed[said.block(index, depth)] = vector
     return placed
 
 
@@ -319,7 +329,7 @@ def _safetensors(path: Path, rows: Sequence[int]) -> _Read:
             metadata = file.metadata() or {}
             content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
     except SafetensorError as error:
-        raise LibraryError(f"{path} is no whole safetensors file: {error}") from error
+        raise LibraryError(f"{path} is no whole safetensors file: {in_one_line(error)}") from error
     return _told(_content(path, content, rows), metadata.get(METADATA_KEY))
 
 
@@ -434,7 +444,7 @@ def _told(read: _Read, note: str | None) -> _Read:
 class NotedVector(BaseModel):
     """What an export says of one vector."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     default_dose: float
     entry: VectorEntry | None = None

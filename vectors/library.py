@@ -145,7 +145,7 @@ def load_library(folder: Path, fingerprint: str | None = None) -> Library:
     try:
         vectors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise LibraryError(f"{path} cannot be read: {error}; build the library again") from error
+        raise LibraryError(f"{path} cannot be read: {in_one_line(error)}; build the library again") from error
     _check_vectors(path, card, vectors)
     if card.calibrated:
         _check_doses(folder / CALIBRATION_FILE, card)
@@ -156,7 +156,7 @@ def _check_file(path: Path, expected: str) -> None:
     try:
         found = content_hash(path.read_bytes())
     except OSError as error:
-        raise LibraryError(f"{path} cannot be read: {error}; build the library again") from error
+        raise LibraryError(f"{path} cannot be read: {in_one_line(error)}; build the library again") from error
     if found != expected:
         raise LibraryError(f"{path} is not the file that its card describes (sha256 {found}); build the library again")
 

@@ -26,11 +26,12 @@ def clipped(text: str) -> str:
     return f"{text[: _MOST // 2]} … ({len(text):,} letters) … {text[-_MOST // 4 :]}"
 
 
-def in_one_line(error: Exception) -> str:
-    """Return what an error says without its line breaks; of what was validated, the first fault and its place."""
+def in_one_line(error: BaseException) -> str:
+    """Return what an error says without its line breaks, else its type; of what was validated, the first fault and its place."""
+    text = str(error)
     if isinstance(error, ValidationError):
         first, *others = error.errors()
         place = ".".join(map(str, first["loc"]))
-        more = f" (and {len(others)} more)" if others else ""
-        return clipped(f"{place}: {first['msg']}{more}" if place else f"{first['msg']}{more}")
-    return clipped(" ".join(str(error).split()))
+        said = first["msg"].removeprefix("Value error, ")
+        text = (f"{place}: " if place else "") + said + (f" (and {len(others)} more)" if others else "")
+    return clipped(" ".join(text.split())) or type(error).__name__

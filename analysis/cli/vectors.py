@@ -22,6 +22,7 @@ from self_steering.vectors.card import (
 )
 from self_steering.vectors.catalogue import VectorEntry
 from self_steering.vectors.making.layers import presets
+from self_steering.vectors.shown import in_one_line
 
 if TYPE_CHECKING:
     from self_steering.steering.models import LoadedModel
@@ -210,22 +211,22 @@ def _entries(arguments: argparse.Namespace) -> dict[str, VectorEntry]:
         return {}
     try:
         told = tomllib.loads(arguments.describe.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LibraryError(f"{arguments.describe} cannot be read as TOML: {error}; mend the file") from error
-    return {name: _entry(name, entry) for name, entry in told.items()}
+    except (OSError, ValueError, RecursionError) as error:  # the last where it is nested too deep
+        raise LibraryError(
+            f"{arguments.describe} cannot be read as TOML: {in_one_line(error)}; mend the file"
+        ) from error
+    return {name: _entry(name, entry, f" in {arguments.describe}") for name, entry in told.items()}
 
 
-def _entry(name: str, told: object) -> VectorEntry:
+def _entry(name: str, told: object, where: str = "") -> VectorEntry:
     from pydantic import ValidationError
 
     given = {key: value for key, value in told.items() if value is not None} if isinstance(told, dict) else told
     try:
         return VectorEntry.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "it"
         raise LibraryError(
-            f"what is said of {name}: {where}: {first['msg']}; give effect (one line), category, valence"
+            f"what is said of {name}{where}: {in_one_line(error)}; give effect (one line), category, valence"
         ) from error
 
 

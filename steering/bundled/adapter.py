@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from self_steering.steering.bundled.planted import Planted
+from self_steering.vectors.shown import in_one_line
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "adapter_model.safetensors", "adapter_config.json", "card.json"
 REMEDY = "install the package again, or train the adapter again with `self-steering adapter train --out FOLDER`"
@@ -85,12 +86,12 @@ def read_card(folder: Path) -> AdapterCard:
     try:
         card = AdapterCard.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise AdapterError(f"{path} is no adapter's card ({error}); {REMEDY}") from error
+        raise AdapterError(f"{path} is no adapter's card ({in_one_line(error)}); {REMEDY}") from error
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         try:
             found = content_hash(folder / name)
         except OSError as error:
-            raise AdapterError(f"{folder / name} cannot be read ({error}); {REMEDY}") from error
+            raise AdapterError(f"{folder / name} cannot be read ({in_one_line(error)}); {REMEDY}") from error
         if found != card.sha256.get(name):
             raise AdapterError(
                 f"{folder / name} is not the file that its card describes (sha256 {found}, expected "
@@ -126,20 +127,23 @@ def merge_adapter(model: nn.Module, folder: Path) -> list[str]:
         config = json.loads((folder / CONFIG_FILE).read_bytes())
         scale = config["lora_alpha"] / config["r"]
         tensors = load_file(path)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError, SafetensorError) as error:
-        raise AdapterError(f"the adapter in {folder} cannot be read ({error!r}); {REMEDY}") from error
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, SafetensorError) as error:
+        raise AdapterError(
+            f"the adapter in {folder} cannot be read ({type(error).__name__}: {in_one_line(error)}); {REMEDY}"
+        ) from error
     weights = dict(model.named_parameters())
     changed = []
     for key in sorted(name for name in tensors if name.endswith(_DOWN)):
         name = key.removeprefix(_PREFIX).removesuffix(_DOWN) + ".weight"
         down, up = tensors[key], tensors.get(key.removesuffix(_DOWN) + _UP)
-        fits = up is not None and name in weights and weights[name].shape == (up.shape[0], down.shape[1])
-        if up is None or not fits or up.shape[1] != down.shape[0]:
+        shaped = up is not None and down.dim() == up.dim() == 2 and up.shape[1] == down.shape[0] and name in weights
+        if up is None or not shaped or weights[name].shape != (up.shape[0], down.shape[1]):
             raise AdapterError(f"{path}: {key} does not fit the model's {name}; {REMEDY}")
-        if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
-            raise AdapterError(f"{path}: {key} or its counterpart is not finite; {REMEDY}")
         exact = weights[name].double() + scale * (up.double() @ down.double())
-        weights[name].copy_(exact.to(weights[name].dtype))
+        merged = exact.to(weights[name].dtype)
+        if not torch.isfinite(merged).all():
+            raise AdapterError(f"{path}: {key}, its counterpart or their scale is not finite, or too large; {REMEDY}")
+        weights[name].copy_(merged)
         changed.append(name)
     if not changed or len(tensors) != 2 * len(changed):
         raise AdapterError(f"{path} holds {len(tensors)} tensors, of which {len(changed)} pairs fit; {REMEDY}")

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from self_steering.steering.engine.forward import SteeredModel
 from self_steering.steering.identity import ModelError
 from self_steering.steering.models import LoadedModel
+from self_steering.vectors.shown import in_one_line
 
 _TEXT = "When the ferry reached the island, 27 people were waiting in the rain, and nobody had thought of an umbrella."
 _LONG, _SHORT = 14, 6
@@ -53,10 +54,8 @@ def check_model(model: SteeredModel, tokenizer: PreTrainedTokenizerBase, context
     try:
         found = list(_differences(model, tokenizer, context))
     except Exception as error:
-        cause = str(error).strip().splitlines() or [""]
-        raise ModelError(
-            f"{name} cannot be run with a cache and in batches ({type(error).__name__}: {cause[0][:200]}); use another model"
-        ) from error
+        cause = f"{type(error).__name__}: {in_one_line(error)}"
+        raise ModelError(f"{name} cannot be run with a cache and in batches ({cause}); use another model") from error
     tolerance = _TOLERANCE.get(model.dtype, _TOLERANCE_16_BITS)
     # NaN is no agreement either.
     wrong = {where: size for where, size in found if not size <= tolerance}

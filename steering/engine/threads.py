@@ -10,6 +10,8 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from self_steering.vectors.shown import in_one_line
+
 logger = logging.getLogger(__name__)
 
 Work = TypeVar("Work")
@@ -31,8 +33,10 @@ class _Call(Generic[Result]):
         if self.future.set_running_or_notify_cancel():
             try:
                 self.future.set_result(self.function())
-            except Exception as error:  # noqa: BLE001  handed to the caller, which raises it
+            except BaseException as error:  # handed to the caller, which raises it
                 self.future.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise  # the thread ends, and says so
 
 
 class OwningThread(Generic[Work]):
@@ -112,7 +116,7 @@ class OwningThread(Generic[Work]):
             self._run()
         except BaseException as error:
             logger.exception("the thread %s ended on an error", self._name)
-            what = " ".join(f"{type(error).__name__}: {error}".split())
+            what = f"{type(error).__name__}: {in_one_line(error)}"
             ended = RuntimeError(f"the engine's thread ended on {what}; load the model again")
             ended.__cause__ = error
         with self._lock:

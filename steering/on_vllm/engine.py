@@ -205,7 +205,7 @@ class VllmEngine:
             core.engine_core.model_executor.shutdown()
 
     def _die(self, error: Exception) -> None:
-        self._dead = EngineDead(f"{type(error).__name__}: {error}".splitlines()[0][:300])
+        self._dead = EngineDead(f"{type(error).__name__}: {in_one_line(error)}")
         for row in self._running.values():
             deliver(row.future, self._dead)
         self._running.clear()

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from self_steering.analysis.drawing.words import text_table
-from tests.prove import faults, hostile, plans
+from tests.prove import faults, hostile, plans, soak, torn
 from tests.prove.outcome import Outcome
 
-PARTS = ("plans", "hostile", "faults")
+PARTS = ("plans", "hostile", "torn", "faults")
+ALONE = ("soak",)  # too long to be a part of all
 _SHOWN = 20  # failures that are told in full
 _FAILED = 1
 
@@ -18,14 +19,17 @@ _FAILED = 1
 def main() -> int:
     """Run the parts; the exit code is 1 if anything did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.prove", description="Prove what the README promises.")
-    parser.add_argument("--only", choices=PARTS, action="append", help="one part; may be given again")
+    parser.add_argument("--only", choices=(*PARTS, *ALONE), action="append", help="one part; may be given again")
     parser.add_argument("--plans", type=int, default=10_000, help="how many random plans (default: 10,000)")
+    parser.add_argument("--samples", type=int, default=2_000, help="how many samples to soak (default: 2,000)")
     parser.add_argument("--seed", type=int, default=0, help="all that is random follows from it (default: 0)")
     arguments = parser.parse_args()
     parts: dict[str, Callable[[int], Outcome]] = {
         "plans": partial(plans.run, arguments.plans),
         "hostile": hostile.run,
+        "torn": torn.run,
         "faults": faults.run,
+        "soak": partial(soak.run, arguments.samples),
     }
     rows, failures = [], []
     for name in arguments.only or PARTS:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.prove import company, disk, kill
+from tests.prove.invariant import FAULTS, unnoticed
 from tests.prove.outcome import Outcome
-from tests.support.scripted import tiny_session_model
+from tests.support.scripted import roomy_session_model, tiny_session_model
+from tests.test_every_task import TASKS, docker
 
 _FAILING = ("raises", "hangs", "nonsense")
 
@@ -36,7 +40,18 @@ def run(seed: int = 0) -> Outcome:
             }
             for name, case in cases.items():
                 failures += held(name, case)
-    return Outcome("faults", kill.KILLS + len(kill.INTERRUPTS) + len(disk.CASES) + len(cases), failures)
+        for fault in FAULTS:
+            failures += held(fault, partial(_in_every_task, folder / fault.replace(" ", "_"), fault))
+    count = kill.KILLS + len(kill.INTERRUPTS) + len(disk.CASES) + len(cases) + len(FAULTS)
+    return Outcome("faults", count, failures)
+
+
+def _in_every_task(folder: Path, fault: str) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch, roomy_session_model(folder / "model") as tiny:
+        docker(folder / "bin", patch, "echo 27.0.1")
+        return unnoticed(
+            tiny, fault, {name: make(str(tiny.library), few="calm,anxious") for name, make in TASKS.items()}
+        )
 
 
 def held(name: str, case: Callable[[], list[str]]) -> list[str]:

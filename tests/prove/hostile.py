@@ -19,7 +19,14 @@ from self_steering.evals.freeplay import freeplay
 from self_steering.steering.provider import NNsightAPI
 from self_steering.steering.tool_calls import parse_calls
 from self_steering.steering.tools import tool_infos
-from tests.prove.hostile_files import adapter_cases, library_cases, log_cases, model_file_cases, story_cases
+from tests.prove.hostile_files import (
+    adapter_cases,
+    import_cases,
+    library_cases,
+    log_cases,
+    model_file_cases,
+    story_cases,
+)
 from tests.prove.hostile_sources import checks
 from tests.prove.judge import MOST_LETTERS, Case, fault
 from tests.prove.outcome import Outcome
@@ -52,6 +59,7 @@ def run(seed: int = 0) -> Outcome:
             *model_cases(folder),
             *model_file_cases(folder / "models"),
             *library_cases(folder / "libraries"),
+            *import_cases(folder / "imports"),
             *story_cases(folder / "stories"),
             *log_cases(folder / "logs"),
             *adapter_cases(folder / "adapters"),

@@ -18,10 +18,12 @@ from self_steering.steering.bundled.adapter import CARD_FILE as ADAPTER_CARD
 from self_steering.steering.bundled.adapter import CONFIG_FILE, WEIGHTS_FILE, merge_adapter, read_card
 from self_steering.steering.provider import NNsightAPI
 from self_steering.vectors.card import CARD_FILE, VECTORS_FILE
+from self_steering.vectors.foreign import open_foreign, told_by
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.corpus import load_corpus, open_corpus
 from tests.prove.judge import Case, CommandError, command
 from tests.support.hand_made_logs import asked, said, sample, write_log
+from tests.support.hostile_vectors import DEPTH, HIDDEN, hostile
 from tests.support.models import save_tiny_model
 from tests.support.small_library import LAYERS, save_library, small_stories
 
@@ -41,12 +43,12 @@ class Harm:
         return (Path.touch, (self.trace,))
 
 
-def unpickles(folder: Path, attempt: Callable[[], object]) -> object:
-    """Run `attempt`, and raise AssertionError if it has run what `Harm` carries in `folder`."""
+def unpickles(trace: Path, attempt: Callable[[], object]) -> object:
+    """Run `attempt`, and raise AssertionError if it has made the file `trace`."""
     try:
         return attempt()
     finally:
-        assert not (folder / "trace").exists(), "code in the file was run"
+        assert not trace.exists(), "code in the file was run"
 
 
 # ------------------------------------------------------------ vector libraries
@@ -58,7 +60,7 @@ def library_cases(root: Path) -> Iterator[Case]:
         folder = root / name.replace(" ", "_").replace("/", "_")
         save_library(folder, _FINGERPRINT)
         harm(folder)
-        load = partial(unpickles, folder, partial(load_library, folder, _FINGERPRINT))
+        load = partial(unpickles, folder / "trace", partial(load_library, folder, _FINGERPRINT))
         yield Case(f"library: {name}", load, (str(folder),))
     sound = Path(save_library(root / "sound", _FINGERPRINT))
     yield Case("library: of another model", partial(load_library, sound, "f" * 32), (str(sound),))
@@ -177,6 +179,18 @@ _LIBRARIES: Mapping[str, Callable[[Path], None]] = {
 }
 
 
+# ------------------------------------------------------------ vectors from elsewhere
+
+
+def import_cases(root: Path) -> Iterator[Case]:
+    """Yield files of other tools that must be refused."""
+    root.mkdir(parents=True)
+    told = told_by(operation="add", hook="resid_post", counting="blocks", scale=1.0, layers=(2,))
+    for name, path in hostile(root).items():
+        use = partial(lambda path: open_foreign(path, told).place(HIDDEN, DEPTH), path)
+        yield Case(f"import: {name}", partial(unpickles, Path("harmed"), use), (str(path),))
+
+
 # ------------------------------------------------------------ models
 
 
@@ -185,7 +199,9 @@ def model_file_cases(root: Path) -> Iterator[Case]:
     for name, harm in _MODELS.items():
         folder = save_tiny_model(root / name.replace(" ", "_"))
         harm(folder)
-        yield Case(f"model: {name}", partial(unpickles, folder, partial(NNsightAPI, str(folder))), (str(folder),))
+        yield Case(
+            f"model: {name}", partial(unpickles, folder / "trace", partial(NNsightAPI, str(folder))), (str(folder),)
+        )
     for name in (str(root / "nowhere"), "./nowhere", "no_such_model", "", "nobody/no_such_model\n"):
         yield Case(f"model: named {name!r}", partial(NNsightAPI, name), (repr(name.removeprefix("./"))[1:-1] or "''",))
 

@@ -129,8 +129,8 @@ def killed_and_gone_on_with(folder: Path, seed: int) -> list[str]:
     lost = [name for name, uuid in done.items() if _kept(after).get(name) != uuid]
     if lost:
         failures.append(f"the last retry lost {len(lost)} finished samples, such as {lost[0]}")
-    if _scores(after) != _scores(whole):
-        differ = [name for name, value in _scores(whole).items() if _scores(after).get(name) != value]
+    if scores_of(after) != scores_of(whole):
+        differ = [name for name, value in scores_of(whole).items() if scores_of(after).get(name) != value]
         failures.append(f"{len(differ)} samples are scored otherwise than in the run that nobody killed: {differ[:3]}")
     return failures
 
@@ -179,7 +179,7 @@ def _kept(log: EvalLog) -> dict[str, str]:
     return {str(sample.id): sample.uuid or "" for sample in log.samples or [] if sample.scores and not sample.error}
 
 
-def _scores(log: EvalLog) -> dict[str, str]:
+def scores_of(log: EvalLog) -> dict[str, str]:
     """Return each sample's scores to eight digits: which other samples share a batch may move the last bits."""
 
     def rounded(value: object) -> str:

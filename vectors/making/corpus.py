@@ -18,6 +18,7 @@ from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 
 from self_steering.vectors.catalogue import CatalogueEntry
+from self_steering.vectors.shown import in_one_line, shown
 
 NEUTRAL = "neutral"
 MIN_WORDS, MAX_WORDS = 60, 90
@@ -223,12 +224,8 @@ def _read_table(path: Path, table: str) -> dict[str, str]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CorpusError(f"{path} does not exist; write it, or leave this state out") from None
-    except (
-        tomllib.TOMLDecodeError,
-        UnicodeDecodeError,
-        RecursionError,
-    ) as error:  # the last where it is nested too deep
-        raise CorpusError(f"{path} cannot be read as TOML: {error}; mend the file") from error
+    except (OSError, ValueError, RecursionError) as error:  # the last where it is nested too deep
+        raise CorpusError(f"{path} cannot be read as TOML: {in_one_line(error)}; mend the file") from error
     value = content.get(table)
     if value == {}:
         raise CorpusError(f"{path}: the table `[{table}]` is empty; write a line for each setting")
@@ -242,8 +239,8 @@ def _read_file(path: Path) -> pd.DataFrame:
         table = _READERS[path.suffix](path)
     except FileNotFoundError:
         raise CorpusError(f"{path} does not exist; write it, or name {_CHOICES}") from None
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{path} cannot be read: {error}; mend the file") from error
+    except Exception as error:  # pandas and pyarrow fail on torn files in ways of their own
+        raise CorpusError(f"{path} cannot be read: {in_one_line(error)}; mend the file") from error
     return table.set_index(table.index + 1) if path.suffix != ".jsonl" else table
 
 
@@ -262,7 +259,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
             try:
                 row = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:  # the latter where it is nested too deep
-                raise ValueError(f"row {number} is no JSON ({error})") from error
+                raise ValueError(f"row {number} is no JSON ({in_one_line(error)})") from error
             if not isinstance(row, dict):
                 raise ValueError(f"row {number} is no JSON object")
             rows[number] = row
@@ -286,8 +283,8 @@ def _read_hub(name: str, revision: str | None) -> pd.DataFrame:
         splits = load_dataset(name, revision=revision)
     except (OSError, ValueError, DatasetsError) as error:
         raise CorpusError(
-            f"{wanted} is no folder here, and as a hub data set it cannot be read: {error}; check the name and the network, "
-            f"or name {_CHOICES}"
+            f"{wanted} is no folder here, and as a hub data set it cannot be read: {in_one_line(error)}; check the name and "
+            f"the network, or name {_CHOICES}"
         ) from error
     if not isinstance(splits, DatasetDict) or len(splits) != 1:
         raise CorpusError(
@@ -339,7 +336,7 @@ def _texts(table: pd.DataFrame, source: str, column: str) -> pd.DataFrame:
     if other.any():
         found = values[other].iloc[0]
         raise CorpusError(
-            f"{source}: {_rows(table.index[other])}: {column} is {found!r}, no text; write it as a string"
+            f"{source}: {_rows(table.index[other])}: {column} is {shown(found)}, no text; write it as a string"
         )
     return table.assign(**{column: values.map(lambda value: " ".join(value.split()))})
 

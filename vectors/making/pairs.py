@@ -26,7 +26,7 @@ from self_steering.vectors.making.extraction import Activations, construct, stor
 from self_steering.vectors.making.layers import checked_layers, default_band
 from self_steering.vectors.making.quality import comparison, separation
 from self_steering.vectors.report import LayerComparison, LibraryReport, Separation
-from self_steering.vectors.shown import shown
+from self_steering.vectors.shown import in_one_line, shown
 
 ReadAt = Literal["mean", "last"]
 FEWEST = 2
@@ -64,7 +64,7 @@ def read_pairs(path: Path) -> dict[str, list[Pair]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise LibraryError(f"{path} cannot be read: {error}; name a .jsonl file of pairs") from error
+        raise LibraryError(f"{path} cannot be read: {in_one_line(error)}; name a .jsonl file of pairs") from error
     found: dict[str, list[Pair]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -72,10 +72,8 @@ def read_pairs(path: Path) -> dict[str, list[Pair]]:
         try:
             pair = Pair.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            what = ".".join(map(str, first["loc"])) or "it"
             raise LibraryError(
-                f"{path}, row {number}: {what}: {first['msg']}; write a JSON object with `positive` and `negative`"
+                f"{path}, row {number}: {in_one_line(error)}; write a JSON object with `positive` and `negative`"
             ) from error
         name = pair.name or path.stem
         if not NAME.fullmatch(name):
