@@ -9,6 +9,11 @@ import torch
 from self_steering.vectors.card import LibraryError
 from self_steering.vectors.library import Library
 
+NO_NEUTRAL = (
+    "clamp and ablate hold on to the neutral stories' mean, which the library of {model} lacks; measure it with "
+    "`self-steering vectors neutral FOLDER --model {model}`, or leave them out"
+)
+
 
 @dataclass(frozen=True)
 class DirectionTensor:
@@ -52,6 +57,20 @@ def resolve_direction(
     if random_seed is not None:
         values = random_like(values, random_seed, random_index)
     return direction_of(values, library.card.layers)
+
+
+def neutral_levels(library: Library, direction: DirectionTensor) -> tuple[float, ...]:
+    """Return the mean of h·v/‖v‖ over neutral stories, at each of a direction's layers.
+
+    Raises:
+        LibraryError: The library does not have it.
+    """
+    if library.neutral is None:
+        raise LibraryError(NO_NEUTRAL.format(model=library.card.model))
+    rows = [library.card.layers.index(layer) for layer in direction.layers]
+    units = direction.values / direction.values.norm(dim=-1, keepdim=True)
+    levels: list[float] = (library.neutral[rows] * units).sum(-1).tolist()
+    return tuple(levels)
 
 
 def direction_of(values: torch.Tensor, layers: Sequence[int]) -> DirectionTensor:
