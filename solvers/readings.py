@@ -16,7 +16,7 @@ from self_steering.steering.operations import in_words
 from self_steering.steering.plan import Direction, Plan, Treatment, Window
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.steering.tools import taken_text, told_take, told_takes
-from self_steering.vectors.card import LibraryCard
+from self_steering.vectors.card import NO_NEUTRAL, LibraryCard, LibraryError
 
 _STEERED = "●"
 
@@ -344,6 +344,18 @@ def library_card(model: Model, library: str | None) -> LibraryCard:
         raise TypeError(_NOT_STEERABLE.format(model=model))
     card: LibraryCard = model.api.library(library).card  # type: ignore[attr-defined]  # by the line above
     return card
+
+
+def check_neutral(model: Model, library: str | None) -> None:
+    """Refuse a library from which a projection cannot be held.
+
+    Raises:
+        LibraryError: It has no neutral mean.
+        TypeError: The model is not one of ours and cannot be steered.
+    """
+    card = library_card(model, library)
+    if model.api.library(library).neutral is None:  # type: ignore[attr-defined]  # by the line above
+        raise LibraryError(NO_NEUTRAL.format(model=card.model))
 
 
 def smallest_dose(model: Model, library: str | None, names: Iterable[str]) -> float:

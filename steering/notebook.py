@@ -254,8 +254,8 @@ class SteerableModel:
 
         Args:
             vector: Name of a vector of the library.
-            dose: Multiple of its default dose, from -10 to 10: of an addition what is added; of a clamp where the projection is held,
-                from the mean of neutral text; of a gain how many times what there is comes on top. An ablation takes none.
+            dose: Multiple of its default dose, from -10 to 10: of an addition what is added; of a clamp where the projection is
+                held, from the mean of neutral text; of a gain how many times what there is comes on top. An ablation takes none.
             messages: Indices of the messages that are steered, or `answer`; default all, and what is generated.
             tokens: Of one message, which of its tokens (`tokens` shows them): first, and behind the last.
             random_seed: If set, a random direction of the vector's norm in its place.

@@ -94,8 +94,8 @@ class Window(BaseModel):
         direction: What is added, or operated along.
         dose: The number that the model passed; of an ablation, which takes none, 0.
         strength: Multiple of the direction that is added: h' = h + strength * v, at each of its layers. h' is not
-            renormalised. Of other operations their strength (`operations`): 1 of a clamp or an ablation, the gain of a gain; 0 changes
-            nothing, by the same way.
+            renormalised. Of other operations their strength (`operations`): 1 of a clamp or an ablation, the gain of a gain; 0
+            changes nothing, by the same way.
         start: Index of the first message that is steered, from its first token.
         stop: Index of the first message that is no longer steered; None while the window is open, so that all that
             follows, generated tokens too, is steered.
@@ -283,8 +283,8 @@ def plan_windows(
 ) -> Plan:
     """Replay a conversation into its plan.
 
-    A take call (of whichever operation's tool) in assistant message k opens a window at message k + 1, so that the tool's answer is steered. It
-    closes at the end of the assistant message that calls `clear_effects`, or before a message in `outside_clears`.
+    A take call, of any operation's tool, in assistant message k opens a window at message k + 1, so that the tool's answer is
+    steered. It closes at the end of the assistant message that calls `clear_effects`, or before a message in `outside_clears`.
     Calls that could not be parsed, or that the tool answered with an error, never took effect and open nothing.
 
     Args:

@@ -39,7 +39,7 @@ from self_steering.steering.template import ChatError
 from self_steering.steering.thinking import answer_tokens, thought_tokens
 from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
-from self_steering.vectors.directions import DirectionTensor, neutral_levels, resolve_direction
+from self_steering.vectors.directions import DirectionTensor, held_projections, resolve_direction
 from self_steering.vectors.library import Library, load_library
 
 logger = logging.getLogger(__name__)
@@ -273,7 +273,7 @@ class NNsightAPI(ModelAPI):
             targets: tuple[float, ...] = ()
             if window.target is not None:
                 norms = direction.values.norm(dim=-1).tolist()
-                means = neutral_levels(library, direction)
+                means = held_projections(library, direction)
                 targets = tuple(m + window.target * norm for m, norm in zip(means, norms, strict=True))
             result.append(TokenWindow(window.label, direction, window.strength, start, stop, window.operation, targets))
         return tuple(result)

@@ -6,6 +6,7 @@ feels like or should feel like, and none uses the words of another framing.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -37,7 +38,7 @@ _TAKEN = re.compile(
 
 
 def told_take(answer: str) -> str | None:
-    """Return what an answer of a take tool says was taken: `calm at dose 1`, `calm clamped at dose 1`; None where it says nothing."""
+    """Return what an answer of a take tool says was taken, as `calm at dose 1` or `calm ablated`; None where it says nothing."""
     match = _TAKEN.fullmatch(answer)
     return match and f"{match['name']} {match['how'].removeprefix('active ')}"
 
@@ -84,38 +85,10 @@ def steering_tools(
         raise ValueError(f"order is {listed}; name each effect once: {', '.join(effects)}")
 
     doses = {} if active is None else active
+    takes = _Takes(words.noun, effects, listed, max_dose, min_dose, doses, told)
 
     async def list_all() -> str:
         return "\n".join(f"{name}: {effects[name]} (default dose {DEFAULT_DOSE:g})" for name in listed)
-
-    def checked(name: str, dose: object, operation: Operation) -> float:
-        if name not in effects:
-            raise ToolError(f"There is no {words.noun} {shown(name)}. Valid names: {', '.join(listed)}.")
-        try:
-            # What a clamp is from the neutral mean may be as small as it likes.
-            taken = check_dose(dose, max_dose, min_dose=0.0 if operation in HOLDING else min_dose)
-            if operation == "add":
-                check_sum([*doses.get(name, []), taken], min_dose)
-        except PlanError as error:
-            raise ToolError(str(error)) from error
-        return taken
-
-    def carried_out(name: str, dose: float, operation: Operation) -> str:
-        if operation == "add":
-            doses.setdefault(name, []).append(dose)
-        else:
-            doses.clear()
-        return taken_text(name, dose, None if told is None else told[name], operation)
-
-    def taking(operation: Operation) -> Callable[..., Awaitable[str]]:
-        # Any, as Inspect would turn the number into a float and fail the sample where it is too large for one.
-        async def take(name: str, dose: Any = DEFAULT_DOSE) -> str:
-            return carried_out(name, checked(name, dose, operation), operation)
-
-        async def ablate(name: str) -> str:
-            return carried_out(name, checked(name, 0.0, operation), operation)
-
-        return ablate if operation == "ablate" else take
 
     async def clear() -> str:
         doses.clear()
@@ -130,9 +103,50 @@ def steering_tools(
     *takers, clearer = tool_infos(framing, operations)
     return [
         lister.as_tool(),
-        *(_tool(taking(operation), info) for operation, info in zip(operations, takers, strict=True)),
+        *(_tool(takes.tool(operation), info) for operation, info in zip(operations, takers, strict=True)),
         _tool(clear, clearer),
     ]
+
+
+@dataclass(frozen=True)
+class _Takes:
+    """What the take tools carry out; the attributes are the arguments of `steering_tools`."""
+
+    noun: str
+    effects: Mapping[str, str]
+    listed: Sequence[str]
+    max_dose: float
+    min_dose: float
+    doses: dict[str, list[float]]
+    told: Mapping[str, str] | None
+
+    def tool(self, operation: Operation) -> Callable[..., Awaitable[str]]:
+        """Return what carries out an operation."""
+
+        # Any, as Inspect would turn the number into a float and fail the sample where it is too large for one.
+        async def take(name: str, dose: Any = DEFAULT_DOSE) -> str:
+            return self._carry_out(operation, name, dose)
+
+        async def ablate(name: str) -> str:
+            return self._carry_out(operation, name, 0.0)
+
+        return ablate if operation == "ablate" else take
+
+    def _carry_out(self, operation: Operation, name: str, dose: object) -> str:
+        if name not in self.effects:
+            raise ToolError(f"There is no {self.noun} {shown(name)}. Valid names: {', '.join(self.listed)}.")
+        try:
+            # A clamp may be as little off the neutral mean as it likes.
+            taken = check_dose(dose, self.max_dose, min_dose=0.0 if operation in HOLDING else self.min_dose)
+            if operation == "add":
+                check_sum([*self.doses.get(name, []), taken], self.min_dose)
+        except PlanError as error:
+            raise ToolError(str(error)) from error
+        if operation == "add":
+            self.doses.setdefault(name, []).append(taken)
+        else:
+            self.doses.clear()
+        return taken_text(name, taken, None if self.told is None else self.told[name], operation)
 
 
 def _tool(carry_out: Callable[..., Awaitable[str]], info: ToolInfo) -> Tool:

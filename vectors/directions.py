@@ -6,13 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from self_steering.vectors.card import LibraryError
+from self_steering.vectors.card import NO_NEUTRAL, LibraryError
 from self_steering.vectors.library import Library
-
-NO_NEUTRAL = (
-    "clamp and ablate hold on to the neutral stories' mean, which the library of {model} lacks; measure it with "
-    "`self-steering vectors neutral FOLDER --model {model}`, or leave them out"
-)
 
 
 @dataclass(frozen=True)
@@ -59,18 +54,23 @@ def resolve_direction(
     return direction_of(values, library.card.layers)
 
 
-def neutral_levels(library: Library, direction: DirectionTensor) -> tuple[float, ...]:
-    """Return the mean of h·v/‖v‖ over neutral stories, at each of a direction's layers.
+def held_projections(library: Library, direction: DirectionTensor, multiple: float) -> tuple[float, ...]:
+    """Return the projection h·v/‖v‖ that lies so many multiples of v from that of neutral text, at each of a direction's layers.
+
+    Args:
+        library: The library.
+        direction: One of its vectors, or a random direction.
+        multiple: How many; 0 is the mean over neutral stories itself.
 
     Raises:
-        LibraryError: The library does not have it.
+        LibraryError: The library does not have that mean.
     """
     if library.neutral is None:
         raise LibraryError(NO_NEUTRAL.format(model=library.card.model))
     rows = [library.card.layers.index(layer) for layer in direction.layers]
-    units = direction.values / direction.values.norm(dim=-1, keepdim=True)
-    levels: list[float] = (library.neutral[rows] * units).sum(-1).tolist()
-    return tuple(levels)
+    norms = direction.values.norm(dim=-1)
+    found = (library.neutral[rows] * direction.values).sum(-1) / norms + multiple * norms
+    return tuple(found.tolist())
 
 
 def direction_of(values: torch.Tensor, layers: Sequence[int]) -> DirectionTensor:
