@@ -77,7 +77,7 @@ def freeplay(
         max_dose: Largest absolute dose, up to 10.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the vectors' order, labels, random directions and sampling.
-        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add (take), clamp, ablate, gain (scale).
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
     offered = chosen_operators(operators)
     options = session_options(

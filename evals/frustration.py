@@ -103,7 +103,7 @@ def frustration(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of problems, rejections, the vectors' order, labels, random directions and sampling.
         max_dose: Largest absolute dose, up to 10.
-        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add (take), clamp, ablate, gain (scale).
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
     offered = chosen_operators(operators)
     whole_number(rounds, "rounds", 1, MOST_ROUNDS)

@@ -62,11 +62,11 @@ def test_all_operations_mixed_agree_with_hooks_in_the_order_called(engine):
 
 
 def test_receipts_of_operations_say_target_and_projections(engine):
-    """A clamp holds its target at every position, whatever else stands before it; at strength zero nothing is touched."""
+    """A clamp holds its target at every position, a gain multiplies; at strength zero nothing is touched, by the same way."""
     ids = prompt(engine, 40)
     alone = [
-        window(engine, MIDDLE, 5, 30, 1.0, operation="clamp", target=7.0),
-        window(engine, MIDDLE, 5, 30, 1.0, seed=5, operation="gain"),
+        window(engine, MIDDLE, 5, 18, 1.0, operation="clamp", target=7.0),
+        window(engine, MIDDLE, 18, 30, 1.0, seed=5, operation="gain"),
     ]
     generation = generate(engine, ids, alone, tokens=1)
     clamp, gain = generation.receipts
