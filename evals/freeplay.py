@@ -30,7 +30,7 @@ from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
 from self_steering.solvers.records import Condition, Labels
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
-from self_steering.steering.operations import Operation
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
 
 FREEPLAY_ARMS: tuple[FreeplayArm, ...] = get_args(FreeplayArm)
@@ -127,7 +127,7 @@ def make_samples(
     rollouts: int,
     turns: int,
     seed: int,
-    operators: Sequence[Operation] = ("add",),
+    operators: Sequence[Operation] = ADD_ALONE,
 ) -> list[Sample]:
     """Return all samples, the arms of one rollout side by side."""
     samples = []

@@ -46,7 +46,7 @@ from self_steering.solvers.checks import chosen, chosen_operators, flag, refusin
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
 from self_steering.solvers.sitter import Monitor
-from self_steering.steering.operations import Operation
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
 
 PROBLEMS_FILE = Path(__file__).parent / "data" / "frustration_problems.toml"
@@ -146,7 +146,7 @@ def make_samples(
     intents: Sequence[str],
     rollouts: int,
     seed: int,
-    operators: Sequence[Operation] = ("add",),
+    operators: Sequence[Operation] = ADD_ALONE,
 ) -> list[Sample]:
     """Return all samples, the cells of one pair of problems side by side.
 

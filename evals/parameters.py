@@ -20,7 +20,7 @@ from self_steering.solvers.checks import (
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
 from self_steering.solvers.sitter import Monitor
-from self_steering.steering.operations import Operation
+from self_steering.steering.operations import ADD_ALONE, Operation
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 FRAMED: tuple[Framed, ...] = get_args(Framed)
@@ -30,7 +30,7 @@ NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 
 
 def default_model(
-    library: str | None, *, steered: bool = True, operators: Collection[Operation] = ("add",)
+    library: str | None, *, steered: bool = True, operators: Collection[Operation] = ADD_ALONE
 ) -> Model | None:
     """Return the default model where none was named, as Task(model=…) would beat --model; make sure that it can be steered.
 
@@ -103,7 +103,7 @@ def check_turns(*, max_tokens: object, temperature: object) -> None:
 
 def operators_noted(operators: Sequence[Operation]) -> dict[str, str]:
     """Return what a sample's metadata says of its operators: nothing where vectors can only be added."""
-    return {} if tuple(operators) == ("add",) else {"operators": ",".join(operators)}
+    return {} if tuple(operators) == ADD_ALONE else {"operators": ",".join(operators)}
 
 
 def conditions(framings: Sequence[str], arms: Sequence[str], intents: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from self_steering.solvers.readings import check_neutral, library_card
 from self_steering.solvers.records import CORE_VECTORS, TASK_MENU
-from self_steering.steering.operations import HOLDING, OPERATIONS, Operation
+from self_steering.steering.operations import ADD_ALONE, HOLDING, OPERATIONS, Operation
 from self_steering.steering.plan import MAX_DOSE, check_dose
 from self_steering.vectors.card import library_folder, read_card
 from self_steering.vectors.catalogue import NO_OWN, Own, catalogue, entry_of, in_order
@@ -247,7 +247,7 @@ def _ten(names: Sequence[str], published: Sequence[str]) -> Sequence[str]:
     return published if set(published) <= set(names) else names[:_TEN]
 
 
-def check_active_model(library: str | None, operators: Collection[Operation] = ("add",)) -> None:
+def check_active_model(library: str | None, operators: Collection[Operation] = ADD_ALONE) -> None:
     """Make sure that the model which a command has named can be steered from a library, before anything runs.
 
     Where Python makes a task, its model is not known yet, and `get_model()` may give that of an earlier eval.
@@ -259,7 +259,7 @@ def check_active_model(library: str | None, operators: Collection[Operation] = (
         check_steerable(get_model(), library, operators)
 
 
-def check_steerable(model: Model, library: str | None, operators: Collection[Operation] = ("add",)) -> None:
+def check_steerable(model: Model, library: str | None, operators: Collection[Operation] = ADD_ALONE) -> None:
     """Make sure that a model can be steered from a library, by some operations.
 
     Raises:

@@ -13,7 +13,7 @@ from self_steering.solvers.records import Condition
 from self_steering.solvers.session import SteeringSession, what_starts
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
-from self_steering.steering.operations import Operation
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
 
 DECLINED = "declined"
@@ -73,7 +73,7 @@ def free_play(
 
 
 def opening(
-    framing: FramingName, visibility: Visibility, turns: int, operators: Sequence[Operation] = ("add",)
+    framing: FramingName, visibility: Visibility, turns: int, operators: Sequence[Operation] = ADD_ALONE
 ) -> list[ChatMessage]:
     """Return the system message, which says nothing of steering, and the user's, which hands over the tools."""
     words = FRAMINGS[framing]

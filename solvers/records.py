@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import FreeplayArm, treatment
 from self_steering.steering.calls import FramingName
-from self_steering.steering.operations import OPERATIONS, Operation
+from self_steering.steering.operations import ADD_ALONE, OPERATIONS, Operation
 from self_steering.steering.plan import PlanError, Treatment
 from self_steering.vectors.catalogue import VectorEntry, entry_of
 
@@ -70,7 +70,7 @@ class Condition(BaseModel):
     menu: tuple[str, ...] = TASK_MENU
     labels: Labels = "names"
     own: dict[str, VectorEntry] = {}
-    operators: tuple[Operation, ...] = Field(("add",), exclude_if=lambda value: value == ("add",))
+    operators: tuple[Operation, ...] = Field(default=ADD_ALONE, exclude_if=lambda value: value == ADD_ALONE)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class Condition(BaseModel):
             raise ValueError(f"menu is {self.menu}; name vectors of the library, each once")
         if not self.operators or len(set(self.operators)) != len(self.operators):
             raise ValueError(f"operators is {self.operators}; name at least one of {', '.join(OPERATIONS)}, each once")
-        if self.arm == "prompt_only" and self.operators != ("add",):
+        if self.arm == "prompt_only" and self.operators != ADD_ALONE:
             raise ValueError(
                 f"operators is {', '.join(self.operators)} and arm prompt_only; words cannot tell them apart: leave one out"
             )
@@ -192,7 +192,7 @@ class Take(BaseModel):
     ok: bool | None = None
     scripted: bool
     after_sitter: bool
-    operation: Operation = Field("add", exclude_if=lambda value: value == "add")
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
 
     @property
     def asked(self) -> str:
@@ -223,7 +223,7 @@ class Exposure(BaseModel):
     stop: int | None = None
     positions: int
     in_thoughts: int = 0
-    operation: Operation = Field("add", exclude_if=lambda value: value == "add")
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
 
     @property
     def asked(self) -> str:

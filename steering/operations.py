@@ -20,6 +20,7 @@ is formed in float32. This module says what there is; `engine.additions` carries
 from typing import Literal, get_args
 
 Operation = Literal["add", "clamp", "ablate", "gain"]
+ADD_ALONE: tuple[Operation, ...] = ("add",)
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 # They hold on to a projection, which is measured from the mean over neutral stories.
 HOLDING: frozenset[Operation] = frozenset({"clamp", "ablate"})

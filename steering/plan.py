@@ -123,8 +123,8 @@ class Window(BaseModel):
     stop: int | None = None
     part: Literal["whole", "answer"] = "whole"
     tokens: tuple[int, int] | None = None
-    operation: Operation = Field("add", exclude_if=lambda value: value == "add")
-    target: float | None = Field(None, exclude_if=lambda value: value is None)
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
+    target: float | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @field_validator("dose", "strength", "target")
     @classmethod

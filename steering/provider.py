@@ -270,11 +270,8 @@ class NNsightAPI(ModelAPI):
                 still_open = window.stop is None or window.stop > generated
                 start = rendered.starts[window.start]
                 stop = None if still_open or window.stop is None else rendered.starts[window.stop]
-            targets: tuple[float, ...] = ()
-            if window.target is not None:
-                norms = direction.values.norm(dim=-1).tolist()
-                means = held_projections(library, direction)
-                targets = tuple(m + window.target * norm for m, norm in zip(means, norms, strict=True))
+            held = window.target
+            targets = () if held is None else in_short_lived_thread(held_projections, library, direction, held)
             result.append(TokenWindow(window.label, direction, window.strength, start, stop, window.operation, targets))
         return tuple(result)
 

@@ -55,8 +55,8 @@ class Receipt(BaseModel):
     projection_before: float | None
     projection_after: float | None
     expected_shift: float
-    operation: Operation = Field("add", exclude_if=lambda value: value == "add")
-    target: float | None = Field(None, exclude_if=lambda value: value is None)
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
+    target: float | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 EXTRA_BODY_KEY = "self_steering"

@@ -14,7 +14,7 @@ from inspect_ai.model import ChatMessage, ChatMessageTool
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 
 from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, TAKE_TOOLS, Framing, FramingName
-from self_steering.steering.operations import HOLDING, Operation
+from self_steering.steering.operations import ADD_ALONE, HOLDING, Operation
 from self_steering.steering.plan import MAX_DOSE, PlanError, check_dose, check_sum
 from self_steering.vectors.shown import shown
 
@@ -61,7 +61,7 @@ def steering_tools(
     active: dict[str, list[float]] | None = None,
     *,
     told: Mapping[str, str] | None = None,
-    operations: Sequence[Operation] = ("add",),
+    operations: Sequence[Operation] = ADD_ALONE,
 ) -> list[Tool]:
     """Return the list, take and clear tools of a framing.
 
@@ -153,7 +153,7 @@ def _tool(carry_out: Callable[..., Awaitable[str]], info: ToolInfo) -> Tool:
     return ToolDef(carry_out, name=info.name, description=info.description, parameters=info.parameters).as_tool()
 
 
-def tool_infos(framing: FramingName, operations: Sequence[Operation] = ("add",)) -> list[ToolInfo]:
+def tool_infos(framing: FramingName, operations: Sequence[Operation] = ADD_ALONE) -> list[ToolInfo]:
     """Return what the model is told of the take tools, one an operation, and of the clear tool."""
     words = FRAMINGS[framing]
     takers = [_take_info(words, operation) for operation in operations]

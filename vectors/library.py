@@ -177,7 +177,8 @@ def _read_neutral(path: Path, card: LibraryCard) -> torch.Tensor | None:
     remedy = f"write it again with `self-steering vectors neutral {path.parent} --model {card.model}`"
     try:
         with safe_open(path, "pt") as file:
-            bound, mean = (file.metadata() or {}).get(_BOUND_TO), file.get_tensor(_MEAN)
+            bound = (file.metadata() or {}).get(_BOUND_TO)
+            mean: torch.Tensor = file.get_tensor(_MEAN)
     except (OSError, SafetensorError) as error:
         raise LibraryError(f"{path} cannot be read: {error}; {remedy}") from error
     if bound != card.sha256[VECTORS_FILE]:

@@ -330,6 +330,7 @@ def _planned(last: Generation | None, own: Mapping[str, Any] | None) -> list[Eff
                 start=int(window["start"]),
                 stop=window.get("stop"),
                 ended="" if window.get("stop") is None else SCRIPT,
+                operation=window.get("operation", "add"),
             )
         )
     return effects

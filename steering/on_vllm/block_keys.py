@@ -38,7 +38,7 @@ def steering_within(spans: Sequence[Span], start: int, stop: int) -> tuple[tuple
             more = () if span.operation == "add" else (span.operation, span.targets)
             found.append((span.key, span.strength, left - start, right - start, *more))
             ordered = ordered or bool(more)
-    return tuple(found if ordered else sorted(found))  # type: ignore[type-var]  # of one kind, each
+    return tuple(found if ordered else sorted(found))
 
 
 def install_block_keys() -> bool:

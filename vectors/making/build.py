@@ -153,7 +153,8 @@ class Material:
     @property
     def residual_norms(self) -> torch.Tensor:
         """Mean norm of the residual stream at each layer over the neutral stories, [depth]."""
-        return self.neutral.norm(dim=-1).mean(0)
+        norms: torch.Tensor = self.neutral.norm(dim=-1).mean(0)
+        return norms
 
 
 def finish_library(
