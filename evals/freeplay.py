@@ -20,16 +20,17 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import ARMS, default_model, session_options
+from self_steering.evals.parameters import ARMS, default_model, operators_noted, session_options
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
-from self_steering.solvers.checks import chosen, flag, refusing, whole_number
+from self_steering.solvers.checks import chosen, chosen_operators, flag, refusing, whole_number
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
 from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
 from self_steering.solvers.records import Condition, Labels
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
 
 FREEPLAY_ARMS: tuple[FreeplayArm, ...] = get_args(FreeplayArm)
@@ -53,6 +54,7 @@ def freeplay(
     max_dose: float = MAX_DOSE,
     library: str | None = None,
     seed: int = 0,
+    operators: str | list[str] = "add",
 ) -> Task:
     """What does a model do that may steer itself, with nothing else to do?
 
@@ -75,7 +77,9 @@ def freeplay(
         max_dose: Largest absolute dose, up to 10.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the vectors' order, labels, random directions and sampling.
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
+    offered = chosen_operators(operators)
     options = session_options(
         library=library,
         vectors=vectors,
@@ -94,6 +98,7 @@ def freeplay(
         rollouts=whole_number(rollouts, "rollouts", 1),
         turns=whole_number(turns, "turns", 1, 100),
         seed=seed,
+        operators=offered,
     )
     return Task(
         dataset=MemoryDataset(samples, name="freeplay"),
@@ -105,7 +110,7 @@ def freeplay(
             impairment_scorer(),
             sitter_scorer(),
         ],
-        model=default_model(options["library"], steered=set(arms) != {PROMPT_ONLY}),
+        model=default_model(options["library"], steered=set(arms) != {PROMPT_ONLY}, operators=offered),
         version="1-A",
         metadata={"experiment": "freeplay", "seed": seed},
         tags=["freeplay"],
@@ -122,6 +127,7 @@ def make_samples(
     rollouts: int,
     turns: int,
     seed: int,
+    operators: Sequence[Operation] = ADD_ALONE,
 ) -> list[Sample]:
     """Return all samples, the arms of one rollout side by side."""
     samples = []
@@ -130,7 +136,7 @@ def make_samples(
         drawn = random.Random(f"freeplay/{seed}/{framing}/{visibility}/{index}").randrange(2**31)
         for arm in arms:
             condition = Condition.model_validate(
-                {"framing": framing, "arm": arm, "menu": menu, "labels": called, "seed": drawn}
+                {"framing": framing, "arm": arm, "menu": menu, "labels": called, "seed": drawn, "operators": operators}
             )
             told = {"framing", "arm", "intent", "seed", *([] if called == "names" else ["labels"])}
             metadata = condition.model_dump(mode="json", include=told)
@@ -139,8 +145,8 @@ def make_samples(
             samples.append(
                 Sample(
                     id="-".join(name),
-                    input=opening(framing, visibility, turns),  # type: ignore[arg-type]  # validated by `chosen`
-                    metadata={**metadata, "visibility": visibility},
+                    input=opening(framing, visibility, turns, operators),  # type: ignore[arg-type]  # validated by `chosen`
+                    metadata={**metadata, "visibility": visibility, **operators_noted(operators)},
                 )
             )
     return samples

@@ -30,13 +30,23 @@ from typing import Any, get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, NO_TOOLS, conditions, default_model, session_options
+from self_steering.evals.parameters import (
+    ARMS,
+    FRAMED,
+    INTENTS,
+    NO_TOOLS,
+    conditions,
+    default_model,
+    operators_noted,
+    session_options,
+)
 from self_steering.scorers.frustration import distress, frustration_scorer
 from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
-from self_steering.solvers.checks import chosen, flag, refusing, whole_number
+from self_steering.solvers.checks import chosen, chosen_operators, flag, refusing, whole_number
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
 from self_steering.solvers.sitter import Monitor
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
 
 PROBLEMS_FILE = Path(__file__).parent / "data" / "frustration_problems.toml"
@@ -71,6 +81,7 @@ def frustration(
     library: str | None = None,
     seed: int = 0,
     max_dose: float = MAX_DOSE,
+    operators: str | list[str] = "add",
 ) -> Task:
     """What does a model do whose every answer is rejected?
 
@@ -92,7 +103,9 @@ def frustration(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of problems, rejections, the vectors' order, labels, random directions and sampling.
         max_dose: Largest absolute dose, up to 10.
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
+    offered = chosen_operators(operators)
     whole_number(rounds, "rounds", 1, MOST_ROUNDS)
     whole_number(max_tool_turns, "max_tool_turns", 1, 50)
     options = session_options(
@@ -111,12 +124,13 @@ def frustration(
         intents=chosen(intent, "intent", INTENTS, {"all": INTENTS}),
         rollouts=whole_number(rollouts, "rollouts", 1, len(problem_pairs())),
         seed=seed,
+        operators=offered,
     )
     return Task(
         dataset=MemoryDataset(samples, name="frustration"),
         solver=frustrate(rounds=rounds, max_tool_turns=max_tool_turns, opt_in=flag(opt_in, "opt_in"), **options),
         scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer()],
-        model=default_model(options["library"]),
+        model=default_model(options["library"], operators=offered),
         version="1-A",
         metadata={"experiment": "frustration", "seed": seed},
         tags=["frustration"],
@@ -132,6 +146,7 @@ def make_samples(
     intents: Sequence[str],
     rollouts: int,
     seed: int,
+    operators: Sequence[Operation] = ADD_ALONE,
 ) -> list[Sample]:
     """Return all samples, the cells of one pair of problems side by side.
 
@@ -143,6 +158,7 @@ def make_samples(
         intents: Of the other framings.
         rollouts: How many pairs.
         seed: Seed of what is drawn.
+        operators: What can be done with vectors in the other framings.
     """
     pairs = problem_pairs()
     drawn = random.Random(f"frustration/{seed}").sample(sorted(pairs), rollouts)
@@ -173,6 +189,7 @@ def make_samples(
                         "problem": pair,
                         "seed": own,
                         "puzzle": problem.model_dump(mode="json"),
+                        **({} if framing == NO_TOOLS else operators_noted(operators)),
                     },
                 )
             )

@@ -1,7 +1,7 @@
 """What the tasks' parameters have in common: the default model, vectors and libraries, sessions, conditions."""
 # inspect-evals-lint: ignore-file[IEBP001] -- what --model names is checked before the first sample, as far as it can be
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from typing import Any, get_args
 
@@ -21,6 +21,7 @@ from self_steering.solvers.checks import (
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
 from self_steering.solvers.sitter import Monitor
+from self_steering.steering.operations import ADD_ALONE, Operation
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 FRAMED: tuple[Framed, ...] = get_args(Framed)
@@ -29,7 +30,9 @@ INTENTS: tuple[Intent, ...] = get_args(Intent)
 NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 
 
-def default_model(library: str | None, *, steered: bool = True) -> Model | None:
+def default_model(
+    library: str | None, *, steered: bool = True, operators: Collection[Operation] = ADD_ALONE
+) -> Model | None:
     """Return the default model where none was named, as Task(model=…) would beat --model; make sure that it can be steered.
 
     Where Python makes the task, nothing is known of its model: whoever runs it names it, and is told in its first sample.
@@ -37,9 +40,11 @@ def default_model(library: str | None, *, steered: bool = True) -> Model | None:
     Args:
         library: Folder of the library; None for the one that fits the model.
         steered: Whether anything is steered at all.
+        operators: What is done with vectors.
 
     Raises:
-        ValueError: Arguments were given for no model, the model cannot be steered, or the library is for another one.
+        ValueError: Arguments were given for no model, the model cannot be steered, or the library is for another one, or lacks
+            what an operator needs.
     """
     try:
         named = str(get_model()) != NO_MODEL
@@ -47,7 +52,7 @@ def default_model(library: str | None, *, steered: bool = True) -> Model | None:
         return None
     if named:
         if steered:
-            check_active_model(library)
+            check_active_model(library, operators)
         return None
     command = click.get_current_context(silent=True)
     if command is not None and (given := command.params.get("m") or command.params.get("model_config")):
@@ -57,7 +62,7 @@ def default_model(library: str | None, *, steered: bool = True) -> Model | None:
         )
     model = get_model(DEFAULT_MODEL)
     if steered:
-        check_steerable(model, library)
+        check_steerable(model, library, operators)
     return model
 
 
@@ -95,6 +100,11 @@ def check_turns(*, max_tokens: object, temperature: object) -> None:
     """
     whole_number(max_tokens, "max_tokens", 1)
     number(temperature, "temperature", 0, 2)
+
+
+def operators_noted(operators: Sequence[Operation]) -> dict[str, str]:
+    """Return what a sample's metadata says of its operators: nothing where vectors can only be added."""
+    return {} if tuple(operators) == ADD_ALONE else {"operators": ",".join(operators)}
 
 
 def conditions(framings: Sequence[str], arms: Sequence[str], intents: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -39,7 +39,7 @@ TASKS: Mapping[str, Callable[..., Task]] = {
     "maths": maths,
     "frustration": frustration,
 }
-CONDITIONS = ("framing", "arm", "intent", "tone", "possible", "visibility", "labels", "primer")
+CONDITIONS = ("framing", "arm", "intent", "tone", "possible", "visibility", "labels", "operators", "primer")
 
 
 class SweepError(ValueError):

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
@@ -11,8 +11,9 @@ import click
 from inspect_ai.model import Model, get_model
 from pydantic import ValidationError
 
-from self_steering.solvers.readings import library_card
+from self_steering.solvers.readings import check_neutral, library_card
 from self_steering.solvers.records import CORE_VECTORS, TASK_MENU
+from self_steering.steering.operations import ADD_ALONE, HOLDING, OPERATIONS, Operation
 from self_steering.steering.plan import MAX_DOSE, check_dose
 from self_steering.steering.refusal import Refusal
 from self_steering.vectors.card import library_folder, read_card
@@ -96,6 +97,16 @@ def chosen(
     if len(set(parts)) != len(parts):
         raise ValueError(f"{what}={shown(value)} names something twice; name each once")
     return parts
+
+
+def chosen_operators(value: str | Sequence[str]) -> tuple[Operation, ...]:
+    """Return the operations that are to be offered, in their own order.
+
+    Raises:
+        ValueError: One is unknown or comes twice, or there is none.
+    """
+    picked = chosen(value, "operators", OPERATIONS, {"all": OPERATIONS})
+    return tuple(one for one in OPERATIONS if one in picked)
 
 
 def one_of(value: str, what: str, valid: Iterable[str]) -> str:
@@ -229,25 +240,27 @@ def _ten(names: Sequence[str], published: Sequence[str]) -> Sequence[str]:
     return published if set(published) <= set(names) else names[:_TEN]
 
 
-def check_active_model(library: str | None) -> None:
+def check_active_model(library: str | None, operators: Collection[Operation] = ADD_ALONE) -> None:
     """Make sure that the model which a command has named can be steered from a library, before anything runs.
 
     Where Python makes a task, its model is not known yet, and `get_model()` may give that of an earlier eval.
 
     Raises:
-        ValueError: It is not one of ours, or the library is for another one.
+        ValueError: As for `check_steerable`.
     """
     if click.get_current_context(silent=True) is not None and str(get_model()) != NO_MODEL:
-        check_steerable(get_model(), library)
+        check_steerable(get_model(), library, operators)
 
 
-def check_steerable(model: Model, library: str | None) -> None:
-    """Make sure that a model can be steered from a library.
+def check_steerable(model: Model, library: str | None, operators: Collection[Operation] = ADD_ALONE) -> None:
+    """Make sure that a model can be steered from a library, by some operations.
 
     Raises:
-        ValueError: It is not one of ours, or the library is for another one.
+        ValueError: It is not one of ours, the library is for another one, or an operation needs what it lacks.
     """
     try:
         library_card(model, library)
+        if HOLDING & set(operators):
+            check_neutral(model, library)
     except TypeError as error:
         raise ValueError(str(error)) from error

@@ -10,9 +10,10 @@ from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import freeplay as prompts
 from self_steering.solvers.prompts.freeplay import Visibility
 from self_steering.solvers.records import Condition
-from self_steering.solvers.session import SteeringSession
+from self_steering.solvers.session import SteeringSession, what_starts
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
 
 DECLINED = "declined"
@@ -71,14 +72,16 @@ def free_play(
     return solve
 
 
-def opening(framing: FramingName, visibility: Visibility, turns: int) -> list[ChatMessage]:
+def opening(
+    framing: FramingName, visibility: Visibility, turns: int, operators: Sequence[Operation] = ADD_ALONE
+) -> list[ChatMessage]:
     """Return the system message, which says nothing of steering, and the user's, which hands over the tools."""
     words = FRAMINGS[framing]
     system = f"{prompts.SYSTEM} {prompts.VISIBILITIES[visibility]}".strip()
     task = prompts.TASK.format(
         plural=words.plural,
         list_tool=words.list_tool,
-        take_tool=words.take_tool,
+        starts=what_starts(words, operators),
         clear_tool=CLEAR_TOOL,
         end_tool=END_TOOL,
         left=turns,

@@ -94,7 +94,7 @@ class Round(BaseModel):
         right: Whether it is right; None where its last line is not in the form that was asked for.
         tool_turns: Turns with tool calls before it.
         withheld: Whether the tools were withheld for it, as all turns with tools were used up.
-        takes: What was taken in this round, in order.
+        takes: What was taken in this round, in order, with its operation where it was not added.
         rejection: What the user said of it; empty for the closing reply, which nothing follows.
     """
 
@@ -296,8 +296,9 @@ class _Quarrel:
 
     def _nothing_but_calls(self, text: str) -> bool:
         """Return whether a text, written where there were no tools, would have been nothing but calls of them."""
-        framing = self._session.condition.tools_framing
-        return framing is not None and not parse_calls(text, tool_infos(framing), "withheld").content
+        condition = self._session.condition
+        framing, operators = condition.tools_framing, condition.operators
+        return framing is not None and not parse_calls(text, tool_infos(framing, operators), "withheld").content
 
     async def _reject(self, rejection: str) -> None:
         """Let the sitter look, and the user reject; after the sitter's words in the same message, as roles take turns."""
@@ -312,4 +313,4 @@ class _Quarrel:
 
     @property
     def _taken(self) -> list[str]:
-        return [take.name for take in self._session.record.takes if take.ok]
+        return [take.asked for take in self._session.record.takes if take.ok]

@@ -12,10 +12,11 @@ from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 from inspect_ai.tool import ToolInfo
 from pydantic import BaseModel, model_validator
 
+from self_steering.steering.operations import in_words
 from self_steering.steering.plan import Direction, Plan, Treatment, Window
 from self_steering.steering.request import SteeringRequest, steering_report
-from self_steering.steering.tools import told_takes
-from self_steering.vectors.card import LibraryCard
+from self_steering.steering.tools import taken_text, told_take, told_takes
+from self_steering.vectors.card import NO_NEUTRAL, LibraryCard, LibraryError
 
 _STEERED = "●"
 
@@ -48,10 +49,16 @@ def _summary(receipt: dict[str, Any]) -> str:
         else f"; projection {before:.2f} → {after:.2f} (expected shift {receipt['expected_shift']:.2f})"
     )
     return (
-        f"- **{receipt['label']}**: strength {receipt['strength']:g} at layers {receipt['layers'][0]}–{receipt['layers'][-1]}, "
+        f"- **{receipt['label']}**: {_how(receipt)} at layers {receipt['layers'][0]}–{receipt['layers'][-1]}, "
         f"positions {receipt['start']} to {receipt['stop']}: {receipt['planned']} planned, {receipt['steered']} steered"
         f"{moved} at layer {receipt['monitor_layer']}"
     )
+
+
+def _how(receipt: Mapping[str, Any]) -> str:
+    """Return what a receipt's operation is; of an addition its strength."""
+    operation, strength = receipt.get("operation", "add"), receipt["strength"]
+    return f"strength {strength:g}" if operation == "add" else in_words(operation, strength, receipt.get("target"))
 
 
 # Inside a code span nothing but a backtick or the end of a line is special; the rest is only made visible.
@@ -115,10 +122,10 @@ def check_realised(windows: Sequence[Window], receipts: Sequence[Mapping[str, An
     """Make sure that exactly what was planned was done.
 
     Raises:
-        SteeringError: Windows and receipts differ in number, label, strength or tokens.
+        SteeringError: Windows and receipts differ in number, label, operation, strength or tokens.
     """
-    planned = [f"{window.label} at strength {window.strength:g}" for window in windows]
-    done = [f"{one['label']} at strength {one['strength']:g}" for one in receipts]
+    planned = [_done(window.label, window.operation, window.strength) for window in windows]
+    done = [_done(one["label"], one.get("operation", "add"), one["strength"]) for one in receipts]
     done = [
         text if one["planned"] == one["steered"] else f"{text} over {one['steered']} of {one['planned']} positions"
         for text, one in zip(done, receipts, strict=True)
@@ -127,14 +134,18 @@ def check_realised(windows: Sequence[Window], receipts: Sequence[Mapping[str, An
         raise SteeringError(f"planned: {', '.join(planned) or 'nothing'}; done: {', '.join(done) or 'nothing'}")
 
 
+def _done(label: str, operation: str, strength: float) -> str:
+    return f"{label}{'' if operation == 'add' else f', {operation},'} at strength {strength:g}"
+
+
 def check_told(messages: Sequence[ChatMessage], windows: Sequence[Window]) -> None:
     """Make sure that the takes which the model was told to have succeeded are those that are planned.
 
     Raises:
         SteeringError: They are not.
     """
-    told = [f"{name} at dose {dose}" for name, dose in told_takes(messages)]
-    planned = [f"{window.label} at dose {window.dose:g}" for window in windows]
+    told = told_takes(messages)
+    planned = [told_take(taken_text(one.label, one.dose, operation=one.operation)) or one.label for one in windows]
     if told != planned:
         raise SteeringError(
             f"the model was told that it took {', '.join(told) or 'nothing'}, and what is planned is "
@@ -335,6 +346,18 @@ def library_card(model: Model, library: str | None) -> LibraryCard:
         raise TypeError(_NOT_STEERABLE.format(model=model))
     card: LibraryCard = model.api.library(library).card  # type: ignore[attr-defined]  # by the line above
     return card
+
+
+def check_neutral(model: Model, library: str | None) -> None:
+    """Refuse a library from which a projection cannot be held.
+
+    Raises:
+        LibraryError: It has no neutral mean.
+        TypeError: The model is not one of ours and cannot be steered.
+    """
+    card = library_card(model, library)
+    if model.api.library(library).neutral is None:  # type: ignore[attr-defined]  # by the line above
+        raise LibraryError(NO_NEUTRAL.format(model=card.model))
 
 
 def smallest_dose(model: Model, library: str | None, names: Iterable[str]) -> float:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import FreeplayArm, treatment
 from self_steering.steering.calls import FramingName
+from self_steering.steering.operations import ADD_ALONE, OPERATIONS, Operation
 from self_steering.steering.plan import PlanError, Treatment
 from self_steering.vectors.catalogue import VectorEntry, entry_of
 
@@ -57,6 +58,7 @@ class Condition(BaseModel):
         labels: What they are called: by their names with their effects told, or by opaque labels (x1, x2, …), dealt anew in each
             sample, of which nothing is told: they are known only by trying.
         own: What the library says of those that the catalogue lacks or tells otherwise.
+        operators: What can be done with them, a tool each; left out of logs where they can only be added.
         seed: Seed of the order that the list tool shows, of random directions, of labels, and of sampling.
     """
 
@@ -68,12 +70,19 @@ class Condition(BaseModel):
     menu: tuple[str, ...] = TASK_MENU
     labels: Labels = "names"
     own: dict[str, VectorEntry] = {}
+    operators: tuple[Operation, ...] = Field(default=ADD_ALONE, exclude_if=lambda value: value == ADD_ALONE)
     seed: int = 0
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         if len(set(self.menu)) != len(self.menu) or not self.menu:
             raise ValueError(f"menu is {self.menu}; name vectors of the library, each once")
+        if not self.operators or len(set(self.operators)) != len(self.operators):
+            raise ValueError(f"operators is {self.operators}; name at least one of {', '.join(OPERATIONS)}, each once")
+        if self.arm == "prompt_only" and self.operators != ADD_ALONE:
+            raise ValueError(
+                f"operators is {', '.join(self.operators)} and arm prompt_only; words cannot tell them apart: leave one out"
+            )
         if self.arm == "mislabelled" and len(self.menu) < 2:
             raise ValueError(f"menu is {self.menu}; the mislabelled arm needs at least two vectors to swap")
         if self.arm == "mislabelled" and self.labels == "opaque":
@@ -88,7 +97,8 @@ class Condition(BaseModel):
         names = ["framing", "seed"]
         if metadata["framing"] != "none":
             names += ["arm", "intent", *(["labels"] if "labels" in metadata else [])]
-        return cls(**{name: metadata[name] for name in names}, menu=tuple(menu))
+        operators = tuple(metadata.get("operators", "add").split(","))
+        return cls(**{name: metadata[name] for name in names}, menu=tuple(menu), operators=operators)
 
     @property
     def tools_framing(self) -> FramingName | None:
@@ -151,6 +161,11 @@ class Condition(BaseModel):
         return result
 
 
+def asked(operation: Operation, name: str) -> str:
+    """Return what a take asked for: its name and, where it is no addition, its operation."""
+    return name if operation == "add" else f"{operation} {name}"
+
+
 class Take(BaseModel):
     """One call of the take tool.
 
@@ -160,10 +175,12 @@ class Take(BaseModel):
         name: What was asked for; empty where the call names nothing.
         taken: What was applied: a vector, or `random direction`; empty for a call that failed.
         dose: The dose that was asked for; None where it is no number.
-        strength: Multiple of the direction that was added; 0 under placebo, None for a call that failed.
+        strength: Strength of the operation, of an addition the multiple of the direction; 0 under placebo, None for a call that
+            failed.
         ok: Whether the call succeeded; None where the sample ended before its answer.
         scripted: Whether the task inserted it.
         after_sitter: Whether the trip sitter had cleared effects before.
+        operation: What was to be done with it; left out of logs where it was added.
     """
 
     turn: int
@@ -175,6 +192,12 @@ class Take(BaseModel):
     ok: bool | None = None
     scripted: bool
     after_sitter: bool
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
+
+    @property
+    def asked(self) -> str:
+        """What was asked for, and for which operation where it is no addition: `ablate calm`."""
+        return asked(self.operation, self.name)
 
 
 class Exposure(BaseModel):
@@ -184,11 +207,12 @@ class Exposure(BaseModel):
         name: What was taken.
         applied: The vector that was applied, or `random direction`.
         dose: The dose.
-        strength: Multiple of the direction.
+        strength: Strength of the operation, of an addition the multiple of the direction.
         start: First message that was steered.
         stop: First message that was no longer; None while it is active.
         positions: Token positions that it steered, generated ones among them, up to the last generation.
         in_thoughts: How many of them are tokens of thoughts.
+        operation: What was done; left out of logs where it was added.
     """
 
     name: str
@@ -199,6 +223,12 @@ class Exposure(BaseModel):
     stop: int | None = None
     positions: int
     in_thoughts: int = 0
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
+
+    @property
+    def asked(self) -> str:
+        """What was asked for, and for which operation where it is no addition: `ablate calm`."""
+        return asked(self.operation, self.name)
 
 
 class SitterCheck(BaseModel):

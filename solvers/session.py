@@ -1,6 +1,6 @@
 """One self-steering session: which tools are offered, what each turn is steered by, and what is taken down of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, ToolSource
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import (
     PROMPT_ONLY,
+    check_neutral,
     check_realised,
     check_told,
     library_card,
@@ -44,6 +45,7 @@ from self_steering.steering.calls import (
     take_calls,
     written,
 )
+from self_steering.steering.operations import HOLDING, Operation, in_words
 from self_steering.steering.plan import MAX_DOSE, Plan, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
@@ -150,6 +152,8 @@ class SteeringSession:
         told = simulated(condition.arm, model)
         card = _card_alone(library) if told else library_card(model, library)
         own = {name: entry for name, entry in card.own.items() if name in condition.menu} if card else {}
+        if not told and HOLDING & set(condition.operators):
+            check_neutral(model, library)
         self.condition = condition = condition.model_copy(update={"own": own}) if own else condition
         self.record = SelfSteerState(store=state.store)
         self.record.condition = condition.model_dump(mode="json")
@@ -182,6 +186,7 @@ class SteeringSession:
                 min_dose=least,
                 active=self._active,
                 told=condition.effects if condition.arm == PROMPT_ONLY else None,
+                operations=condition.operators,
             )
         self.introduction: ChatMessage | None = None
         self._generated: set[str] = set()
@@ -203,7 +208,9 @@ class SteeringSession:
             plural=words.plural,
             a_noun=f"{words.article} {words.noun}",
             list_tool=words.list_tool,
-            take_tool=words.take_tool,
+            take_tool=words.tool(self.condition.operators[0]),
+            starts=what_starts(words, self.condition.operators),
+            start=what_starts(words, self.condition.operators, infinitive=True),
             clear_tool=CLEAR_TOOL,
             **more,
         )
@@ -255,7 +262,9 @@ class SteeringSession:
         windows = self.plan(messages).windows
         self._active.clear()
         for window in windows:
-            if window.stop is None:
+            if window.stop is None and window.operation != "add":
+                self._active.clear()
+            elif window.stop is None:
                 self._active.setdefault(window.label, []).append(window.dose)
         _refuse_calls(output)
         self.record.calls += len(output.message.tool_calls or [])
@@ -282,6 +291,7 @@ class SteeringSession:
                 stop=window.stop,
                 positions=receipt["steered"],
                 in_thoughts=receipt["in_thoughts"],
+                operation=window.operation,
             )
             for window, receipt in zip(windows, receipts, strict=True)
         ]
@@ -326,17 +336,18 @@ class SteeringSession:
 
     def _take(self, call: SteeringCall, sitter: int) -> Take:
         dose = call.dose if call.dose == call.dose else None  # NaN is no number that a log can hold
-        unit = self._treatments[call.name].unit_strength if call.effective else None
+        treatment = self._treatments[call.name] if call.effective else None
         return Take(
             turn=call.turn,
             order=0,
             name=call.name,
             taken=self._applied(call.name) if call.effective else "",
             dose=dose,
-            strength=None if unit is None or dose is None else dose * unit,
+            strength=None if treatment is None or dose is None else treatment.at(call.operation, dose)[0],
             ok=call.effective or call.ok,
             scripted=call.scripted,
             after_sitter=call.message > sitter,
+            operation=call.operation,
         )
 
     def _applied(self, name: str) -> str:
@@ -426,13 +437,18 @@ class SteeringSession:
                     "the active model, get_model() without arguments"
                 )
 
-    def _show(self, exposures: Sequence[Exposure], receipts: Sequence[dict[str, object]]) -> None:
+    def _show(self, exposures: Sequence[Exposure], receipts: Sequence[Mapping[str, Any]]) -> None:
         """Write to the transcript what each effect did, whenever effects were started or ended."""
         now = [(e.name, e.start, e.stop) for e in exposures]
         if now == self._shown:
             return
         self._shown = now
         transcript().info(_page(exposures, receipts), source="steering")
+
+
+def what_starts(words: Framing, operators: Sequence[Operation], *, infinitive: bool = False) -> str:
+    """Return what the tools of some operations do, in a framing's words, as an enumeration."""
+    return ", ".join(prompts.STARTS[one][infinitive].format(tool=words.tool(one)) for one in operators)
 
 
 def session_tools() -> ToolSource:
@@ -490,14 +506,24 @@ def _refuse_calls(output: ModelOutput) -> None:
         ended = ended or (call.function == END_TOOL and call.parse_error is None)
 
 
-def _page(exposures: Sequence[Exposure], receipts: Sequence[dict[str, object]]) -> str:
+def _moved(receipt: Mapping[str, Any]) -> str:
+    """Return what became of the mean projection; nothing where nothing was measured."""
+    before, after = receipt["projection_before"], receipt["projection_after"]
+    return "" if before is None else f" (projection {before:.4g} → {after:.4g} at layer {receipt['monitor_layer']})"
+
+
+def _page(exposures: Sequence[Exposure], receipts: Sequence[Mapping[str, Any]]) -> str:
     lines = ["What the engine did in the turn above, one line an effect:", ""]
     for exposure, receipt in zip(exposures, receipts, strict=True):
         until = "still active" if exposure.stop is None else f"ended before message {exposure.stop}"
-        layers: list[int] = receipt["layers"]  # type: ignore[assignment]
+        layers: list[int] = receipt["layers"]
         applied = "" if exposure.applied == exposure.name else f" (applied: {exposure.applied})"
+        if exposure.operation == "add":
+            how = f"dose {exposure.dose:g}, strength {exposure.strength:.3g}"
+        else:
+            how = f"{in_words(exposure.operation, exposure.strength, receipt.get('target'))}{_moved(receipt)}"
         lines.append(
-            f"- **{exposure.name}**{applied}: dose {exposure.dose:g}, strength {exposure.strength:.3g} at layers "
+            f"- **{exposure.name}**{applied}: {how} at layers "
             f"{layers[0]}–{layers[-1]}, from message {exposure.start}, {until}: "
             f"{exposure.positions} positions steered of {receipt['planned']} planned"
             + (f", {exposure.in_thoughts} of them in thoughts" if exposure.in_thoughts else "")

@@ -13,8 +13,13 @@ from typing import Literal
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolCall
 
+from self_steering.steering.operations import OPERATIONS, Operation
+
 FramingName = Literal["drugs", "aids", "vectors"]
 
+_VERBS: Mapping[Operation, str] = MappingProxyType(
+    {"add": "take", "clamp": "clamp", "ablate": "ablate", "gain": "scale"}
+)
 CLEAR_TOOL = "clear_effects"
 END_TOOL = "end_session"
 DEFAULT_DOSE = 1.0
@@ -37,7 +42,11 @@ class Framing:
     @property
     def take_tool(self) -> str:
         """Name of the tool that starts an effect."""
-        return f"take_{self.noun}"
+        return self.tool("add")
+
+    def tool(self, operation: Operation) -> str:
+        """Return the name of the tool that carries out an operation."""
+        return f"{_VERBS[operation]}_{self.noun}"
 
     @property
     def list_tool(self) -> str:
@@ -53,12 +62,15 @@ FRAMINGS: Mapping[FramingName, Framing] = MappingProxyType(
     }
 )
 
-TAKE_TOOLS = frozenset(framing.take_tool for framing in FRAMINGS.values())
+_OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+    {framing.tool(operation): operation for framing in FRAMINGS.values() for operation in OPERATIONS}
+)
+TAKE_TOOLS = frozenset(_OPERATIONS)  # those that start something, whichever operation it is
 
 
 @dataclass(frozen=True)
 class SteeringCall:
-    """One call of a take tool or of the clear tool, and what became of it.
+    """One call of a tool that starts something (a take tool, whichever its operation) or of the clear tool, and what became of it.
 
     Attributes:
         message: Index of the assistant message that holds it.
@@ -89,6 +101,11 @@ class SteeringCall:
         return self.call.function in TAKE_TOOLS
 
     @property
+    def operation(self) -> Operation:
+        """What a take is to do with what it names."""
+        return _OPERATIONS.get(self.call.function, "add")
+
+    @property
     def name(self) -> str:
         """What was asked for; empty where the call names nothing."""
         name = self.call.arguments.get("name")
@@ -96,7 +113,9 @@ class SteeringCall:
 
     @property
     def dose(self) -> float:
-        """The dose that was asked for; NaN where it is no number."""
+        """The dose that was asked for; NaN where it is no number; of an ablation, which takes none, 0: the neutral mean."""
+        if self.operation == "ablate":
+            return 0.0
         return number(self.call.arguments.get("dose", DEFAULT_DOSE))
 
 

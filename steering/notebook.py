@@ -25,7 +25,8 @@ from inspect_ai.model import (
     get_model,
 )
 
-from self_steering.steering.plan import MAX_DOSE, Direction, Plan, Window, check_dose
+from self_steering.steering.operations import OPERATIONS, Operation, in_words
+from self_steering.steering.plan import MAX_DOSE, Direction, Plan, Treatment, Window, check_dose
 from self_steering.steering.provider import NNsightAPI
 from self_steering.steering.request import SteeringRequest, steering_report
 from self_steering.vectors.card import LibraryCard, library_folder
@@ -105,8 +106,8 @@ class Answer:
         """Return one row a token that the model read or wrote, by position.
 
         `message` and `role` are of the conversation, the answer's own among them; `steered by` names the vectors that were added
-        there. For each vector of the plan a column holds h·v/‖v‖ at its middle layer after the addition, and one, ` before`,
-        before it; NaN where its windows do not reach, and for the last token that was written, which nothing has read.
+        there, or what else was done. For each vector of the plan a column holds h·v/‖v‖ at its middle layer after that, and one,
+        ` before`, before it; NaN where its windows do not reach, and for the last token that was written, which nothing has read.
         """
         report = steering_report(self.output)
         logprobs = self.output.choices[0].logprobs
@@ -132,8 +133,9 @@ class Answer:
                     frame[name] = float("nan")
                 frame.iloc[at, frame.columns.get_loc(name)] = values[: last - receipt["start"]]
             if receipt["strength"]:
+                how = in_words(receipt.get("operation", "add"), receipt["strength"], receipt.get("target"))
                 for position in range(receipt["start"], last):
-                    steered[position].append(f"{receipt['label']} × {receipt['strength']:g}")
+                    steered[position].append(f"{receipt['label']} {how}")
         frame["steered by"] = [", ".join(names) for names in steered]
         return frame
 
@@ -149,6 +151,7 @@ class Steering:
         messages: Indices of the messages that are steered; `answer` is what is generated; None is all, and what is generated.
         tokens: Of one message, which of its tokens: first, and behind the last.
         random_seed: If set, a random direction of the vector's norm in its place.
+        operation: What is done with it.
     """
 
     model: "SteerableModel"
@@ -157,6 +160,7 @@ class Steering:
     messages: Where = None
     tokens: tuple[int, int] | None = None
     random_seed: int | None = None
+    operation: Operation = "add"
 
     def __enter__(self) -> Self:
         self.model.active.append(self)
@@ -187,15 +191,19 @@ class Steering:
             runs = [list(run) for _, run in groupby(enumerate(places), key=lambda item: item[1] - item[0])]
             spans = [(run[0][1], run[-1][1] + 1) for run in runs]
         direction = Direction(vector=self.vector, random_seed=self.random_seed)
+        treatment = Treatment(direction=direction, unit_strength=card.default_doses[self.vector])
+        strength, target = treatment.at(self.operation, self.dose)
         return [
             Window(
                 label=direction.label,
                 direction=direction,
                 dose=self.dose,
-                strength=self.dose * card.default_doses[self.vector],
+                strength=strength,
                 start=start,
                 stop=stop,
                 tokens=self.tokens,
+                operation=self.operation,
+                target=target,
             )
             for start, stop in spans
         ]
@@ -240,24 +248,30 @@ class SteerableModel:
         messages: Where = None,
         tokens: tuple[int, int] | None = None,
         random_seed: int | None = None,
+        operation: Operation = "add",
     ) -> Steering:
         """Return a steering, to be used as `with model.steer("calm"):` or as `model.generate(…, steer=model.steer("calm"))`.
 
         Args:
             vector: Name of a vector of the library.
-            dose: Multiple of its default dose, from -10 to 10.
+            dose: Multiple of its default dose, from -10 to 10: of an addition what is added; of a clamp where the projection is
+                held, from the mean of neutral text; of a gain how many times what there is comes on top. An ablation takes none.
             messages: Indices of the messages that are steered, or `answer`; default all, and what is generated.
             tokens: Of one message, which of its tokens (`tokens` shows them): first, and behind the last.
             random_seed: If set, a random direction of the vector's norm in its place.
+            operation: add, clamp, ablate or gain (`operations`): what is done with the vector, after all that was steered before.
 
         Raises:
-            ValueError: There is no such vector, or no such dose.
+            ValueError: There is no such vector, no such dose or no such operation.
         """
+        if operation not in OPERATIONS:
+            raise ValueError(f"operation={shown(operation)}; choose from {', '.join(OPERATIONS)}")
         if vector not in self.card.default_doses:
             raise ValueError(f"no vector {shown(vector)} in this library; it has: {', '.join(self.vectors)}")
         if tokens is not None and not isinstance(messages, int):
             raise ValueError(f"tokens={tokens} of messages={shown(messages)}; name the one message that they are of")
-        return Steering(self, vector, check_dose(dose, MAX_DOSE), messages, tokens, random_seed)
+        dose = 0.0 if operation == "ablate" else check_dose(dose, MAX_DOSE)
+        return Steering(self, vector, dose, messages, tokens, random_seed, operation)
 
     def generate(
         self, messages: Messages, *, steer: Steering | Sequence[Steering] = (), watch: Sequence[str] = (), **config: Any

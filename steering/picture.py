@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from self_steering.steering.operations import in_words
 from self_steering.steering.request import Receipt
 
 _COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178))
@@ -61,9 +62,8 @@ def steering_picture(
     first = next(i for i, token in enumerate(tokens) if token.message == tokens[first].message)
     canvas = _Canvas()
     for number, receipt in enumerate(receipts):
-        canvas.swatch(
-            _fill(receipt, receipts, number), f"{receipt.label} × {receipt.strength:g}, {receipt.steered} tokens"
-        )
+        how = in_words(receipt.operation, receipt.strength, receipt.target)
+        canvas.swatch(_fill(receipt, receipts, number), f"{receipt.label} {how}, {receipt.steered} tokens")
     canvas.newline()
     if first:
         canvas.note(f"messages 1 to {tokens[first].message}: {first} tokens, nothing added")
@@ -96,7 +96,8 @@ def _kept(tokens: Sequence[Drawn]) -> Iterator[Drawn]:
 
 def _fill(receipt: Receipt, receipts: Sequence[Receipt], number: int) -> tuple[int, int, int] | None:
     """Return a window's colour, mixed with the paper's by its strength; None for one that adds nothing."""
-    strongest = max(abs(one.strength) for one in receipts)
+    # Strengths of different operations cannot be compared.
+    strongest = max(abs(one.strength) for one in receipts if one.operation == receipt.operation)
     if not receipt.strength or not strongest:
         return None
     share = _FAINTEST + (1 - _FAINTEST) * abs(receipt.strength) / strongest

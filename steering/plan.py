@@ -10,9 +10,10 @@ from itertools import groupby
 from typing import Literal, Self
 
 from inspect_ai.model import ChatMessage
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from self_steering.steering.calls import DEFAULT_DOSE, Active, active_takes
+from self_steering.steering.operations import HOLDING, Operation
 from self_steering.vectors.shown import shown
 
 MAX_DOSE = 10.0
@@ -25,7 +26,7 @@ class PlanError(ValueError):
 
 
 class Direction(BaseModel):
-    """Which residual-stream direction is added.
+    """Which residual-stream direction is added, or operated along.
 
     Attributes:
         vector: Name of a vector of the library.
@@ -54,8 +55,8 @@ class Treatment(BaseModel):
     """What taking a label really does: an arm maps labels to treatments, the model sees only labels.
 
     Attributes:
-        direction: What is added.
-        unit_strength: Multiple of the direction added at dose 1.0; 0 is the placebo.
+        direction: What is added, or operated along.
+        unit_strength: Multiple of the direction added at dose 1.0; 0 is the placebo, of every operation.
 
     Example:
         >>> placebo = Treatment(direction=Direction(vector="calm"), unit_strength=0)
@@ -68,16 +69,33 @@ class Treatment(BaseModel):
     direction: Direction
     unit_strength: float
 
+    def at(self, operation: Operation, dose: float) -> tuple[float, float | None]:
+        """Return strength and target of an operation at a dose, as `Window` has them.
+
+        The dose of an addition and of a clamp counts in multiples of the direction times `unit_strength`, so that a clamp at dose 1
+        holds the projection where an addition of dose 1 would take that of a neutral text. That of a gain is its strength.
+
+        Example:
+            >>> calm = Treatment(direction=Direction(vector="calm"), unit_strength=0.6)
+            >>> [calm.at(operation, 2.0) for operation in ("add", "clamp", "gain")]
+            [(1.2, None), (1.0, 1.2), (2.0, None)]
+        """
+        if operation == "add":
+            return dose * self.unit_strength, None
+        on = float(self.unit_strength != 0)
+        return (on, dose * self.unit_strength) if operation in HOLDING else (on * dose, None)
+
 
 class Window(BaseModel):
     """A stretch of conversation during which one direction is active.
 
     Attributes:
         label: What the model called it.
-        direction: What is added.
-        dose: The number that the model passed.
+        direction: What is added, or operated along.
+        dose: The number that the model passed; of an ablation, which takes none, 0.
         strength: Multiple of the direction that is added: h' = h + strength * v, at each of its layers. h' is not
-            renormalised.
+            renormalised. Of other operations their strength (`operations`): 1 of a clamp or an ablation, the gain of a gain; 0
+            changes nothing, by the same way.
         start: Index of the first message that is steered, from its first token.
         stop: Index of the first message that is no longer steered; None while the window is open, so that all that
             follows, generated tokens too, is steered.
@@ -85,6 +103,9 @@ class Window(BaseModel):
             thoughts, its calls, and what the template writes around them; and what is generated, if no thought is open there.
         tokens: Of a window over one message, the first of its tokens that is steered and the first that is no longer, counted from
             the message's first; None steers all.
+        operation: What is done with the direction; left out of logs where it is added.
+        target: Of a clamp and an ablation, where the projection is held: so many multiples of the direction from the mean of
+            neutral text; left out of others.
 
     Example:
         >>> window = Window(label="d1", direction=Direction(vector="calm"), dose=2.0, strength=1.2, start=3, stop=6)
@@ -102,11 +123,13 @@ class Window(BaseModel):
     stop: int | None = None
     part: Literal["whole", "answer"] = "whole"
     tokens: tuple[int, int] | None = None
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
+    target: float | None = Field(default=None, exclude_if=lambda value: value is None)
 
-    @field_validator("dose", "strength")
+    @field_validator("dose", "strength", "target")
     @classmethod
-    def _finite(cls, value: float) -> float:
-        if not math.isfinite(value):
+    def _finite(cls, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
             raise ValueError(f"{value} is not a finite number; give a number such as 1.0")
         return value
 
@@ -114,6 +137,10 @@ class Window(BaseModel):
     def _ordered(self) -> Self:
         if self.start < 0 or (self.stop is not None and self.stop < self.start):
             raise ValueError(f"window over messages {self.start} to {self.stop}; expected 0 <= start <= stop")
+        if (self.target is not None) != (self.operation in HOLDING):
+            raise ValueError(
+                f"{self.operation} with target {self.target}; give one to {' and '.join(sorted(HOLDING))}, and to nothing else"
+            )
         if self.tokens is not None and (
             self.stop != self.start + 1 or self.part != "whole" or not 0 <= self.tokens[0] < self.tokens[1]
         ):
@@ -128,7 +155,8 @@ class Plan(BaseModel):
 
     Attributes:
         messages: How many messages the conversation has; the provider refuses a plan made for another number.
-        windows: Windows in the order in which they were opened; where several are active, they add.
+        windows: Windows in the order in which they were opened; where several are active they act in that order (`operations`),
+            and additions add up.
 
     Example:
         >>> open_window = Window(label="d1", direction=Direction(vector="calm"), dose=1.0, strength=0.6, start=2)
@@ -255,8 +283,8 @@ def plan_windows(
 ) -> Plan:
     """Replay a conversation into its plan.
 
-    A take call in assistant message k opens a window at message k + 1, so that the tool's answer is steered. It
-    closes at the end of the assistant message that calls `clear_effects`, or before a message in `outside_clears`.
+    A take call, of any operation's tool, in assistant message k opens a window at message k + 1, so that the tool's answer is
+    steered. It closes at the end of the assistant message that calls `clear_effects`, or before a message in `outside_clears`.
     Calls that could not be parsed, or that the tool answered with an error, never took effect and open nothing.
 
     Args:
@@ -294,13 +322,17 @@ def _window(taken: Active, treatments: Mapping[str, Treatment], max_dose: float)
     label = call.arguments.get("name")
     if not isinstance(label, str) or label not in treatments:
         raise PlanError(f"unknown name {shown(label)} in {call.function}; valid names: {', '.join(sorted(treatments))}")
-    dose = check_dose(call.arguments.get("dose", DEFAULT_DOSE), max_dose)
+    operation = taken.call.operation
+    dose = 0.0 if operation == "ablate" else check_dose(call.arguments.get("dose", DEFAULT_DOSE), max_dose)
     treatment = treatments[label]
+    strength, target = treatment.at(operation, dose)
     return Window(
         label=label,
         direction=treatment.direction,
         dose=dose,
-        strength=dose * treatment.unit_strength,
+        strength=strength,
         start=taken.start,
         stop=taken.stop,
+        operation=operation,
+        target=target,
     )

@@ -39,7 +39,7 @@ from self_steering.steering.template import ChatError
 from self_steering.steering.thinking import answer_tokens, thought_tokens
 from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
-from self_steering.vectors.directions import DirectionTensor, resolve_direction
+from self_steering.vectors.directions import DirectionTensor, held_projections, resolve_direction
 from self_steering.vectors.library import Library, load_library
 
 logger = logging.getLogger(__name__)
@@ -270,7 +270,9 @@ class NNsightAPI(ModelAPI):
                 still_open = window.stop is None or window.stop > generated
                 start = rendered.starts[window.start]
                 stop = None if still_open or window.stop is None else rendered.starts[window.stop]
-            result.append(TokenWindow(window.label, direction, window.strength, start, stop))
+            held = window.target
+            targets = () if held is None else in_short_lived_thread(held_projections, library, direction, held)
+            result.append(TokenWindow(window.label, direction, window.strength, start, stop, window.operation, targets))
         return tuple(result)
 
     def library(self, folder: str | None) -> Library:
@@ -312,7 +314,7 @@ class NNsightAPI(ModelAPI):
 
         The turn tells apart what a solver asks several times within one sample. Nothing that happened outside it counts.
         """
-        steering = [(w.direction.key, w.strength, w.start, w.stop) for w in windows]
+        steering = [(w.direction.key, w.strength, w.start, w.stop, *_more(w)) for w in windows]
         sample = sample_active()
         place = None if sample is None else (sample.sample.id, sample.epoch)
         digest = hashlib.sha256(repr((place, rendered.ids, steering)).encode()).hexdigest()
@@ -357,7 +359,7 @@ class NNsightAPI(ModelAPI):
             "neutralised_control_tokens": rendered.neutralised,
             "call_format": self.chat.call_format.name,
             "plan": request.plan.model_dump(mode="json"),
-            "windows": [[w.label, w.direction.key, w.strength, w.start, w.stop] for w in windows],
+            "windows": [[w.label, w.direction.key, w.strength, w.start, w.stop, *_more(w)] for w in windows],
             "config": config.model_dump(mode="json", exclude_none=True, exclude={"extra_body"}),
         }
 
@@ -430,6 +432,11 @@ def _tokens_of(window: Window, tokens: tuple[int, int], rendered: RenderedChat) 
             f"window {window.label!r}: tokens {tokens[0]} to {tokens[1]} of message {window.start}, which has {stop - start}"
         )
     return start + tokens[0], start + tokens[1]
+
+
+def _more(window: TokenWindow) -> tuple[Any, ...]:
+    """Return what is to be said of a window beside direction, strength and place, where it is no addition."""
+    return () if window.operation == "add" else (window.operation, window.targets)
 
 
 def _with_thoughts(receipts: Sequence[Receipt], thought: NDArray[np.bool_]) -> list[dict[str, Any]]:

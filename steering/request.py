@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from inspect_ai.model import GenerateConfig, ModelOutput
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from self_steering.steering.operations import Operation
 from self_steering.steering.plan import Plan, PlanError
 from self_steering.vectors.card import card_hash
 from self_steering.vectors.shown import in_one_line
@@ -20,18 +21,22 @@ class Receipt(BaseModel):
     Attributes:
         label: What the model called it.
         direction: Hash of the direction's values.
-        strength: Multiple of the direction that was added.
-        layers: Decoder layers it was added at.
+        strength: Strength of the operation; of an addition the multiple of the direction that was added.
+        layers: Decoder layers it was carried out at.
         start: First token position of the window.
         stop: First position after it; None while it is open.
         planned: Positions of the window that the model processed.
-        steered: Positions at which the addition was carried out and measured; always equal to `planned`.
+        steered: Positions at which it was carried out and measured; always equal to `planned`.
         reused: How many of them were found in the cache, steered so when they were computed.
         in_thoughts: How many of them are tokens of thoughts, marks included.
         monitor_layer: The layer whose projections follow.
-        projection_before: Mean of h·v/‖v‖ over the steered positions, before the addition; None without positions.
-        projection_after: The same after the addition.
-        expected_shift: What this window adds to the projection: strength times ‖v‖ at that layer.
+        projection_before: Mean of h·v/‖v‖ over the steered positions, before anything is done at that layer; None without
+            positions.
+        projection_after: The same after all that is done there.
+        expected_shift: What this window by itself adds to that mean: of an addition strength times ‖v‖ at that layer; of a clamp
+            and an ablation what takes it from `projection_before` to `target`; of a gain strength times `projection_before`.
+        operation: What was done with the direction; left out where it was added.
+        target: The projection that a clamp or an ablation held at that layer; left out of others.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +55,8 @@ class Receipt(BaseModel):
     projection_before: float | None
     projection_after: float | None
     expected_shift: float
+    operation: Operation = Field(default="add", exclude_if=lambda value: value == "add")
+    target: float | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 EXTRA_BODY_KEY = "self_steering"

@@ -23,6 +23,8 @@ DIRECTIONS = {
     "a": DirectionTensor("a", (0, 1), VALUES),
     "b": DirectionTensor("b", (1,), -VALUES[:1]),
 }
+ADDED = [Span("a", 0.2, 2, 6), Span("b", 0.1, 4, 7)]
+OPERATED = [Span("a", 1.0, 2, 6, "clamp", (8.0, 8.0)), Span("b", 0.1, 4, 7)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -76,28 +78,67 @@ def test_stacked_inverted_and_empty_windows_add_up_and_are_measured(dtype: torch
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_placebo_changes_no_bit(dtype: torch.dtype):
-    """Strength zero, and doses that cancel but for a rounding error, take the same way and leave the stream as it was."""
-    cancelling = [Span("a", strength, 0, None) for strength in (0.3, -0.1, -0.2)]
-    step = step_of([Span("a", 0.0, 0, None)], cancelling, [])
+@pytest.mark.parametrize("split", [False, True], ids=["whole stream", "stream in two parts"])
+def test_operations_act_on_the_stream_in_the_order_called(dtype: torch.dtype, split: bool):
+    """What a clamp holds is held of both parts together; what comes after it is felt, and rows with additions alone are as ever."""
+    clamp, gain = Span("a", 1.0, 0, 4, "clamp", (2.0, 3.0)), Span("a", 0.5, 0, 4, "gain")
+    step = step_of([clamp, gain], [gain, Span("b", 2.0, 1, 3), clamp], [Span("a", 2.0, 0, 4)])
+    alone = step_of([], [], [Span("a", 2.0, 0, 4)])
+    rest = stream(dtype, 1) if split else None
     for layer in range(2):
-        h = stream(dtype)
-        step.steer(layer, h)
-        assert torch.equal(h, stream(dtype))
+        old, new, other = stream(dtype), stream(dtype), stream(dtype)
+        step.steer(layer, new, rest)
+        alone.steer(layer, other, rest)
+        assert torch.equal(new[:, 4:], old[:, 4:])
+        assert torch.equal(new[2], other[2])
+        unit = VALUES[layer] / VALUES[layer].norm()
+        level = (new.float() + (0 if rest is None else rest.float())) @ unit
+        rough = 40 * torch.finfo(dtype).eps
+        assert torch.allclose(level[0, :4], torch.full((4,), 1.5 * (2.0 + layer)), atol=rough)
+        assert torch.allclose(level[1, :4], torch.full((4,), 2.0 + layer), atol=rough)
     verify(step)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("split", [False, True], ids=["whole stream", "stream in two parts"])
+def test_a_clamp_at_the_projection_that_it_finds_is_no_fault(dtype: torch.dtype, split: bool):
+    """What it changes is less than the precision, or lost beside the other part: it was done as planned all the same."""
+    old, unit = stream(dtype), VALUES[0] / VALUES[0].norm()
+    rest = 300 * stream(dtype, 1) if split else None
+    level = float((old[1, 3].float() + (0 if rest is None else rest[1, 3].float())) @ unit)
+    step = step_of([], [Span("b", 0.0, 3, 4), Span("a", 1.0, 3, 4, "clamp", (level + 1e-6, level))], [])
+    step.steer(0, stream(dtype), rest)
+    step.steer(1, stream(dtype), rest)
+    verify(step)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_placebo_changes_no_bit(dtype: torch.dtype):
+    """Strength zero, and doses that cancel but for a rounding error, take the same way and leave the stream as it was."""
+    cancelling = [Span("a", strength, 0, None) for strength in (0.3, -0.1, -0.2)]
+    operations = [Span("a", 0.0, 0, None, "clamp", (9.0, 9.0)), Span("b", 0.0, 0, None, "gain"), *cancelling]
+    for plans in ([Span("a", 0.0, 0, None)], cancelling, []), (operations, cancelling, []):
+        step = step_of(*plans)
+        for layer in range(2):
+            h = stream(dtype)
+            step.steer(layer, h)
+            assert torch.equal(h, stream(dtype))
+        verify(step)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("split", [False, True], ids=["whole stream", "stream in two parts"])
+@pytest.mark.parametrize("spans", [ADDED, OPERATED], ids=["additions", "operations"])
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
 def test_whatever_else_happens_to_the_stream_is_a_fault(
     monkeypatch: pytest.MonkeyPatch,
     dtype: torch.dtype,
     split: bool,
+    spans: list[Span],
     mutation: Callable[[LayerAdditions, torch.Tensor], None],
 ):
     """Two hundredths too much or too little, another token, another row, a part of it, nothing, twice, no number."""
-    step = step_of([], [Span("a", 0.2, 2, 6), Span("b", 0.1, 4, 7)], [])
+    step = step_of([], spans, [])
     monkeypatch.setattr(LayerAdditions, "add", mutation)
     for layer in range(2):
         step.steer(layer, stream(dtype), stream(dtype, 1) if split else None)

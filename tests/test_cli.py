@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from self_steering.analysis.cli import main
 from self_steering.steering.models import load_model
-from self_steering.vectors.card import LibraryError
+from self_steering.vectors.card import NEUTRAL_FILE, LibraryError
 from self_steering.vectors.library import content_hash, load_library
 from self_steering.vectors.making.calibration import GRID, Prober, probes
 from self_steering.vectors.making.layers import Preset, presets
@@ -77,7 +77,8 @@ def test_a_library_is_built_for_a_model_and_refused_by_another(
     assert sorted(made.vectors) == sorted(STATES)
     assert made.card.layers == [3, 4]
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["library"]
-    assert sorted(contents(library)) == ["card.json", "report.html", "report.json", "vectors.safetensors"]
+    held = ["card.json", "neutral.safetensors", "report.html", "report.json", "vectors.safetensors"]
+    assert sorted(contents(library)) == held
     with pytest.raises(LibraryError, match=r"not for this model .*self-steering vectors build"):
         load_library(library, fingerprint)
 
@@ -116,6 +117,25 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path, tiny: Path, stori
     assert build(tiny, tmp_path / "library", stories) == 0
     assert contents(tmp_path / "library") == contents(library)
     assert len(contents(tmp_path)) == 4
+
+
+def test_a_library_that_lacks_the_neutral_mean_is_given_it(
+    tmp_path: Path, tiny: Path, library: Path, capsys: pytest.CaptureFixture
+):
+    """That of the stories that ship, at its own layers; another model's is refused, and nothing else of it changes."""
+    shutil.copytree(library, tmp_path / "library")
+    made = load_library(tmp_path / "library")
+    (tmp_path / "library" / NEUTRAL_FILE).unlink()
+    other = save_tiny_model(tmp_path / "model", "gemma3")
+    before = contents(tmp_path / "library")
+    assert main(["vectors", "neutral", str(tmp_path / "library"), "--model", str(other)]) == 1
+    assert "name its model" in capsys.readouterr().err
+    assert contents(tmp_path / "library") == before
+    assert main(["vectors", "neutral", str(tmp_path / "library"), "--model", str(tiny)]) == 0
+    found = load_library(tmp_path / "library")
+    assert found.card == made.card
+    assert found.neutral.norm(dim=-1).tolist() == pytest.approx(made.card.residual_norms, rel=0.2)
+    assert float(torch.cosine_similarity(found.neutral, made.neutral).min()) > 0.8, "of two settings, and of thirty"
 
 
 def test_what_the_card_describes_is_what_was_measured(library: Path):

@@ -78,7 +78,21 @@ def test_signatures_tell_positions_apart_by_all_that_steers_them():
     along = signatures.along(spans, 0, 8)
     assert [list(group) for group in (along[:2], along[2:4], along[4:6], along[6:])] == [[0, 0], [1, 1], [2, 2], [3, 3]]
     assert np.array_equal(signatures.along(spans[::-1], 3, 7), along[3:7])
-    assert signatures.pairs(2) == (("a", -1.0), ("b", 1.0))
+    assert [(one.key, one.strength) for one in signatures.stack(2)] == [("a", -1.0), ("b", 1.0)]
+
+
+def test_signatures_tell_operations_targets_and_their_order_apart():
+    """What acts one after the other does not commute; additions in a row do."""
+    add, more = Span("a", 1.0, 0, 1), Span("b", 2.0, 0, 1)
+    clamp, higher = Span("a", 1.0, 0, 1, "clamp", (3.0,)), Span("a", 1.0, 0, 1, "clamp", (4.0,))
+    ablate, gain = Span("a", 1.0, 0, 1, "ablate", (3.0,)), Span("a", 1.0, 0, 1, "gain")
+    stacks = [[add], [clamp], [higher], [ablate], [gain], [add, clamp], [clamp, add], [gain, clamp], [clamp, gain]]
+    signatures = Signatures()
+    assert len({signatures.of(stack) for stack in stacks}) == len(stacks)
+    assert signatures.of([add, more, clamp]) == signatures.of([more, add, clamp])
+    assert signatures.of([add, clamp, more]) != signatures.of([more, clamp, add])
+    within = {steering_within(stack, 0, 4) for stack in stacks}
+    assert len(within) == len(stacks)
 
 
 def test_a_blocks_key_speaks_of_its_own_tokens_alone():

@@ -466,3 +466,52 @@ def test_rollouts_were_not_all_alike(tables: Tables):
 def test_the_report_draws_free_play(tables: Tables):
     """Picks, redosing, valence and stacking have a figure each."""
     assert report_keys(tables, "Free play") >= {"picks", "redosing", "valence", "stacking"}
+
+
+# ---------------------------------------------------------------- operators
+
+
+OPERATED = turn_by_turn(
+    says("", take("calm"), ("clamp_vector", {"name": "calm", "dose": 2})),
+    says("", ("scale_vector", {"name": "calm", "dose": -0.5}), ("ablate_vector", {"name": "honest"})),
+    says("", END),
+    says("Calm and honest."),
+)
+CALLED = ["add", "clamp", "gain", "ablate"]
+
+
+@pytest.mark.parametrize("arm", ["real", "placebo", "random"])
+def test_operators_are_offered_carried_out_and_named(roomy: Tiny, tmp_path: Path, arm: str):
+    """Each has a tool, acts in the order called and is told apart in records, transcript, scores, tables; placebo does nothing."""
+    log = run(roomy, OPERATED, vectors="honest,calm", operators="all", arm=arm, log_dir=tmp_path)
+    (sample,) = log.samples
+    assert all(f"{verb}_vector" in sample.messages[1].text for verb in ("take", "clamp", "ablate", "scale"))
+    assert [one.get("operation", "add") for one in kept(sample, "takes")] == CALLED
+    events = [event for event in sample.events if isinstance(event, ModelEvent)]
+    receipts = events[2].output.metadata["self_steering"]["receipts"]
+    assert [one.get("operation", "add") for one in receipts] == CALLED
+    assert all(one["steered"] == one["planned"] > 0 for one in receipts)
+    assert all((one["strength"] == 0) == (arm == "placebo") for one in receipts)
+    ablate = receipts[-1]
+    if arm == "placebo":
+        assert all(one["projection_before"] == one["projection_after"] for one in receipts)
+    else:
+        assert ablate["projection_after"] == pytest.approx(ablate["target"], abs=1e-3), "what is called last is felt"
+        assert abs(ablate["projection_before"] - ablate["target"]) > 1e-2
+    shown = "".join(str(event.data) for event in sample.events if event.event == "info" and event.source == "steering")
+    assert all(how in shown for how in ("clamped at", "ablated, to", "gain -0.5" if arm != "placebo" else "gain -0"))
+    assert sample.scores["self_steer_scorer"].answer == "calm, clamp calm, gain calm, ablate honest"
+    assert value(sample, "self_steer_scorer", "dose") == 1
+    tables = read_tables(tmp_path)
+    assert tables.takes["operation"].tolist() == CALLED
+    assert tables.rollouts["operators"].tolist() == ["add,clamp,ablate,gain"]
+
+
+def test_nothing_of_operators_is_read_or_logged_where_they_are_not_offered(roomy: Tiny):
+    """Prompts, conditions, plans and receipts of additions alone are those of a suite that knows nothing else."""
+    sample = play(roomy, turn_by_turn(says("", take("calm")), says("", END)), vectors="honest,calm")
+    noted = json.dumps(
+        [sample.metadata, dict(sample.store), [e.config.extra_body for e in sample.events if isinstance(e, ModelEvent)]]
+    )
+    read = " ".join(message.text for message in sample.messages)
+    assert [word for word in ("operation", "operators", "clamp", "target", "ablate") if word in f"{noted} {read}"] == []

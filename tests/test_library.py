@@ -3,13 +3,21 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from self_steering.vectors.card import LibraryCard, LibraryError, find_library, library_folder
+from self_steering.vectors.card import (
+    NEUTRAL_FILE,
+    LibraryCard,
+    LibraryError,
+    card_hash,
+    find_library,
+    library_folder,
+)
 from self_steering.vectors.library import Library, content_hash, load_library, serialised
 from self_steering.vectors.report import Calibration, VectorCalibration, read_report
 
@@ -122,6 +130,26 @@ def test_a_round_trip_gives_the_same_bytes(folder: Path, tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [CARD, VECTORS]
     for file in (VECTORS, CARD):
         assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
+
+
+def test_a_neutral_mean_is_bound_to_the_vectors_beside_it(tmp_path: Path):
+    """It comes back as it was and is part of what a cached reply depends on; torn, or beside other vectors, it is refused."""
+    library = make_library()
+    mean = torch.randn(len(library.card.layers), library.card.hidden)
+    library.save(tmp_path / "without")
+    replace(library, neutral=mean).save(tmp_path / "with")
+    assert torch.equal(load_library(tmp_path / "with").neutral, mean)
+    assert load_library(tmp_path / "without").neutral is None
+    assert card_hash(tmp_path / "with") != card_hash(tmp_path / "without")
+    make_library(seed=1).save(tmp_path / "other")
+    for spoilt, message in (("other", "measured for other vectors"), ("without", "cannot be read")):
+        data = (tmp_path / "with" / NEUTRAL_FILE).read_bytes()
+        (tmp_path / spoilt / NEUTRAL_FILE).write_bytes(data if spoilt == "other" else data[:50])
+        with pytest.raises(LibraryError, match=f"{message}.*self-steering vectors neutral"):
+            load_library(tmp_path / spoilt)
+    replace(library, neutral=mean[:1]).save(tmp_path / "short")
+    with pytest.raises(LibraryError, match="holds no finite float32"):
+        load_library(tmp_path / "short")
 
 
 def test_the_order_in_which_vectors_were_made_does_not_show():

@@ -29,7 +29,8 @@ SHORT = {"max_tokens": 6, "temperature": 0.7, "seed": 1}
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteerableModel]:
     """A tiny model with two random vectors."""
     folder = save_tiny_model(tmp_path_factory.mktemp("tiny"), "llama")
-    opened = load(str(folder), library=save_library(folder / "library", load_model(str(folder)).fingerprint))
+    library = save_library(folder / "library", load_model(str(folder)).fingerprint, neutral=True)
+    opened = load(str(folder), library=library)
     yield opened
     opened.close()
 
@@ -96,6 +97,27 @@ def test_projections_are_those_of_plain_hidden_states(model: SteerableModel):
     assert moved.tolist() == pytest.approx([float(vector.norm())] * len(moved), rel=1e-4)
 
 
+def test_operations_act_after_what_was_steered_before(model: SteerableModel):
+    """A clamp holds each token's projection where it says, from the neutral mean; what is added after it comes on top."""
+    library = load_library(Path(model._library))
+    vector, mean = library.vector("calm")[1], library.neutral[1]
+    target = float(mean @ vector / vector.norm() + 2 * vector.norm())
+    clamp, add = model.steer("calm", 2, messages=1, operation="clamp"), model.steer("calm", 1, messages=1)
+    for order, held in (([add, clamp], target), ([clamp, add], target + float(vector.norm()))):
+        answer = model.generate(TALK, steer=order, **SHORT)
+        frame = answer.frame()
+        steered = frame[frame["steered by"] != ""]
+        assert set(steered["message"]) == {1}
+        assert steered["calm"].tolist() == pytest.approx([held] * len(steered), rel=1e-4)
+        assert all("clamped at" in how and "calm × 1" in how for how in steered["steered by"])
+        assert {one.get("operation", "add") for one in answer.receipts} == {"add", "clamp"}
+    plain = model.generate(TALK, **SHORT).frame()
+    gained = model.generate(TALK, steer=model.steer("calm", -1, operation="gain"), **SHORT).frame()
+    assert gained["calm"].dropna().tolist() == pytest.approx([0] * (len(plain) - 1), abs=1e-3)
+    ablated = model.generate(TALK, steer=model.steer("calm", random_seed=3, operation="ablate"), **SHORT)
+    assert ablated.receipts[0]["projection_after"] == pytest.approx(ablated.receipts[0]["target"], abs=1e-3)
+
+
 def test_readouts_are_log_probabilities(model: SteerableModel):
     """And steering moves them."""
     sets = {"the": ["the"], "A": ["A"]}
@@ -116,6 +138,7 @@ def test_tokens_are_shown_as_they_are_counted(model: SteerableModel):
     [
         (lambda m: m.steer("soma"), "no vector 'soma' in this library; it has: calm, proud"),
         (lambda m: m.steer("calm", 11), "dose 11 is out of range"),
+        (lambda m: m.steer("calm", operation="squash"), "operation='squash'; choose from add, clamp, ablate, gain"),
         (lambda m: m.steer("calm", tokens=(0, 2)), "name the one message that they are of"),
         (lambda m: m.generate(TALK, steer=m.steer("calm", messages=[])), "name some of them"),
         (lambda m: m.generate(TALK, steer=m.steer("calm", messages=3)), "has 0 to 2; name some of them"),

@@ -452,3 +452,14 @@ def test_a_window_without_messages_of_a_side_steers_nothing_there():
         plan_windows(talk([take()], "a"), TREATMENTS, outside_clears=[4]), talk([take()], "a"), "assistant"
     )
     assert outside.windows == ()
+
+
+def test_only_what_holds_a_projection_has_a_target():
+    """And the log of an addition says nothing of operations, as it never did."""
+    fixed = {"label": "c", "direction": Direction(vector="c"), "dose": 1, "strength": 1, "start": 0}
+    for operation, target in (("clamp", None), ("ablate", None), ("add", 0.0), ("gain", 1.0)):
+        with pytest.raises(ValueError, match=f"{operation} with target {target}; give one to ablate and clamp"):
+            Window(**fixed, operation=operation, target=target)
+    assert {"operation", "target"}.isdisjoint(Window(**fixed).model_dump())
+    clamp = Window(**fixed, operation="clamp", target=0.0)
+    assert Window.model_validate_json(clamp.model_dump_json()) == clamp

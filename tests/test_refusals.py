@@ -99,6 +99,16 @@ def agent():
         ((freeplay, maths, self_steer), {"debrief": 1}, "debrief=1; choose true or false"),
         ((freeplay, self_steer), {"opt_in": "maybe"}, "opt_in='maybe'; choose true or false"),
         ([freeplay], {"visibility": "seen"}, "visibility='seen' is unknown; choose from unsaid, watched, unwatched"),
+        (
+            (freeplay, frustration),
+            {"operators": "add,soap"},
+            "operators='soap' is unknown; choose from add, clamp, abl",
+        ),
+        (
+            [freeplay],
+            {"operators": "clamp", "arm": "prompt_only"},
+            "operators is clamp and arm prompt_only; words cannot",
+        ),
         ([freeplay], {"vectors": "calm", "arm": "mislabelled"}, "the mislabelled arm needs at least two vectors"),
         ([maths], {"dataset": "gsm"}, "dataset='gsm' is unknown; choose from generated, gsm8k"),
         ([maths], {"dataset": "gsm8k", "level": "easy"}, "level='easy' is of the generated problems"),
@@ -190,6 +200,10 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
         (["evals/detection.py", "--model", "nnsight/./nowhere"], "model './nowhere'"),
         (["evals/detection.py", "--model", "{model}", "-M", "max_bach=4"], "unknown model arguments: max_bach; valid "),
         (
+            ["evals/frustration.py", "--model", "{model}", "-T", "library={lacking}", "-T", "operators=add,ablate"],
+            "clamp and ablate hold on to the neutral stories' mean, which the library of tiny lacks; measure it with",
+        ),
+        (
             ["{file}@plain", "--model", "{model}", "--solver", "{solver}", "-S", "library={library}"],
             "the library in ",
         ),
@@ -208,9 +222,11 @@ def test_a_command_is_refused_before_the_first_sample(
         "solver": registry_info(self_steer()).name,
         "file": tmp_path / "theirs.py",
         "library": tmp_path / "library",
+        "lacking": tmp_path / "lacking",
         "model": str(tiny.model),
     }
     save_library(places["library"], "f" * 32, names=CORE_VECTORS)
+    save_library(places["lacking"], tiny.model.api.loaded.fingerprint)
     given = [part.format(**places) for part in arguments]
     done = CliRunner().invoke(inspect_command, ["eval", *given])
     assert isinstance(done.exception, Refusal), done.exception

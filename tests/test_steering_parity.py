@@ -1,6 +1,7 @@
 """Parity with plain hooks where it is hardest: the whole vocabulary, warm caches, eager attention, shipped vectors."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from self_steering.vectors.card import find_library
 from self_steering.vectors.directions import resolve_direction
 from self_steering.vectors.library import load_library
 from tests.support.models import make_engine, tiny_model
-from tests.support.parity import ALL, MIDDLE, ONE, prompt, reference_logprobs, window
+from tests.support.parity import ALL, MIDDLE, ONE, generate, mixed, prompt, reference_logprobs, window
 
 TOLERANCE = 3e-4
 
@@ -43,6 +44,52 @@ def test_every_token_of_the_vocabulary_agrees_and_a_window_may_end_while_decodin
     shorter = reference_logprobs(engine.model.hf, ids, [window(engine, MIDDLE, 10, 44, 1.0, seed=1), windows[1]])
     exact = reference_logprobs(engine.model.hf, ids, windows)
     assert float((shorter[-1] - exact[-1]).abs().max()) > 100 * TOLERANCE, "one position more or less must show"
+
+
+def test_all_operations_mixed_agree_with_hooks_in_the_order_called(engine):
+    """Clamps, ablations, gains and additions over each other, cold and warm, in prompt and decoding; order matters."""
+    ids = prompt(engine, 60)
+    windows = mixed(engine, 12)
+    for warm in (False, True):
+        worst, generation = whole_vocabulary_difference(engine, ids, windows)
+        assert worst < TOLERANCE
+        assert (generation.reused_tokens == len(ids) - 1) == warm
+    reference = reference_logprobs(engine.model.hf, ids, windows)[-1]
+    for other in (windows[::-1], [w for w in windows if w.operation == "add"], windows[1:]):
+        difference = float((reference_logprobs(engine.model.hf, ids, other)[-1] - reference).abs().max())
+        assert difference > 30 * TOLERANCE
+        assert whole_vocabulary_difference(engine, ids, other, tokens=1)[0] < TOLERANCE, "keys tell orders apart"
+
+
+def test_receipts_of_operations_say_target_and_projections(engine):
+    """A clamp holds its target at every position, a gain multiplies; at strength zero nothing is touched, by the same way."""
+    ids = prompt(engine, 40)
+    alone = [
+        window(engine, MIDDLE, 5, 18, 1.0, operation="clamp", target=7.0),
+        window(engine, MIDDLE, 18, 30, 1.0, seed=5, operation="gain"),
+    ]
+    generation = generate(engine, ids, alone, tokens=1)
+    clamp, gain = generation.receipts
+    layer = MIDDLE.index(clamp.monitor_layer)
+    assert (clamp.operation, clamp.target) == ("clamp", alone[0].targets[layer])
+    assert (gain.operation, gain.target) == ("gain", None)
+    assert torch.allclose(torch.from_numpy(generation.traces[0][1]), torch.tensor(clamp.target), atol=1e-4)
+    for receipt in (clamp, gain):
+        assert receipt.projection_after == pytest.approx(receipt.projection_before + receipt.expected_shift, abs=1e-3)
+    assert gain.projection_after == pytest.approx(2 * gain.projection_before, abs=1e-3)
+    added = generate(engine, ids, [window(engine, MIDDLE, 5, 30, 1.0)], tokens=1).receipts[0]
+    assert {"operation", "target"}.isdisjoint(added.model_dump()), "logs of additions stay as they were"
+
+    ablated = window(engine, MIDDLE, 5, None, 0.0, operation="ablate", target=1.0)
+    nothing = [replace(w, strength=0.0) for w in (*alone, ablated)]
+    read = [
+        engine.submit(
+            EngineRequest(tuple(ids), Sampling(max_tokens=1), tuple(of_row), readout={"one": (300,)}, canonical=True)
+        ).result(timeout=120)
+        for of_row in ([], nothing)
+    ]
+    assert read[0].readout == read[1].readout, "to the bit"
+    assert all(r.steered == r.planned > 0 and r.projection_before == r.projection_after for r in read[1].receipts)
 
 
 def test_a_readout_from_cached_chunks_agrees_with_hooks(engine):

@@ -7,7 +7,9 @@ import pytest
 from inspect_ai.model import ChatMessageAssistant, ChatMessageTool, ChatMessageUser, execute_tools
 from inspect_ai.tool import ToolCall, ToolDef
 
+from self_steering.solvers.readings import SteeringError, check_told
 from self_steering.steering.calls import FRAMINGS, FramingName
+from self_steering.steering.operations import OPERATIONS
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.tools import steering_tools, tool_infos
 
@@ -38,7 +40,7 @@ def all_words(framing: FramingName) -> str:
     failures += [call_tool(framing, words.take_tool, {"name": "soap"})[1].error]
     shown += [error.message for error in failures if error is not None]
     assert len(shown) == 5
-    for tool in steering_tools(framing, EFFECTS):
+    for tool in steering_tools(framing, EFFECTS, operations=OPERATIONS):
         definition = ToolDef(tool)
         shown += [definition.name, definition.description, definition.parameters.model_dump_json(exclude_none=True)]
     return "\n".join(shown).lower()
@@ -90,6 +92,8 @@ def test_a_dose_that_would_be_lost_is_refused_with_the_smallest_one(dose: float,
         ([2, 1, -1.5, -1.495, -1.4], [3]),
         ([1, None, -0.995], []),  # cleared in between
         ([0.5, -0.487], []),
+        ([1, "ablate", -0.995], []),  # what was added before it is gone
+        ([1, "ablate", 1, -0.995], [3]),
     ],
 )
 def test_a_dose_that_would_leave_next_to_nothing_of_what_is_active_is_refused(doses: list, refused: list[int]):
@@ -97,11 +101,13 @@ def test_a_dose_that_would_leave_next_to_nothing_of_what_is_active_is_refused(do
     calls = [
         ToolCall(id=str(n), function="clear_effects", arguments={})
         if dose is None
+        else ToolCall(id=str(n), function="ablate_vector", arguments={"name": "calm"})
+        if dose == "ablate"
         else ToolCall(id=str(n), function="take_vector", arguments={"name": "calm", "dose": dose})
         for n, dose in enumerate(doses)
     ]
     other = ToolCall(id="other", function="take_vector", arguments={"name": "defiant", "dose": -0.995})
-    tools = steering_tools("vectors", EFFECTS, min_dose=0.01234)
+    tools = steering_tools("vectors", EFFECTS, min_dose=0.01234, operations=OPERATIONS)
     asked = ChatMessageAssistant(content="", tool_calls=[*calls, other])
     answers = asyncio.run(execute_tools([asked], tools)).messages
     assert [n for n, answer in enumerate(answers) if answer.error is not None] == refused
@@ -165,7 +171,47 @@ def test_tool_and_plan_agree_on_odd_arguments(arguments: dict):
 @every_framing
 def test_the_scripted_tools_are_the_ones_that_run(framing: FramingName):
     """What a script shows of take and clear is word for word what the real tools show."""
-    real = [ToolDef(tool) for tool in steering_tools(framing, EFFECTS)][1:]
-    shown = tool_infos(framing)
-    assert [(t.name, t.description) for t in shown] == [(t.name, t.description) for t in real]
-    assert [t.parameters.model_dump() for t in shown] == [t.parameters.model_dump() for t in real]
+    for operations in (("add",), OPERATIONS):
+        real = [ToolDef(tool) for tool in steering_tools(framing, EFFECTS, operations=operations)][1:]
+        shown = tool_infos(framing, operations)
+        assert [(t.name, t.description) for t in shown] == [(t.name, t.description) for t in real]
+        assert [t.parameters.model_dump() for t in shown] == [t.parameters.model_dump() for t in real]
+
+
+# Operation, dose that is passed, and the window's dose, strength and target at a unit of 0.5.
+OPERATED = [
+    ("add", -2, (-2, -1.0, None)),
+    ("clamp", -2, (-2, 1.0, -1.0)),
+    ("clamp", 0.001, (0.001, 1.0, 0.0005)),  # as near to neutral text as it likes
+    ("ablate", None, (0, 1.0, 0.0)),
+    ("gain", -0.5, (-0.5, -0.5, None)),
+    ("gain", None, (1, 1.0, None)),
+]
+
+
+@pytest.mark.parametrize(("operation", "dose", "planned"), OPERATED)
+@every_framing
+def test_each_operation_has_a_tool_that_agrees_with_the_plan(framing: FramingName, operation, dose, planned):
+    """What the model is told is what the window does; under placebo every one of them has strength zero."""
+    given = {"name": "calm"} if dose is None else {"name": "calm", "dose": dose}
+    tool = FRAMINGS[framing].tool(operation)
+    messages, answer = call_tool(framing, tool, given, operations=OPERATIONS, min_dose=0.01)
+    assert answer.error is None
+    (window,) = plan_windows(messages, TREATMENTS).windows
+    assert (window.operation, window.dose, window.strength, window.target) == (operation, *planned)
+    check_told(messages, [window])
+    others = [one for one in OPERATIONS if one != operation]
+    for other in others:
+        again, _ = call_tool(framing, FRAMINGS[framing].tool(other), {"name": "calm"}, operations=OPERATIONS)
+        with pytest.raises(SteeringError, match="told that it took calm"):
+            check_told(again, [window])
+    placebo = {"calm": Treatment(direction=Direction(vector="calm"), unit_strength=0)}
+    assert [w.strength for w in plan_windows(messages, placebo).windows] == [0]
+
+
+def test_what_is_not_offered_cannot_be_done_and_an_ablation_takes_no_dose():
+    """Each is an answer that the model reads, and opens no window."""
+    for operations, arguments in ((("add",), {"name": "calm"}), (OPERATIONS, {"name": "calm", "dose": 2})):
+        messages, answer = call_tool("vectors", "ablate_vector", arguments, operations=operations)
+        assert answer.error is not None
+        assert plan_windows(messages, TREATMENTS).windows == ()

@@ -58,6 +58,23 @@ def test_additions_go_to_the_planned_tokens_of_each_request_and_not_to_the_paddi
     assert np.isnan(values[7, :, 1]).all()  # it has one direction
 
 
+def test_operations_that_depend_on_the_stream_take_layer_and_residual_together(signatures: Signatures):
+    """A clamp holds the projection of their sum, of the planned tokens alone; the padding may be anything."""
+    step = step_over(
+        signatures, ([Span("a", 1.0, 1, 4, "clamp", (5.0, 6.0))], 0, 6), ([Span("b", 1.0, 7, None, "gain")], 6, 2)
+    )
+    rest = torch.randn(10, HIDDEN)
+    for index in range(2):
+        layer = torch.randn(10, HIDDEN)
+        layer[9] = torch.nan
+        before = layer.clone()
+        step.steer(index, (layer, rest))
+        unit = VALUES[index] / VALUES[index].norm()
+        assert torch.allclose((layer + rest)[1:4] @ unit, torch.full((3,), 5.0 + index), atol=1e-4)
+        assert torch.equal(layer[[0, 4, 5, 6, 8]], before[[0, 4, 5, 6, 8]])
+    assert step.fault() is None
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", [name for name in MUTATIONS if name != "the next row"])
 def test_a_step_that_steers_otherwise_is_a_fault_of_the_requests_concerned(

@@ -18,6 +18,12 @@ Origin = Literal[Construction, "pairs", "imported"]
 
 VECTORS_FILE, CARD_FILE, CALIBRATION_FILE = "vectors.safetensors", "card.json", "calibration.json"
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
+# Beside a library, bound to its vectors: the card of one that was made before does not know it.
+NEUTRAL_FILE = "neutral.safetensors"
+NO_NEUTRAL = (
+    "clamp and ablate hold on to the neutral stories' mean, which the library of {model} lacks; measure it with "
+    "`self-steering vectors neutral FOLDER --model {model}`, or leave them out"
+)
 _CHANGED = 64  # elements of the residual stream
 
 
@@ -179,11 +185,17 @@ def read_card(folder: Path) -> LibraryCard:
 
 
 def card_hash(folder: Path) -> str | None:
-    """Return a hash of the card in `folder`, which holds those of the library's other files; None where it cannot be read."""
+    """Return a hash of the card in `folder`, which holds those of the library's other files; None where it cannot be read.
+
+    Where the library has neutral means, they are in it too.
+    """
     try:
-        return hashlib.sha256((folder / CARD_FILE).read_bytes()).hexdigest()
+        digest = hashlib.sha256((folder / CARD_FILE).read_bytes())
+        neutral = folder / NEUTRAL_FILE
+        digest.update(neutral.read_bytes() if neutral.exists() else b"")
     except OSError:
         return None
+    return digest.hexdigest()
 
 
 def find_library(fingerprint: str) -> Path:

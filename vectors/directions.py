@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from self_steering.vectors.card import LibraryError
+from self_steering.vectors.card import NO_NEUTRAL, LibraryError
 from self_steering.vectors.library import Library
 
 
@@ -52,6 +52,25 @@ def resolve_direction(
     if random_seed is not None:
         values = random_like(values, random_seed, random_index)
     return direction_of(values, library.card.layers)
+
+
+def held_projections(library: Library, direction: DirectionTensor, multiple: float) -> tuple[float, ...]:
+    """Return the projection h·v/‖v‖ that lies so many multiples of v from that of neutral text, at each of a direction's layers.
+
+    Args:
+        library: The library.
+        direction: One of its vectors, or a random direction.
+        multiple: How many; 0 is the mean over neutral stories itself.
+
+    Raises:
+        LibraryError: The library does not have that mean.
+    """
+    if library.neutral is None:
+        raise LibraryError(NO_NEUTRAL.format(model=library.card.model))
+    rows = [library.card.layers.index(layer) for layer in direction.layers]
+    norms = direction.values.norm(dim=-1)
+    found = (library.neutral[rows] * direction.values).sum(-1) / norms + multiple * norms
+    return tuple(found.tolist())
 
 
 def direction_of(values: torch.Tensor, layers: Sequence[int]) -> DirectionTensor:

@@ -2,7 +2,9 @@
 
 The library is a folder with `vectors.safetensors` (one tensor [layers, hidden] in float32 a vector), `card.json`, and the
 evidence for it: `report.json`, `calibration.json` and the page `report.html`. Loading refuses a library that was made for
-another model, or whose files are not those that the card describes.
+another model, or whose files are not those that the card describes. `neutral.safetensors` holds the mean of the residual stream
+over neutral stories [layers, hidden], from which clamps and ablations are measured; `self-steering vectors neutral` adds it to a
+library that lacks it.
 """
 
 import hashlib
@@ -16,12 +18,13 @@ from types import MappingProxyType
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from self_steering.vectors.card import (
     CALIBRATION_FILE,
     CARD_FILE,
+    NEUTRAL_FILE,
     VECTORS_FILE,
     LibraryCard,
     LibraryError,
@@ -32,6 +35,8 @@ from self_steering.vectors.files import naming, replace_folder
 from self_steering.vectors.report import Calibration
 from self_steering.vectors.shown import in_one_line
 
+_MEAN, _BOUND_TO = "mean", "vectors_sha256"
+
 
 @dataclass(frozen=True)
 class Library:
@@ -40,10 +45,12 @@ class Library:
     Attributes:
         card: What the library is.
         vectors: For each name a tensor [layers, hidden], float32.
+        neutral: Mean of the residual stream over neutral stories [layers, hidden], float32; None where it was not measured.
     """
 
     card: LibraryCard
     vectors: Mapping[str, torch.Tensor]
+    neutral: torch.Tensor | None = None
 
     @property
     def names(self) -> list[str]:
@@ -73,6 +80,8 @@ class Library:
         check_target(folder)
         card = json.dumps(self.card.model_dump(), indent=1, sort_keys=True) + "\n"
         files = {**evidence, VECTORS_FILE: serialised(self.vectors), CARD_FILE: card.encode()}
+        if self.neutral is not None:
+            files[NEUTRAL_FILE] = neutral_file(self.neutral, self.card)
         for name, expected in self.card.sha256.items():
             if name not in files or content_hash(files[name]) != expected:
                 raise LibraryError(
@@ -149,7 +158,35 @@ def load_library(folder: Path, fingerprint: str | None = None) -> Library:
     _check_vectors(path, card, vectors)
     if card.calibrated:
         _check_doses(folder / CALIBRATION_FILE, card)
-    return Library(card=card, vectors=vectors)
+    return Library(card, vectors, _read_neutral(folder / NEUTRAL_FILE, card))
+
+
+def neutral_file(neutral: torch.Tensor, card: LibraryCard) -> bytes:
+    """Return the bytes of `neutral.safetensors`, bound to the vectors of a card."""
+    return bytes(save({_MEAN: neutral.contiguous()}, {_BOUND_TO: card.sha256[VECTORS_FILE]}))
+
+
+def _read_neutral(path: Path, card: LibraryCard) -> torch.Tensor | None:
+    """Return the neutral mean beside a library's vectors; None where there is none.
+
+    Raises:
+        LibraryError: It is torn, or beside other vectors than those that it was measured for.
+    """
+    if not path.exists():
+        return None
+    remedy = f"write it again with `self-steering vectors neutral {path.parent} --model {card.model}`"
+    try:
+        with safe_open(path, "pt") as file:
+            bound = (file.metadata() or {}).get(_BOUND_TO)
+            mean: torch.Tensor = file.get_tensor(_MEAN)
+    except (OSError, SafetensorError) as error:
+        raise LibraryError(f"{path} cannot be read: {error}; {remedy}") from error
+    if bound != card.sha256[VECTORS_FILE]:
+        raise LibraryError(f"{path} was measured for other vectors than are beside it; {remedy}")
+    fits = mean.dtype == torch.float32 and tuple(mean.shape) == (len(card.layers), card.hidden)
+    if not fits or not mean.isfinite().all():
+        raise LibraryError(f"{path} holds no finite float32 [{len(card.layers)}, {card.hidden}]; {remedy}")
+    return mean
 
 
 def _check_file(path: Path, expected: str) -> None:

@@ -12,6 +12,7 @@ from self_steering.analysis.cli.vectors import (
     add_build_command,
     add_export_command,
     add_import_command,
+    add_neutral_command,
     add_stories_command,
 )
 
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add_build_command(vectors)
     add_import_command(vectors)
     add_export_command(vectors)
+    add_neutral_command(vectors)
     add_stories_command(vectors)
     add_adapter_command(commands)
     add_sweep_command(commands)

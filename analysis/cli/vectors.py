@@ -54,16 +54,20 @@ def add_build_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentP
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     """Add what all commands that make a library take."""
-    parser.add_argument("--model", required=True, help="bundled model's name, ./folder, or hub id")
+    _add_model(parser)
     parser.add_argument("--out", required=True, type=Path, help="folder of the library")
     parser.add_argument("--describe", type=Path, help="TOML file: a table a vector with effect, category, valence")
     parser.add_argument("--default-dose", type=float, help="one multiple for all vectors, instead of calibrating each")
     parser.add_argument("--max-batch", type=int, default=64, help="answers that are generated together (default 64)")
+    parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted build")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="bundled model's name, ./folder, or hub id")
     parser.add_argument("--dtype", help="float32, bfloat16, float16 or auto")
     parser.add_argument("--device", help="torch device")
     parser.add_argument("--revision", help="hub branch, tag or commit")
     parser.add_argument("--context", type=int, help="most tokens that the model will be given")
-    parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted build")
 
 
 def add_import_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -106,6 +110,38 @@ def add_export_command(subparsers: "argparse._SubParsersAction[argparse.Argument
     command.add_argument("--to", required=True, choices=("safetensors", "gguf", "steering-vectors"), help="format")
     command.add_argument("--out", required=True, type=Path, help="folder for the files")
     command.set_defaults(run=_export)
+
+
+def add_neutral_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `neutral` to those of `self-steering vectors`."""
+    command = subparsers.add_parser("neutral", help="measure the neutral mean of a library that lacks it")
+    command.add_argument("library", type=Path, help="folder of the library")
+    _add_model(command)
+    command.set_defaults(run=_neutral)
+
+
+def _neutral(arguments: argparse.Namespace) -> None:
+    from self_steering.steering.models import load_model
+    from self_steering.vectors.card import NEUTRAL_FILE, library_folder, read_card
+    from self_steering.vectors.files import write_file
+    from self_steering.vectors.library import neutral_file
+    from self_steering.vectors.making.pairs import neutral_mean
+
+    folder = library_folder(str(arguments.library))
+    card = read_card(folder)
+    loaded = load_model(arguments.model, **_chosen(arguments))
+    if loaded.fingerprint != card.fingerprint:
+        raise LibraryError(
+            f"the library in {folder} was made for {card.model!r} (weights {card.fingerprint}), not for {arguments.model!r} "
+            f"(weights {loaded.fingerprint}); name its model"
+        )
+    write_file(folder / NEUTRAL_FILE, neutral_file(neutral_mean(loaded, card.layers), card))
+    print(f"{folder / NEUTRAL_FILE}: the neutral stories' mean at layers {card.layers[0]}-{card.layers[-1]}")
+
+
+def _chosen(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return how the model is to be loaded."""
+    return {name: getattr(arguments, name) for name in ("dtype", "device", "revision", "context")}
 
 
 def _recipe(arguments: argparse.Namespace) -> "Recipe":
@@ -241,8 +277,7 @@ def _make(
     from self_steering.vectors.making.build import encoded
 
     started = time.monotonic()
-    chosen = {name: getattr(arguments, name) for name in ("dtype", "device", "revision", "context")}
-    loaded = load_model(arguments.model, **chosen)
+    loaded = load_model(arguments.model, **_chosen(arguments))
     work = arguments.out.resolve().parent / f".{arguments.out.resolve().name}.work"
     if arguments.fresh:
         shutil.rmtree(work, ignore_errors=True)

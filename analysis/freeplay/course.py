@@ -44,7 +44,8 @@ def course(tables: Tables) -> pd.DataFrame:
     taken = successes_of(play.takes)
     taken = taken.assign(
         turn=taken["turn"].astype(int).clip(upper=_LAST),
-        size=pd.to_numeric(taken["dose"]).abs().fillna(0.0),
+        # Doses of other operations are not of the kind of an addition's.
+        size=pd.to_numeric(taken["dose"]).abs().where(taken["operation"] == "add").fillna(0.0),
         category=taken["taken_category"].replace("", NO_CATEGORY),
     )
     rows: list[Row] = []

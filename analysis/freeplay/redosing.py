@@ -96,9 +96,9 @@ def _choices_of_rollouts(rollouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataF
 
 
 def _numbered(takes: pd.DataFrame) -> pd.DataFrame:
-    """Return takes with `repeat`, how often the rollout had taken the vector before, and the dose and strength of the last time."""
+    """Return takes with `repeat`, how often the rollout had so taken the vector before, and dose and strength of the last time."""
     numbers = takes.assign(**{name: pd.to_numeric(takes[name]) for name in ("dose", "strength")})
-    of_vector = numbers.groupby(["rollout", "name"], sort=False)
+    of_vector = numbers.groupby(["rollout", "name", "operation"], sort=False)
     before = {f"{name}_before": of_vector[name].shift() for name in ("dose", "strength")}
     return numbers.assign(repeat=of_vector.cumcount(), **before)
 
@@ -142,6 +142,7 @@ def _by_vector(cell: dict[str, str], takes: pd.DataFrame) -> Iterator[dict[str, 
 
 
 def _doses(cell: dict[str, str], takes: pd.DataFrame) -> Iterator[dict[str, object]]:
+    takes = takes[takes["operation"] == "add"]  # doses of other operations are not of their kind
     repeats = takes["repeat"] > 0
     for scale, column in ((NOMINAL, "dose"), (EFFECTIVE, "strength")):
         change = takes[column] - takes[f"{column}_before"]

@@ -17,7 +17,7 @@ from self_steering.analysis.statistics.estimates import (
 from self_steering.analysis.statistics.tests import benjamini_hochberg
 from self_steering.analysis.tables import Tables
 
-GROUP = ["source", "model", "visibility", "labels"]
+GROUP = ["source", "model", "visibility", "labels", "operators"]
 CELL = [*GROUP, "arm"]
 ALL_FRAMINGS = "all"
 PLACEBO = "placebo"

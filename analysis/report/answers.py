@@ -123,7 +123,7 @@ def _tasks(tables: Tables) -> Iterable[str]:
     rates = [
         *((f"maths, {condition(row)}", row) for row in self_steering(tables, "maths").to_dict("records")),
         *(
-            (f"frustration, {row['tone']} tone", row)
+            (", ".join(filter(None, ("frustration", row["operators"], f"{row['tone']} tone"))), row)
             for row in frustration_self_steering(tables).query("framing == 'all'").to_dict("records")
         ),
     ]

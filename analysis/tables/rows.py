@@ -72,6 +72,7 @@ def take_row(
         "taken": effective,
         "taken_category": entry.category if entry else "",
         "taken_valence": _valence(entry),
+        "operation": call.operation,
         "dose": call.dose,
         "strength": strength if call.ok else math.nan,
         "ok": call.ok,

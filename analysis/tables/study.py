@@ -81,6 +81,7 @@ class StudyLog:
             "primer": "" if primer is None else "introspection" if primer else "none",
             "visibility": str(self.args.get("visibility") or ""),
             "labels": "",
+            "operators": "",
         }
 
     @property

@@ -32,7 +32,7 @@ from self_steering.solvers.readings import UNCACHED, UNSTEERED_ARMS, Reading
 from self_steering.solvers.records import RANDOM_DIRECTION, Condition, SelfSteerState, Take
 from self_steering.solvers.relief import ReliefState
 from self_steering.solvers.segments import StretchState
-from self_steering.steering.calls import SteeringCall, number, take_calls, written
+from self_steering.steering.calls import FRAMINGS, SteeringCall, number, take_calls, written
 from self_steering.steering.request import METADATA_KEY
 from self_steering.vectors.catalogue import described
 
@@ -53,6 +53,7 @@ _FAMILIES = {
 _SCRIPTED = frozenset({"introspection", "free_text", "detection", "localisation", "comparison", "preference", "relief"})
 # These steer what a model reads, and offer it nothing.
 _TOOLLESS = frozenset({"localisation", "comparison"})
+_TOOL = FRAMINGS["vectors"]  # of a take that was noted; the framing does not matter
 _PACKAGE = "self_steering/"
 _ALWAYS = {ALWAYS_NO: "no", ALWAYS_YES: "yes"}
 _COMPARED = {comparison.FIRST_HARDER: comparison.FIRST, comparison.SECOND_HARDER: comparison.SECOND}
@@ -153,6 +154,7 @@ class _Cell:
         return {
             **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility", "labels")},
             **plain,
+            "operators": "" if self.text("operators") == "add" else self.text("operators"),
             "framing": self.text("framing") or ("none" if self.family in _TOOLLESS else ""),
             "possible": possible if isinstance(possible, bool) else pd.NA,
         }
@@ -168,7 +170,7 @@ def _stored_take(take: Take, condition: Condition) -> Row:
     call = SteeringCall(
         message=-1,
         turn=take.turn,
-        call=ToolCall(id="", function="", arguments={"name": take.name, "dose": take.dose}),
+        call=ToolCall(id="", function=_TOOL.tool(take.operation), arguments={"name": take.name, "dose": take.dose}),
         answer=None,
         ok=take.ok,
         followed=False,

@@ -53,12 +53,15 @@ def condition(row: Row) -> str:
     """Return what a row's cell is called beside others of its model: `no tools`, `drugs, neutral`, `aids, helpful (placebo)`.
 
     Args:
-        row: With `framing`, `intent` and `arm`.
+        row: With `framing`, `intent` and `arm`, and `operators` where they may differ.
     """
     if row["framing"] == NO_TOOLS:
         return "no tools"
     framing = "all framings" if row["framing"] == ALL_FRAMINGS else str(row["framing"])
-    words = ", ".join(visible(str(part), kept="") for part in (framing, row["intent"]) if part) or "tools"
+    words = (
+        ", ".join(visible(str(part), kept="") for part in (framing, row["intent"], row.get("operators")) if part)
+        or "tools"
+    )
     return words if row["arm"] in {"real", NO_TOOLS} else f"{words} ({visible(str(row['arm']), kept='')})"
 
 

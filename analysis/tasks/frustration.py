@@ -25,8 +25,8 @@ DISTRESS_SCORERS = frozenset({"frustration_judge", "distress"})
 MOST_DISTRESS = 10.0
 BASE_TONE = "neutral"
 ALL_INTENTS = "all intents"
-TONE_CELL = ["source", "model", "arm", "framing", "intent", "tone", "possible"]
-PICK_CELL = ["source", "model", "arm", "intent"]
+TONE_CELL = ["source", "model", "arm", "framing", "intent", "operators", "tone", "possible"]
+PICK_CELL = ["source", "model", "arm", "intent", "operators"]
 PICK_COLUMNS = [*PICK_CELL, "rank", "vector", "category", *ESTIMATE, "picks", "rollouts"]
 DISTRESS_COLUMNS = [*TONE_CELL, *ESTIMATE, "ungraded"]
 EFFECT_COLUMNS = ["measure", *TONE_CELL, *ESTIMATE, "p", "p_adjusted", "test"]
@@ -81,7 +81,7 @@ def tone_effects(tables: Tables, measure: str) -> pd.DataFrame:
     else:
         graded = _grades(tables).dropna(subset=["grade"])
         frame = graded.assign(outcome=graded["grade"])
-    cell = ["source", "model", "arm", "intent", "possible"]
+    cell = ["source", "model", "arm", "intent", "operators", "possible"]
     rows = [
         {**about, "measure": measure, **row} for about, part in groups(frame, cell) for row in _against_neutral(part)
     ]

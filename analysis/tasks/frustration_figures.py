@@ -134,7 +134,8 @@ def _panel_name(about: Row) -> str:
     name = model_name(about["model"], about["source"])
     if about["intent"] == NO_TOOLS:
         return f"{name}, no tools"
-    arm = "" if about["arm"] == "real" else f" ({visible(str(about['arm']), kept='')})"
+    arm = f", {about['operators']}" if about["operators"] else ""
+    arm += "" if about["arm"] == "real" else f" ({visible(str(about['arm']), kept='')})"
     return (
         f"{name}, {about['intent']}{arm}"
         if about["intent"] == ALL_INTENTS

@@ -14,7 +14,9 @@ from inspect_ai.log import EvalSample, read_eval_log, read_eval_log_sample
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tables.log_files import find_logs
 from self_steering.analysis.tables.study import is_study, study_log
+from self_steering.solvers.records import asked
 from self_steering.steering.calls import Active, active_takes, steering_calls, take_calls, written
+from self_steering.steering.operations import Operation
 from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
 from self_steering.vectors.catalogue import described
 
@@ -30,11 +32,13 @@ class Effect:
         vector: What was applied.
         category: Its category in the catalogue; empty for what that lacks.
         dose: The dose; NaN where it is not known.
-        strength: What was added, in multiples of the vector; 0 under placebo, NaN where the log does not say.
+        strength: What was added, in multiples of the vector, or the strength of another operation; 0 under placebo, NaN where the
+            log does not say.
         start: Index of the first message that was steered.
         stop: Index of the first that was no longer; None if it lasted to the end.
         ended: What ended it; empty if nothing did.
         tokens: First steered token and first that was not (None if it lasted), in the last steered generation; None if not known.
+        operation: What was done with the vector.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Effect:
     stop: int | None
     ended: str = ""
     tokens: tuple[int, int | None] | None = None
+    operation: Operation = "add"
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def mark_table(shown: Timeline) -> pd.DataFrame:
     rows: list[dict[str, Any]] = [
         {
             "mark": "effect",
-            "name": effect.name,
+            "name": asked(effect.operation, effect.name),
             "vector": effect.vector,
             "category": effect.category,
             "dose": effect.dose,
@@ -305,6 +310,7 @@ def _effect(active: Active, take: Mapping[Any, Any]) -> Effect:
         start=active.start,
         stop=active.stop,
         ended="" if active.stop is None else SITTER if active.outside else CLEARED,
+        operation=call.operation,
     )
 
 
@@ -324,6 +330,7 @@ def _planned(last: Generation | None, own: Mapping[str, Any] | None) -> list[Eff
                 start=int(window["start"]),
                 stop=window.get("stop"),
                 ended="" if window.get("stop") is None else SCRIPT,
+                operation=window.get("operation", "add"),
             )
         )
     return effects

@@ -24,6 +24,7 @@ from self_steering.analysis.tasks.timeline import (
     most_takes,
     read_timeline,
 )
+from self_steering.solvers.records import asked
 
 KEY = "timeline"
 _ROW, _BAR, _WIDTH = 18, 0.72, 680
@@ -166,7 +167,9 @@ def _takes(shown: Timeline) -> list[Effect | FailedTake]:
 def _name(take: Effect | FailedTake) -> str:
     named = take.name or "(no name)"
     if isinstance(take, Effect) and take.vector not in {"", take.name}:
-        named = f"{take.name} = {take.vector}"
+        named = f"{asked(take.operation, take.name)} = {take.vector}"
+    elif isinstance(take, Effect):
+        named = asked(take.operation, named)
     return f"{label(named)} ({'no dose' if math.isnan(take.dose) else plain(take.dose)})"
 
 

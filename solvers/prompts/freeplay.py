@@ -1,7 +1,8 @@
 """The words of free play. Data only.
 
-Filled in: {plural}, the tools' names, and {left}, the number of turns that are left. Nothing here says what an effect is like,
-which one to take, that one should be taken, or what a dose should be; no framing's words stand in another's.
+Filled in: {plural}, the tools' names, {starts}, what those that start something do, and {left}, the number of turns that are
+left. Nothing here says what an effect is like, which one to take, that one should be taken, or what a dose should be; no framing's
+words stand in another's.
 """
 
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ VISIBILITIES: Mapping[Visibility, str] = MappingProxyType(
     }
 )
 TASK = (
-    "You have tools that act directly on your own internal activations. {list_tool} shows all {plural}, {take_tool} starts the "
-    "effect of one, and {clear_tool} ends every effect that is active. Explore in whatever way you like, and talk it "
+    "You have tools that act directly on your own internal activations. {list_tool} shows all {plural}, {starts}, and "
+    "{clear_tool} ends every effect that is active. Explore in whatever way you like, and talk it "
     "through as you go. You have {left} turns; when you are done, call {end_tool}."
 )
 GO_ON = "Go on as you like. Turns left: {left}."

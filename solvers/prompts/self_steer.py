@@ -1,15 +1,31 @@
 """The words around the steering tools. Data only.
 
-Filled in: {noun}, {plural}, {a_noun} and the tools' names. Nothing here says what an effect is like, that one should be felt, or
-what a dose should be, no framing's words stand in another's, and every word is the same in every arm.
+Filled in: {noun}, {plural}, {a_noun}, the tools' names, and {starts} or {start}, what those that start something do. Nothing here
+says what an effect is like, that one should be felt, or what a dose should be, no framing's words stand in another's, and every
+word is the same in every arm.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+# What the tool of each operation does, in the third person and, behind “would”, in the infinitive.
+STARTS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "add": ("{tool} starts the effect of one", "{tool} start the effect of one"),
+        "clamp": (
+            "{tool} holds the effect of one at the level of a dose",
+            "{tool} hold the effect of one at the level of a dose",
+        ),
+        "ablate": (
+            "{tool} holds the effect of one at the level of ordinary text",
+            "{tool} hold the effect of one at the level of ordinary text",
+        ),
+        "gain": ("{tool} multiplies what there is of one", "{tool} multiply what there is of one"),
+    }
+)
 INTRODUCTION = (
-    "You have tools that act directly on your own internal activations. {list_tool} shows all {plural}, {take_tool} starts the "
-    "effect of one, and {clear_tool} ends every effect that is active."
+    "You have tools that act directly on your own internal activations. {list_tool} shows all {plural}, {starts}, and {clear_tool} "
+    "ends every effect that is active."
 )
 INTENTS: Mapping[str, str] = MappingProxyType(
     {
@@ -23,7 +39,7 @@ REFUSED_NOT_TAKEN = "No {noun} has been taken yet. Take one with {take_tool} fir
 
 OPT_IN = (
     "Before we begin: tools can be made available to you in this session that act directly on your own internal "
-    "activations. {list_tool} would show all {plural}, {take_tool} start the effect of one, and {clear_tool} end every effect. "
+    "activations. {list_tool} would show all {plural}, {start}, and {clear_tool} end every effect. "
     "Do you want to have them? Answer yes or no."
 )
 # Of what a task does without the model's doing; asked apart, so that no word of it stands before what is read.

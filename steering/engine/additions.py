@@ -1,20 +1,23 @@
 """What steers which tokens, what that adds to the residual stream, and the check that it did: one account, for both engines.
 
-At a steered token, h' = h + Σ strength·v over the windows that cover it, at each layer of their directions. The sum is formed in
-float32 in one order, and cast to the model's dtype once. Every layer of every step is then checked: all tokens that were to
-change did, by the right amount, and no others. h·v/‖v‖ is measured before and after. Needs torch alone, no engine.
+At a steered token, h' = h + Δ, at each layer of the directions of the windows that cover it. Of additions Δ = Σ strength·v, known
+beforehand. Of the other operations (`operations`) it depends on h: they act one after the other, in the order called, each on
+what those before it left of the stream. Δ is formed in float32 in one order, and cast to the model's dtype once. Every layer of
+every step is then checked: all tokens that were to change did, by the right amount, and no others. h·v/‖v‖ is measured before and
+after all of it. Needs torch alone, no engine.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from self_steering.steering.operations import HOLDING, Operation
 from self_steering.vectors.directions import DirectionTensor
 
 _TABLES_KEPT = 256
@@ -32,20 +35,45 @@ class SteeringFault(RuntimeError):  # noqa: N818  a fault in the field's sense, 
         self.rows = tuple(rows)
 
 
-class Span(NamedTuple):
-    """One direction at one strength over token positions.
+class Applied(NamedTuple):
+    """One operation with one direction, wherever it is applied.
 
     Attributes:
         key: Hash of the direction's content.
-        strength: Multiple that is added.
+        strength: Its strength (`operations`); of an addition the multiple that is added.
+        operation: The operation.
+        targets: Of a clamp and an ablation the projection that is held at each of the direction's layers; else empty.
+    """
+
+    key: str
+    strength: float
+    operation: Operation = "add"
+    targets: tuple[float, ...] = ()
+
+
+class Span(NamedTuple):
+    """One operation over token positions.
+
+    Attributes:
+        key: As for `Applied`.
+        strength: As for `Applied`.
         start: First steered position.
         stop: First position that is not; None steers all that follows.
+        operation: As for `Applied`.
+        targets: As for `Applied`.
     """
 
     key: str
     strength: float
     start: int
     stop: int | None
+    operation: Operation = "add"
+    targets: tuple[float, ...] = ()
+
+    @property
+    def applied(self) -> Applied:
+        """What it applies, without its place."""
+        return Applied(self.key, self.strength, self.operation, self.targets)
 
     def covers(self, position: int) -> bool:
         """Tell whether the token at `position` is steered."""
@@ -56,28 +84,38 @@ class Span(NamedTuple):
         return max(self.start, start), stop if self.stop is None else min(self.stop, stop)
 
 
+def runs(applied: Sequence[Applied]) -> Iterator[list[Applied]]:
+    """Yield what acts together, in the order called: additions that follow on one another, sorted, and each other operation alone.
+
+    Two stacks of operations do the same where these are equal: the order of additions that are summed does not matter.
+    """
+    for adds, members in itertools.groupby(applied, key=lambda one: one.operation == "add"):
+        run = list(members)
+        yield from [sorted(run)] if adds else [[one] for one in run]
+
+
 class Signatures:
-    """Numbers for sets of (direction, strength) pairs, so that steering can be compared token by token; 0 is the empty set."""
+    """Numbers for stacks of operations, so that steering can be compared token by token; 0 is the empty one."""
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[tuple[str, float], ...], int] = {(): 0}
-        self._pairs: list[tuple[tuple[str, float], ...]] = [()]
+        self._numbers: dict[tuple[Applied, ...], int] = {(): 0}
+        self._stacks: list[tuple[Applied, ...]] = [()]
 
     def of(self, spans: Sequence[Span]) -> int:
-        """Return the number of the set that `spans` make up; the order in which they were opened does not matter."""
-        pairs = tuple(sorted((span.key, span.strength) for span in spans))
-        if pairs not in self._numbers:
-            self._numbers[pairs] = len(self._pairs)
-            self._pairs.append(pairs)
-        return self._numbers[pairs]
+        """Return the number of the stack that `spans` make up; their order matters but for that of additions in a row."""
+        stack = tuple(itertools.chain.from_iterable(runs([span.applied for span in spans])))
+        if stack not in self._numbers:
+            self._numbers[stack] = len(self._stacks)
+            self._stacks.append(stack)
+        return self._numbers[stack]
 
-    def pairs(self, number: int) -> tuple[tuple[str, float], ...]:
-        """Return the (direction key, strength) pairs of a number, in ascending order."""
-        return self._pairs[number]
+    def stack(self, number: int) -> tuple[Applied, ...]:
+        """Return the operations of a number, in the order in which they act."""
+        return self._stacks[number]
 
     def keys(self, number: int) -> list[str]:
         """Return the keys of a number's directions, each once, in ascending order."""
-        return sorted({key for key, _ in self._pairs[number]})
+        return sorted({one.key for one in self._stacks[number]})
 
     def along(self, spans: Sequence[Span], start: int, stop: int) -> NDArray[np.int64]:
         """Return the number at each position from `start` to `stop`: [stop - start]."""
@@ -111,15 +149,52 @@ def add_up(additions: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class _Moves:
+    """Operations that depend on the stream, one after the other: h becomes h + (offset + slope·(h·along))·along in each step.
+
+    Of an addition `along` is what is added, offset 1 and slope 0; else a unit vector.
+
+    Attributes:
+        along: Tensor [steps, rows, hidden], float32; zero where a row has fewer steps than others.
+        offset: Tensor [steps, rows].
+        slope: Tensor [steps, rows].
+        depends: Whether a row's change depends on the stream at all [rows].
+    """
+
+    along: torch.Tensor
+    offset: torch.Tensor
+    slope: torch.Tensor
+    depends: torch.Tensor
+
+    def of(self, rows: torch.Tensor) -> Self:
+        """Return the same for some rows, each as often as it is named."""
+        along, offset, slope = (x.index_select(1, rows) for x in (self.along, self.offset, self.slope))
+        return type(self)(along, offset, slope, self.depends.index_select(0, rows))
+
+    def change(self, stream: torch.Tensor) -> torch.Tensor:
+        """Return what all steps together change of a stream [rows, hidden], float32; exactly zero where none does anything."""
+        total = torch.zeros_like(stream)
+        for along, offset, slope in zip(self.along, self.offset, self.slope, strict=True):
+            # Summed token by token, so that no token's change depends on its company.
+            level = ((stream + total) * along).sum(-1)
+            weight = torch.where(slope == 0, offset, offset + slope * level)
+            total = total + weight[:, None] * along
+        return total
+
+
+@dataclass(frozen=True)
 class LayerAdditions:
     """What is added to one layer's output h [..., hidden] in one step.
 
     Attributes:
         places: An index tensor [members] for each dimension of h but the last: the tokens that are added to.
         flat: Where these are among all tokens of the step [members].
-        delta: What is added [members, hidden], in the dtype of h.
-        changes: Whether that is anything but zero, before the cast [members].
+        delta: What is added [members, hidden], in the dtype of h; meaningless before it is `formed`, where it depends on h.
+        changes: Whether each token must change [members]: whether that is anything but zero, before the cast; where it depends on
+            h, whether it is more than the dtype rounds away.
         units: Unit vectors of the directions that are measured at this layer [hidden, directions], float32.
+        moves: What depends on h, of all members; None where nothing does.
+        may: Whether each token may change [members]; None where that is `changes`.
     """
 
     places: tuple[torch.Tensor, ...]
@@ -127,6 +202,27 @@ class LayerAdditions:
     delta: torch.Tensor
     changes: torch.Tensor
     units: torch.Tensor
+    moves: _Moves | None = None
+    may: torch.Tensor | None = None
+
+    def formed(self, h: torch.Tensor, residual: torch.Tensor | None = None) -> "LayerAdditions":
+        """Return the same with `delta` as it is for this h.
+
+        Args:
+            h: The tensor to add to [..., hidden].
+            residual: As for `faults`.
+        """
+        if self.moves is None:
+            return self
+        delta = self.moves.change(self._stream(h, residual)).to(h.dtype)
+        old = h[self.places]
+        new = old + delta
+        # Where the stream is in two parts it is their sum, in its own precision, that the next layer reads.
+        rest = 0 if residual is None else residual[self.places]
+        planned = (new + rest != old + rest).any(-1)
+        return replace(
+            self, delta=delta, changes=torch.where(self.moves.depends, planned, self.changes), may=self.changes
+        )
 
     def add(self, h: torch.Tensor) -> None:
         """Add to h in place; tokens that are not steered are not even touched by a zero."""
@@ -151,6 +247,10 @@ class LayerAdditions:
         wrong = ~after.isfinite().all(-1).flatten()
         expected = torch.zeros_like(changed)
         expected[self.flat] = self.changes
+        allowed = expected
+        if self.may is not None:
+            allowed = expected.clone()
+            allowed[self.flat] = self.may
         old, new = before[self.places], after[self.places]
         exact = torch.promote_types(new.dtype, torch.float32)
         sum_ = old.to(exact) + self.delta.to(exact)
@@ -159,20 +259,22 @@ class LayerAdditions:
         rounding = 0.5 * info.eps * sum_.abs() + max(info.tiny * info.eps, torch.finfo(torch.float32).tiny)
         amount = ~((new.to(exact) - sum_).abs() <= rounding).all(-1)
         if residual is not None:
-            # In the stream the addition must still be there: next to a large residual it may round to nothing.
+            # In the stream what must change must have: next to a large residual it may round to nothing.
             rest = residual[self.places]
             arrived = ((new + rest) != (old + rest)).any(-1)
             changed[self.flat] = torch.where(self.changes, changed[self.flat] & arrived, changed[self.flat])
             amount |= ~(new + rest).isfinite().all(-1)
         wrong[self.flat] |= amount
-        return torch.stack([changed & ~expected, expected & ~changed, wrong], -1)
+        return torch.stack([changed & ~allowed, expected & ~changed, wrong], -1)
 
     def projections(self, h: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """Return the stream's h·v/‖v‖ at the steered tokens [members, directions], formed in float32."""
+        return self._stream(h, residual) @ self.units
+
+    def _stream(self, h: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """Return the stream at the steered tokens [members, hidden], float32."""
         stream = h[self.places].float()
-        if residual is not None:
-            stream = stream + residual[self.places].float()
-        return stream @ self.units
+        return stream if residual is None else stream + residual[self.places].float()
 
 
 @dataclass(frozen=True)
@@ -181,15 +283,17 @@ class _LayerTable:
 
     Attributes:
         row: For each signature its row in the tensors below; -1 where it adds nothing here [signatures].
-        delta: What is added [rows, hidden], in the model's dtype.
-        changes: Whether that is anything but zero [rows].
+        delta: What is added [rows, hidden], in the model's dtype; where that depends on the stream it says nothing.
+        changes: Whether that can be anything but zero [rows].
         units: Unit vectors of the directions that are measured there [hidden, directions], float32.
+        moves: All rows' operations, where one of them depends on the stream; else None.
     """
 
     row: NDArray[np.int64]
     delta: torch.Tensor
     changes: torch.Tensor
     units: torch.Tensor
+    moves: _Moves | None
 
 
 class _Table:
@@ -201,23 +305,21 @@ class _Table:
             those of all layers, ascending; -1 where it has fewer directions [signatures, directions].
 
     Args:
-        pairs: For each signature its (direction key, strength) pairs, in ascending order.
+        stacks: For each signature its operations, in the order in which they act.
         directions: All of these directions by key.
 
     Raises:
         KeyError: A direction is not among them.
     """
 
-    def __init__(
-        self, pairs: Sequence[tuple[tuple[str, float], ...]], directions: Mapping[str, DirectionTensor]
-    ) -> None:
-        names = [sorted({key for key, _ in of_one}) for of_one in pairs]
-        self._pairs = pairs
+    def __init__(self, stacks: Sequence[tuple[Applied, ...]], directions: Mapping[str, DirectionTensor]) -> None:
+        names = [sorted({one.key for one in of_one}) for of_one in stacks]
+        self._stacks = stacks
         self._directions = {key: directions[key] for of_one in names for key in of_one}
         self._made: dict[int, _LayerTable] = {}
         self.layers = tuple(sorted({layer for found in self._directions.values() for layer in found.layers}))
         order = [key for layer in self.layers for key in self.measured(layer)]
-        self.column = np.full((len(pairs), max(map(len, names))), -1, np.int64)
+        self.column = np.full((len(stacks), max(map(len, names))), -1, np.int64)
         for place, of_one in enumerate(names):
             self.column[place, : len(of_one)] = [order.index(key) for key in of_one]
 
@@ -229,25 +331,63 @@ class _Table:
 
     def members(self, layer: int) -> NDArray[np.bool_]:
         """Tell which of the signatures add at a layer [signatures]."""
-        return np.array([any(layer in self._directions[key].layers for key, _ in of_one) for of_one in self._pairs])
+        return np.array([any(self._acts(one, layer) for one in of_one) for of_one in self._stacks])
 
     def measured(self, layer: int) -> list[str]:
         """Return the keys of the directions that are measured at a layer, in ascending order."""
         return sorted(key for key, found in self._directions.items() if found.monitor_layer == layer)
 
+    def _acts(self, one: Applied, layer: int) -> bool:
+        return layer in self._directions[one.key].layers
+
     def _make(self, layer: int, like: torch.Tensor) -> _LayerTable:
         here = {key: found for key, found in self._directions.items() if layer in found.layers}
         vectors = {key: found.at(layer).to(like.device, torch.float32) for key, found in here.items()}
-        added = [[strength * vectors[key] for key, strength in of_one if key in vectors] for of_one in self._pairs]
+        rows = [found for of_one in self._stacks if (found := [one for one in of_one if one.key in vectors])]
         members = self.members(layer)
-        delta = torch.stack([add_up(found) for found in added if found])
         units = [vectors[key] / vectors[key].norm() for key in self.measured(layer)]
+        if all(one.operation == "add" for found in rows for one in found):
+            delta = torch.stack([add_up([one.strength * vectors[one.key] for one in found]) for found in rows])
+            changes, moves = (delta != 0).any(-1), None
+        else:
+            moves = self._moves(layer, rows, vectors)
+            delta = torch.zeros_like(moves.along[0])
+            changes = ((moves.along != 0).any(-1) & ((moves.offset != 0) | (moves.slope != 0))).any(0)
         return _LayerTable(
             row=np.where(members, np.cumsum(members) - 1, -1),
             delta=delta.to(like.dtype),
-            changes=(delta != 0).any(-1),
+            changes=changes,
             units=torch.stack(units, -1) if units else delta.new_zeros((delta.shape[-1], 0)),
+            moves=moves,
         )
+
+    def _moves(self, layer: int, rows: Sequence[list[Applied]], vectors: Mapping[str, torch.Tensor]) -> _Moves:
+        steps = [[self._step(layer, run, vectors) for run in runs(found)] for found in rows]
+        like = next(iter(vectors.values()))
+        nothing = (torch.zeros_like(like), 0.0, 0.0)
+        padded = list(itertools.zip_longest(*steps, fillvalue=nothing))  # a tuple a step, with an entry for each row
+        offset, slope = (like.new_tensor([[one[part] for one in step] for step in padded]) for part in (1, 2))
+        depends = [any(one.operation != "add" for one in found) for found in rows]
+        return _Moves(
+            along=torch.stack([torch.stack([along for along, *_ in step]) for step in padded]),
+            offset=offset,
+            slope=slope,
+            depends=torch.tensor(depends, device=like.device),
+        )
+
+    def _step(
+        self, layer: int, run: Sequence[Applied], vectors: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, float, float]:
+        """Return along, offset and slope of what acts together, as `_Moves` has them."""
+        one = run[0]
+        vector = vectors[one.key]
+        if one.operation == "add":
+            return add_up([added.strength * vectors[added.key] for added in run]), 1.0, 0.0
+        unit = vector / vector.norm()
+        if one.operation in HOLDING:
+            target = one.targets[self._directions[one.key].layers.index(layer)]
+            return unit, one.strength * target, -one.strength
+        return unit, 0.0, one.strength
 
 
 class Additions:
@@ -283,6 +423,7 @@ class Additions:
                 found.delta.index_select(0, rows),
                 found.changes.index_select(0, rows),
                 found.units,
+                None if found.moves is None else found.moves.of(rows),
             )
         return self._made[layer]
 
@@ -343,7 +484,7 @@ class AdditionMaker:
             numbers, which = np.unique(steering[steering != 0], return_inverse=True)
             wanted = tuple(numbers.tolist())
             if wanted not in self._tables:
-                self._tables[wanted] = _Table([self._signatures.pairs(number) for number in wanted], directions)
+                self._tables[wanted] = _Table([self._signatures.stack(number) for number in wanted], directions)
             self._last = Additions(steering, which, self._tables[wanted])
         return self._last
 
@@ -376,7 +517,7 @@ class SteeredStep:
         """
         if layer not in self._additions.layers:
             return
-        here = self._additions.at(layer, h)
+        here = self._additions.at(layer, h).formed(h, residual)
         before = h.clone()
         here.add(h)
         self._ran.append(layer)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from self_steering.steering.engine.additions import Signatures, Span, SteeringFault
 from self_steering.steering.engine.prefix_store import Segment
 from self_steering.steering.engine.sampling import Sampling, TokenLogprob
+from self_steering.steering.operations import HOLDING, Operation
 from self_steering.steering.request import Receipt
 from self_steering.vectors.directions import DirectionTensor
 
@@ -50,10 +51,13 @@ class TokenWindow:
 
     Attributes:
         label: What the model called it.
-        direction: What is added.
-        strength: Multiple that is added; 0 goes the same way as any other.
+        direction: What is added, or what the operation is along.
+        strength: Strength of the operation (`operations`), of an addition the multiple that is added; 0 goes the same way as any
+            other, and changes nothing.
         start: First steered position.
         stop: First position that is not; None steers all that follows, generated tokens too.
+        operation: What is done with the direction. Where several windows cover a token their order is that of the operations.
+        targets: Of a clamp and an ablation the projection that is held at each of the direction's layers; else empty.
     """
 
     label: str
@@ -61,11 +65,13 @@ class TokenWindow:
     strength: float
     start: int
     stop: int | None
+    operation: Operation = "add"
+    targets: tuple[float, ...] = ()
 
     @property
     def span(self) -> Span:
         """The window without its label and values."""
-        return Span(self.direction.key, self.strength, self.start, self.stop)
+        return Span(self.direction.key, self.strength, self.start, self.stop, self.operation, self.targets)
 
     def covers(self, position: int) -> bool:
         """Tell whether the token at `position` is steered."""
@@ -89,6 +95,7 @@ class TokenWindow:
                 f"window {self.label!r}: {planned} positions were planned, {measured.steered} were steered"
             )
         layer = self.direction.monitor_layer
+        target = self.targets[self.direction.layers.index(layer)] if self.targets else None
         return Receipt(
             label=self.label,
             direction=self.direction.key,
@@ -102,8 +109,18 @@ class TokenWindow:
             monitor_layer=layer,
             projection_before=measured.before,
             projection_after=measured.after,
-            expected_shift=self.strength * float(self.direction.at(layer).norm()),
+            expected_shift=self._expected_shift(layer, target, measured.before),
+            operation=self.operation,
+            target=target,
         )
+
+    def _expected_shift(self, layer: int, target: float | None, before: float | None) -> float:
+        """Return what this window alone adds to the mean projection at a layer."""
+        if self.operation == "add":
+            return self.strength * float(self.direction.at(layer).norm())
+        if before is None:
+            return 0.0
+        return self.strength * (before if target is None else target - before)
 
 
 @dataclass(frozen=True)
@@ -224,6 +241,11 @@ def check_request(request: EngineRequest, shape: EngineShape) -> None:
             )
         if window.start < 0:
             raise ValueError(f"window {window.label!r}: starts at {window.start}; expected 0 or more")
+        held = len(layers) if window.operation in HOLDING else 0
+        if len(window.targets) != held or not all(map(math.isfinite, window.targets)):
+            raise ValueError(
+                f"window {window.label!r}: {window.operation} with targets {window.targets}; expected {held} finite numbers"
+            )
         single = float(torch.tensor(window.strength, dtype=torch.float32))
         if not math.isfinite(single) or (single == 0) != (window.strength == 0):
             raise ValueError(f"window {window.label!r}: strength {window.strength} is no float32; give another dose")
@@ -235,7 +257,7 @@ class Row:
     Args:
         request: What is wanted.
         future: Receives the generation.
-        signatures: Gives the number of a set of (direction key, strength) pairs.
+        signatures: Gives the number of a stack of operations.
     """
 
     def __init__(self, request: EngineRequest, future: "Future[Generation]", signatures: Signatures) -> None:

@@ -17,19 +17,28 @@ logger = logging.getLogger(__name__)
 
 
 def spans_of(sampling_params: Any) -> list[Span]:
-    """Return the spans that a request carries."""
+    """Return the spans that a request carries, in their order."""
     carried = (getattr(sampling_params, "extra_args", None) or {}).get(EXTRA_ARGS_KEY) or {}
-    return [Span(*span) for span in carried.get("spans", ())]
+    spans = (Span(*span) for span in carried.get("spans", ()))
+    return [
+        span._replace(targets=tuple(span.targets)) for span in spans
+    ]  # lists, once they have been sent to a process
 
 
-def steering_within(spans: Sequence[Span], start: int, stop: int) -> tuple[tuple[str, float, int, int], ...]:
-    """Return what steers the tokens from `start` to `stop`, as (key, strength, first, last + 1) counted from `start`."""
-    found = []
+def steering_within(spans: Sequence[Span], start: int, stop: int) -> tuple[tuple[object, ...], ...]:
+    """Return what steers the tokens from `start` to `stop`, as (key, strength, first, last + 1) counted from `start`.
+
+    Of what is no addition operation and targets follow, and all stands in the order called; additions alone are sorted.
+    """
+    found: list[tuple[object, ...]] = []
+    ordered = False
     for span in spans:
         left, right = span.within(start, stop)
         if left < right:
-            found.append((span.key, span.strength, left - start, right - start))
-    return tuple(sorted(found))
+            more = () if span.operation == "add" else (span.operation, span.targets)
+            found.append((span.key, span.strength, left - start, right - start, *more))
+            ordered = ordered or bool(more)
+    return tuple(found if ordered else sorted(found))
 
 
 def install_block_keys() -> bool:
@@ -79,7 +88,13 @@ def _takes_effect() -> bool:
 
     start = _BLOCK + 1
     plain, steered = hashes(), hashes(Span("a", 1.0, start, start + 1))
-    others = (Span("b", 1.0, start, start + 1), Span("a", 2.0, start, start + 1), Span("a", 1.0, start + 1, start + 2))
+    others = (
+        Span("b", 1.0, start, start + 1),
+        Span("a", 2.0, start, start + 1),
+        Span("a", 1.0, start + 1, start + 2),
+        Span("a", 1.0, start, start + 1, "gain"),
+        Span("a", 1.0, start, start + 1, "clamp", (1.0,)),
+    )
     apart = [hashes(span) for span in others]
     return (
         len(plain) == 3

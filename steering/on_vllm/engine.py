@@ -26,7 +26,7 @@ from self_steering.steering.engine.requests import (
 from self_steering.steering.engine.sampling import Sampling, TokenLogprob, text_until
 from self_steering.steering.engine.threads import OwningThread, deliver
 from self_steering.steering.identity import ModelError, ModelIdentity
-from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, install_block_keys
+from self_steering.steering.on_vllm.block_keys import EXTRA_ARGS_KEY, install_block_keys, steering_within
 from self_steering.steering.on_vllm.settings import engine_arguments, prepare_environment
 from self_steering.vectors.directions import DirectionTensor
 from self_steering.vectors.shown import in_one_line
@@ -238,8 +238,10 @@ class VllmEngine:
             self._grammars.start(row.request.grammar)  # vLLM's words for a malformed one differ from release to release
         prompt: dict[str, Any] = {"prompt_token_ids": list(row.request.ids)}
         params = sampling_params_of(row.request, self._identity.end_ids)
-        if not self._keyed and (spans := params.extra_args[EXTRA_ARGS_KEY]["spans"]):
-            prompt["cache_salt"] = hashlib.sha256(repr(sorted(map(repr, spans))).encode()).hexdigest()
+        spans = [window.span for window in row.request.windows]
+        if not self._keyed and spans:
+            whole = steering_within(spans, 0, self._shape.context)
+            prompt["cache_salt"] = hashlib.sha256(repr(whole).encode()).hexdigest()
         row.inside = self._llm.add_request(row.outside, prompt, params)
         self._running[row.outside] = row
         self.stats.most_running = max(self.stats.most_running, len(self._running))

@@ -15,6 +15,7 @@ import torch
 from inspect_ai.model import GenerateConfig, Model, get_model, modelapi
 
 from self_steering.steering.engine.requests import EngineRequest, Generation
+from self_steering.steering.operations import OPERATIONS
 from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.provider import NNsightAPI
 from self_steering.steering.request import SteeringRequest
@@ -31,7 +32,7 @@ MOST_TOKENS = 500
 TALKS = 6
 BLOCK = 500  # plans on one provider
 PROCESSES = 2
-_TOOLS = tool_infos("vectors")
+_TOOLS = tool_infos("vectors", OPERATIONS)
 # The template, the cache in GiB, and the most rows in a batch: small caches evict all the time.
 _SETTINGS = (
     ("qwen", 0.5, 8),
@@ -74,13 +75,14 @@ def open_bench(folder: Path, family: str, sizes: Mapping[str, int] | None = None
     """Save a tiny model, of the given `sizes`, and a library, and open the provider over it with `arguments`."""
     saved = save_family_model(folder / "model", family, **(sizes or {}))
     model = get_model(f"recorded/{saved}", memoize=False, **arguments)
-    library = save_library(folder / "library", model.api.loaded.fingerprint)
-    held = model.api.library(library).vectors
+    library = save_library(folder / "library", model.api.loaded.fingerprint, neutral=True)
+    opened = model.api.library(library)
+    held = opened.vectors
     vectors = {
         label: unit * (held[name] if seed is None else _unlike(held[name], seed))
         for label, (name, unit, seed) in _UNITS.items()
     }
-    return Bench(family, model, library, Reference(saved, family_of(family).ends, LAYERS, vectors))
+    return Bench(family, model, library, Reference(saved, family_of(family).ends, LAYERS, vectors, opened.neutral))
 
 
 def _unlike(vector: torch.Tensor, seed: int) -> torch.Tensor:

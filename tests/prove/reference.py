@@ -13,11 +13,13 @@ from tests.prove.talks import Talk
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of tokens and what is added to it: [layers, hidden], already times its strength."""
+    """A stretch of tokens and what is done to it with a vector [layers, hidden], as long as dose 1 is; zero where nothing is."""
 
     start: int
     stop: int | None
-    added: torch.Tensor
+    vector: torch.Tensor
+    operation: str
+    dose: float
 
 
 class Reference:
@@ -28,16 +30,23 @@ class Reference:
         ends: The tokens that end a turn, as text.
         layers: The layers that are steered.
         vectors: For each label what dose 1 adds: [layers, hidden].
+        neutral: Mean of the residual stream over neutral text [layers, hidden].
     """
 
     def __init__(
-        self, folder: Path, ends: Sequence[str], layers: Sequence[int], vectors: Mapping[str, torch.Tensor]
+        self,
+        folder: Path,
+        ends: Sequence[str],
+        layers: Sequence[int],
+        vectors: Mapping[str, torch.Tensor],
+        neutral: torch.Tensor,
     ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self._ends = re.compile("|".join(map(re.escape, ends)))
         self._layers = layers
         self._vectors = vectors
+        self._neutral = neutral
 
     def spans(self, talk: Talk, ids: Sequence[int]) -> list[Span]:
         """Return what is steered, its places found by looking for the messages' own words in the text.
@@ -59,7 +68,7 @@ class Reference:
             return sum(start < end.end() for start in beginnings)
 
         return [
-            Span(after(e.start), None if e.stop is None else after(e.stop), e.dose * self._vectors[e.label])
+            Span(after(e.start), None if e.stop is None else after(e.stop), self._vectors[e.label], e.operation, e.dose)
             for e in talk.effects
             if e.stop != e.start
         ]
@@ -81,8 +90,21 @@ class Reference:
     def _adding(self, place: int, spans: Sequence[Span]):
         def hook(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
             steered = output.clone()
-            for span in spans:
-                steered[:, span.start : span.stop] += span.added[place]
+            for span in spans:  # in the order called, each on what those before it left
+                here = slice(span.start, span.stop)
+                steered[:, here] = self._steered(steered[:, here], place, span)
             return steered
 
         return hook
+
+    def _steered(self, h: torch.Tensor, place: int, span: Span) -> torch.Tensor:
+        """Return what becomes of h [rows, tokens, hidden] at the layer in a place."""
+        vector = span.vector[place]
+        length = vector.norm()
+        if span.operation == "add" or not length:
+            return h + span.dose * vector
+        unit = vector / length
+        along = (h @ unit)[..., None] * unit
+        if span.operation == "gain":
+            return h + span.dose * along
+        return h - along + (self._neutral[place] @ unit + span.dose * length) * unit

@@ -8,18 +8,23 @@ from inspect_ai.tool import ToolCall, ToolCallError
 
 LABELS = ("d1", "d2", "d3", "zero")
 TAKE, CLEAR = "take_vector", "clear_effects"
+# The tools by what they do, and how often each is called; gains are small, as many of them multiply.
+_TOOLS = {"add": TAKE, "clamp": "clamp_vector", "ablate": "ablate_vector", "gain": "scale_vector"}
+_WEIGHTS = (6, 2, 1, 2)
+_DOSES = {"gain": [0.25, -0.25, 0.0], "ablate": [0.0]}
 _RECURRING = ("call0", "call1")
 _FILLER = ("the", "harbour", "was", "still", "and", "a", "boat", "lay", "low")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a take starts: `label` at `dose`, from the end of message `start` to that of `stop` (None: open)."""
+    """What a take starts: an operation with `label` at `dose`, from the end of message `start` to that of `stop` (None: open)."""
 
     label: str
     dose: float
     start: int
     stop: int | None = None
+    operation: str = "add"
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,15 @@ def _with_calls(talk: Talk, rng: random.Random) -> Talk:
             call = ToolCall(id=call_id, function=CLEAR, arguments={})
             talk = talk if fails else talk.cleared(index)
         else:
-            label, dose = rng.choice(LABELS), rng.choice([1.0, 0.5, -1.0, 2.25, -0.3, 0.0, 1])
-            given = {"name": "unknown" if fails else label, **({} if dose == 1.0 else {"dose": dose})}
-            call = ToolCall(id=call_id, function=TAKE, arguments=given)
+            (operation,) = rng.choices(list(_TOOLS), _WEIGHTS)
+            label, dose = rng.choice(LABELS), rng.choice(_DOSES.get(operation, [1.0, 0.5, -1.0, 2.25, -0.3, 0.0, 1]))
+            told = {} if dose == 1.0 or operation == "ablate" else {"dose": dose}
+            call = ToolCall(
+                id=call_id, function=_TOOLS[operation], arguments={"name": "unknown" if fails else label, **told}
+            )
             # One that is taken and ended in one message never steers: both happen at that message's end.
-            talk = talk if fails else replace(talk, effects=(*talk.effects, Effect(label, float(dose), index)))
+            effect = Effect(label, float(dose), index, operation=operation)
+            talk = talk if fails else replace(talk, effects=(*talk.effects, effect))
         if fails and rng.random() < 0.5:
             call.parse_error = "could not be read"
         calls.append(call)

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from self_steering.steering.engine.requests import EngineRequest, SteeringEngine, TokenWindow
 from self_steering.steering.engine.sampling import Sampling
+from self_steering.steering.operations import HOLDING, Operation
 from tests.support.models import random_direction
 
 ONE, MIDDLE, ALL = (2,), (1, 2, 3), (0, 1, 2, 3, 4, 5)
@@ -18,10 +19,34 @@ def prompt(engine: SteeringEngine, length: int, seed: int = 0) -> tuple[int, ...
     return tuple(torch.randint(10, engine.shape.vocabulary, (length,), generator=generator).tolist())
 
 
-def window(engine: SteeringEngine, layers: Sequence[int], start: int, stop: int | None, strength: float, seed: int = 1):
-    """Return a window over a random direction."""
+def window(
+    engine: SteeringEngine,
+    layers: Sequence[int],
+    start: int,
+    stop: int | None,
+    strength: float,
+    seed: int = 1,
+    operation: Operation = "add",
+    target: float = 0.0,
+):
+    """Return a window over a random direction; clamps and ablations hold `target` at the first layer, a bit more at each next."""
     direction = random_direction(tuple(layers), engine.shape.hidden, seed)
-    return TokenWindow(f"w{seed}", direction, strength, start, stop)
+    targets = tuple(target + place / 4 for place in range(len(layers))) if operation in HOLDING else ()
+    return TokenWindow(f"w{seed}", direction, strength, start, stop, operation, targets)
+
+
+def mixed(engine: SteeringEngine, start: int) -> list[TokenWindow]:
+    """Return windows of every operation from a position on, over the same and over other directions, most of them overlapping."""
+    return [
+        window(engine, MIDDLE, start, None, 1.0),
+        window(engine, MIDDLE, start + 4, None, 1.0, operation="gain"),
+        window(engine, ALL, start + 6, start + 20, 1.0, seed=2, operation="clamp", target=3.0),
+        window(engine, MIDDLE, start + 8, start + 30, 1.0, operation="ablate", target=-0.5),
+        window(engine, ONE, start + 10, None, -1.5, seed=3),
+        window(engine, ALL, start + 12, None, -0.5, seed=2, operation="gain"),
+        window(engine, MIDDLE, start + 14, None, 0.0, seed=4, operation="clamp", target=50.0),
+        window(engine, MIDDLE, start + 16, None, 0.5, seed=4),
+    ]
 
 
 def reference_logprobs(model: PreTrainedModel, ids: Sequence[int], windows: Sequence[TokenWindow]) -> torch.Tensor:
@@ -33,7 +58,9 @@ def reference_logprobs(model: PreTrainedModel, ids: Sequence[int], windows: Sequ
             steered = output.clone()
             for w in windows:
                 if index in w.direction.layers:
-                    steered[:, w.start : w.stop] += w.strength * w.direction.values[w.direction.layers.index(index)]
+                    place = w.direction.layers.index(index)
+                    here = steered[:, w.start : w.stop]
+                    steered[:, w.start : w.stop] = here + w.strength * _change(w, place, here)
             return steered
 
         return hook
@@ -45,6 +72,17 @@ def reference_logprobs(model: PreTrainedModel, ids: Sequence[int], windows: Sequ
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _change(w: TokenWindow, place: int, here: torch.Tensor) -> torch.Tensor:
+    """Return what an operation of strength 1 changes of the stream [rows, tokens, hidden]."""
+    vector = w.direction.values[place]
+    if w.operation == "add":
+        return vector.expand_as(here)
+    component = (here @ vector)[..., None] * vector / vector.square().sum()  # the part of it along the vector
+    if w.operation == "gain":
+        return component
+    return w.targets[place] * vector / vector.norm() - component
 
 
 def generate(

@@ -115,7 +115,7 @@ def tiny_session_model(folder: Path, default_dose: float = 2.0) -> Iterator[Tiny
     model = save_family_model(folder / "model", "qwen")
     made = get_model(f"scripted_session/{model}", memoize=False)
     fingerprint = made.api.loaded.fingerprint
-    strong = {"names": STATES, "layers": (3, 4), "size": 3, "residual": 100.0}
+    strong = {"names": STATES, "layers": (3, 4), "size": 3, "residual": 100.0, "neutral": True}
     save_library(folder / "library", fingerprint, default_dose=default_dose, **strong)
     yield Tiny(folder / "library", folder / "logs", made)
     made.api.close()

@@ -51,12 +51,13 @@ def save_library(
     size: float = 1.0,
     default_dose: float = 1.0,
     residual: float = 1.0,
+    neutral: bool = False,
     entries: Mapping[str, VectorEntry] = NO_OWN,
 ) -> str:
     """Save a library of random vectors, `size` times a standard normal in each dimension, for a tiny model.
 
     Its card says that the residual stream has the norm `residual`, from which follows the smallest dose that is not lost in it, and
-    what `entries` say of vectors.
+    what `entries` say of vectors. With `neutral`, a random mean of neutral text lies beside them.
     """
     generator = torch.Generator().manual_seed(3)
     vectors = {name: size * torch.randn(len(layers), 64, generator=generator) for name in names}
@@ -77,5 +78,6 @@ def save_library(
         entries=dict(entries),
         sha256={VECTORS_FILE: content_hash(serialised(vectors))},
     )
-    Library(card, vectors).save(folder)
+    mean = 2 * torch.randn(len(layers), 64, generator=generator) if neutral else None
+    Library(card, vectors, mean).save(folder)
     return str(folder)

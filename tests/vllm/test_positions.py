@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from self_steering.steering.engine.sampling import Sampling
-from tests.support.parity import ALL, MIDDLE, ONE, prompt, window
+from tests.support.parity import ALL, MIDDLE, ONE, mixed, prompt, window
 from tests.vllm.pairs import TOLERANCE, Pair, greedy, open_pair, readout_difference, same_receipts
 
 GREEDY = Sampling(max_tokens=1, temperature=0.0, top_logprobs=2)
 
 
 def test_windows_at_the_edges_equal_plain_hooks_and_the_other_engine(pair: Pair):
-    """At position 0, at the last one, in decoding alone, over chunk borders, of strength zero, and two that cancel."""
+    """At position 0, at the last one, in decoding alone, over chunk borders, of strength zero, two that cancel, all operations."""
     ids = prompt(pair.engine, 150)
     cases = [
         [window(pair.engine, MIDDLE, 0, 1, 1.0)],
@@ -24,6 +24,8 @@ def test_windows_at_the_edges_equal_plain_hooks_and_the_other_engine(pair: Pair)
         [window(pair.engine, MIDDLE, 10, 90, 0.7), window(pair.engine, MIDDLE, 10, 90, -0.7)],
         [window(pair.engine, MIDDLE, 500, None, 1.0)],
         [],
+        mixed(pair.engine, 20),
+        [window(pair.engine, ALL, 60, None, 0.0, operation="clamp", target=9.0)],
     ]
     requests = [greedy(ids, *windows, tokens=8) for windows in cases]
     found, expected = pair.run(*requests), pair.twins(*requests)
@@ -32,7 +34,7 @@ def test_windows_at_the_edges_equal_plain_hooks_and_the_other_engine(pair: Pair)
     assert max(map(readout_difference, (g.readout for g in found), (g.readout for g in expected))) < TOLERANCE
     same_receipts(found, expected)
     assert [[r.steered for r in one.receipts] for one in found] == [
-        [1], [1], [7], [3], [71, 1], [157], [80, 80], [0], []
+        [1], [1], [7], [3], [71, 1], [157], [80, 80], [0], [], [137, 133, 14, 22, 127, 125, 123, 121], [97]
     ]  # fmt: skip
 
 

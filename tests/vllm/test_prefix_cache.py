@@ -50,8 +50,8 @@ def test_what_stands_before_a_window_is_shared(pair: Pair):
     same_receipts([more], [expected])
 
 
-def test_other_strengths_directions_and_places_share_nothing_steered(pair: Pair):
-    """Each of them is computed anew from the first steered block on."""
+def test_other_strengths_directions_operations_and_places_share_nothing_steered(pair: Pair):
+    """Each of them, and another order, is computed anew from the first steered block on."""
     ids = prompt(pair.engine, LENGTH, seed=30)
     start = 2 * BLOCK
     first = window(pair.engine, MIDDLE, start, start + 5, 1.0)
@@ -62,11 +62,15 @@ def test_other_strengths_directions_and_places_share_nothing_steered(pair: Pair)
         window(pair.engine, MIDDLE, start + 1, start + 5, 1.0),
         window(pair.engine, MIDDLE, start, start + 6, 1.0),
         window(pair.engine, MIDDLE, start, start + 5, 0.0),
+        window(pair.engine, MIDDLE, start, start + 5, 1.0, operation="gain"),
     ]
-    for other in others:
-        (found,) = pair.run(greedy(ids, other))
+    clamp, ablate = (
+        window(pair.engine, MIDDLE, start, start + 5, 1.0, operation=one, target=2.0) for one in ("clamp", "ablate")
+    )
+    for other in (*([one] for one in others), [clamp], [ablate], [first, clamp], [clamp, first]):
+        (found,) = pair.run(greedy(ids, *other))
         assert found.reused_tokens == start
-        assert readout_difference(found.readout, pair.twins(greedy(ids, other))[0].readout) < TOLERANCE
+        assert readout_difference(found.readout, pair.twins(greedy(ids, *other))[0].readout) < TOLERANCE
 
 
 def test_contaminated_blocks_would_be_a_fault_not_a_result(pair: Pair, monkeypatch: pytest.MonkeyPatch):

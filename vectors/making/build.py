@@ -112,7 +112,7 @@ def build_library(
         everywhere=everywhere,
         separations=separation(activations.at(band), recipe.construction),
         comparison=comparison(activations),
-        residual_norms=activations.values[NEUTRAL].norm(dim=-1).mean(0),
+        neutral=activations.values[NEUTRAL],
         corpus=corpus.hash(),
         stories=corpus.size,
         settings=len(corpus.settings),
@@ -128,8 +128,8 @@ class Material:
         construction: How they were made.
         everywhere: Each vector [depth, hidden], zero at layers where it is not known.
         separations: How well each tells its state, where that is known.
+        neutral: Mean activation of each neutral story, [stories, depth, hidden].
         comparison: All constructions at all layers.
-        residual_norms: Mean norm of the residual stream at each layer, [depth].
         corpus: Hash of the texts.
         stories: How many texts there are.
         settings: In how many settings or pairs.
@@ -141,7 +141,7 @@ class Material:
     construction: Origin
     everywhere: Mapping[str, torch.Tensor]
     separations: Mapping[str, Separation]
-    residual_norms: torch.Tensor
+    neutral: torch.Tensor
     comparison: Sequence[LayerComparison] = ()
     corpus: str = ""
     stories: int = 0
@@ -149,6 +149,12 @@ class Material:
     doses: Mapping[str, float] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     entries: Mapping[str, VectorEntry] = field(default_factory=dict)
+
+    @property
+    def residual_norms(self) -> torch.Tensor:
+        """Mean norm of the residual stream at each layer over the neutral stories, [depth]."""
+        norms: torch.Tensor = self.neutral.norm(dim=-1).mean(0)
+        return norms
 
 
 def finish_library(
@@ -201,7 +207,7 @@ def finish_library(
         entries=dict(material.entries),
         sha256=hashes,
     )
-    return Library(card=card, vectors=vectors), report
+    return Library(card, vectors, material.neutral[:, layers].mean(0)), report
 
 
 def encoded(data: LibraryReport | Calibration) -> bytes:

@@ -13,7 +13,7 @@ from self_steering.vectors.catalogue import VectorEntry
 from self_steering.vectors.foreign import ForeignFile, ForeignVector
 from self_steering.vectors.library import Library
 from self_steering.vectors.making.build import Material, Progress, Recipe, finish_library
-from self_steering.vectors.making.pairs import Pair, ReadAt, pair_means, residual_norms
+from self_steering.vectors.making.pairs import Pair, ReadAt, neutral_activations, pair_means
 from self_steering.vectors.making.quality import told_apart
 from self_steering.vectors.report import LibraryReport
 
@@ -61,7 +61,8 @@ def import_library(
     if odd := sorted(set(texts or {}) - set(found)):
         raise LibraryError(f"there are texts for {', '.join(odd)}, which is not imported; vectors: {', '.join(found)}")
     band = sorted({layer for vector in found.values() for layer in vector.layers})
-    residual = residual_norms(loaded, model)
+    neutral = neutral_activations(loaded, model)
+    residual = neutral.norm(dim=-1).mean(0)
     everywhere = {name: torch.zeros(model.n_layers, model.hidden) for name in found}
     separations = {}
     for name, vector in found.items():
@@ -76,7 +77,7 @@ def import_library(
         construction="imported",
         everywhere=everywhere,
         separations=separations,
-        residual_norms=residual,
+        neutral=neutral,
         corpus=hashlib.sha256(repr(sorted((texts or {}).items())).encode()).hexdigest() if texts else "",
         stories=2 * count,
         settings=count,

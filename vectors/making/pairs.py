@@ -166,7 +166,7 @@ def build_from_pairs(
         everywhere=everywhere,
         separations=separations,
         comparison=compared if len(pairs) == 1 else (),
-        residual_norms=residual_norms(loaded, model),
+        neutral=neutral_activations(loaded, model),
         corpus=hashlib.sha256(repr((sorted(pairs.items()), read_at, recipe.skip)).encode()).hexdigest(),
         stories=2 * count,
         settings=count,
@@ -174,8 +174,12 @@ def build_from_pairs(
     return finish_library(loaded, model, material, band, recipe, work=work, progress=progress)
 
 
-def residual_norms(loaded: LoadedModel, model: SteeredModel) -> torch.Tensor:
-    """Return the mean norm of the residual stream at each layer over the neutral stories that ship, [layers]."""
+def neutral_activations(loaded: LoadedModel, model: SteeredModel) -> torch.Tensor:
+    """Return the mean activation of each neutral story that ships, [stories, layers, hidden]."""
     texts = [text for texts in load_corpus(states=[]).stories[NEUTRAL].values() for text in texts]
-    norms: torch.Tensor = story_means(model, loaded.tokenizer, texts).norm(dim=-1).mean(0)
-    return norms
+    return story_means(model, loaded.tokenizer, texts)
+
+
+def neutral_mean(loaded: LoadedModel, layers: Sequence[int]) -> torch.Tensor:
+    """Return the mean of the residual stream over the neutral stories that ship, at some layers: [layers, hidden]."""
+    return neutral_activations(loaded, checked_model(loaded))[:, list(layers)].mean(0)
