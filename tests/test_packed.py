@@ -29,13 +29,14 @@ def test_the_weight_can_be_read():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_models_logits_stay(architecture: str):
     """Every linear layer is packed, the unembedding too where it is tied, and the logits differ by rounding only."""
-    model = tiny_model(architecture, 300, seed=0, hidden_size=256, intermediate_size=256, head_dim=128)
+    wide = {"hidden_size": 256, "intermediate_size": 256, "head_dim": 128, "initializer_range": 0.02}
+    model = tiny_model(architecture, 300, **wide)
     ids = torch.randint(0, 300, (2, 12), generator=torch.Generator().manual_seed(0))
     linears = sum(isinstance(module, nn.Linear) for module in model.modules())
     with torch.no_grad():
         before = model(ids).logits
         assert pack_linears(model) == linears
-        assert (model(ids).logits - before).abs().max() < 1e-5 * before.abs().max()
+        assert (model(ids).logits - before).abs().max() < 1e-4
     assert not any(isinstance(module, nn.Linear) for module in model.modules())
     assert pack_linears(model) == 0  # once is enough
 
