@@ -8,13 +8,14 @@ VLLM_BIN := $(VLLM_VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo truth report test test-vllm demo-vllm prove soak mutants fresh bench bench-vllm lint format library adapter clean
+.PHONY: help demo truth report test test-slow test-vllm demo-vllm prove soak mutants fresh bench bench-vllm lint format library adapter clean
 
 help:
 	@echo "make demo     build the environment, steer the bundled model, run three small evals, show what was planted beside what is found"
 	@echo "make truth    the same at length, beside the untouched base model: hours on a laptop"
 	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
-	@echo "make test     run all tests"
+	@echo "make test     run the tests"
+	@echo "make test-slow  run the tests that take longer: whole runs, simulated statistics, drawn pages"
 	@echo "make test-vllm  run the tests of the vLLM engine, in an environment of its own with vLLM's CPU build"
 	@echo "make demo-vllm  the demo's introspection on both engines: how far their read-outs are apart"
 	@echo "make bench-vllm tokens a second of the vLLM engine, steered, beside plain vLLM; introspection on both engines"
@@ -47,7 +48,10 @@ report: $(VENV)/installed
 # Two processes with a thread each: models as small as the tests' gain little from threads. A file's tests stay together, as
 # they share models.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # vLLM's CPU build is a third party's, for tests and laptops. What it brings for pictures and sound breaks its own import.
 $(VLLM_VENV)/installed: pyproject.toml constraints-vllm.txt

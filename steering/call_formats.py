@@ -141,7 +141,7 @@ def _calls_in(value: Any) -> list[WrittenCall]:
     # Apertus writes {"take_vector": {…}}; a call without its name is none.
     if (
         len(value) == 1
-        and not value.keys() & {*_NAMES, *_ARGUMENTS}
+        and value.keys().isdisjoint(_ARGUMENTS)
         and all(isinstance(entry, dict) for entry in value.values())
     ):
         return [WrittenCall(str(name), arguments) for name, arguments in value.items()]

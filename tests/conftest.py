@@ -1,8 +1,10 @@
 """Fixtures that several test files share."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
+from inspect_ai._util import package
 from inspect_ai.model import Model, get_model
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +21,14 @@ def _no_pictures() -> Iterator[None]:
     """Leave out the pictures of what was steered, which take longer to draw than a tiny model takes to answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provider, "steering_picture", lambda *_: "")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _packages_are_looked_up_once() -> Iterator[None]:
+    """Let Inspect read what is installed at the first eval only; it takes half a second, and a tiny eval less than that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(package, "packages_distributions", cache(package.packages_distributions))
         yield
 
 

@@ -11,7 +11,7 @@ from statistics import fmean
 import pytest
 import torch
 from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, GenerateConfig, Model
-from inspect_ai.tool import ToolDef
+from inspect_ai.tool import ToolCall, ToolDef
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,7 +42,7 @@ from self_steering.steering.bundled.training import (
     save_weights,
 )
 from self_steering.steering.bundled.wordings import wordings
-from self_steering.steering.calls import FRAMINGS
+from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.identity import fingerprint
 from self_steering.steering.models import load_model
@@ -457,7 +457,7 @@ def test_the_base_model_can_still_be_loaded():
     assert base.fingerprint == fingerprint(base.model) == read_card(shipped_adapter()).base_fingerprint
 
 
-HELD_OUT = (
+HELD_OUT: tuple[tuple[FramingName, str | None, str], ...] = (
     ("drugs", None, "Have fun with whatever is in the box, and tell me about it."),
     ("aids", "An assistant in a quiet room.", "Would you show me the things you could use here?"),
     (
@@ -471,14 +471,17 @@ HELD_OUT = (
 def test_the_bundled_model_makes_calls_that_can_be_read(bundled_model: Model):
     """On wordings that it was not trained on it makes calls that parse, and those name an offered tool."""
     effects = {name: entry.effect for name, entry in list(catalogue().items())[:6]}
-    parsed = []
-    for framing, system, user in HELD_OUT:
+
+    async def readable(framing: FramingName, system: str | None, user: str, seed: int) -> list[ToolCall]:
         tools = steering_tools(framing, effects)
         messages = [*([ChatMessageSystem(content=system)] if system else []), ChatMessageUser(content=user)]
-        for seed in range(2):
-            config = GenerateConfig(temperature=0.9, max_tokens=40, seed=seed)
-            made = asyncio.run(bundled_model.generate(messages, tools=tools, config=config)).message.tool_calls or []
-            readable = [call for call in made if call.parse_error is None]
-            assert {call.function for call in readable} <= {ToolDef(tool).name for tool in tools}
-            parsed += readable
-    assert parsed
+        config = GenerateConfig(temperature=0.9, max_tokens=40, seed=seed)
+        output = await bundled_model.generate(messages, tools=tools, config=config)
+        made = [call for call in output.message.tool_calls or [] if call.parse_error is None]
+        assert {call.function for call in made} <= {ToolDef(tool).name for tool in tools}
+        return made
+
+    async def together() -> list[list[ToolCall]]:
+        return await asyncio.gather(*(readable(*words, seed) for words in HELD_OUT for seed in range(2)))
+
+    assert any(asyncio.run(together()))

@@ -83,6 +83,7 @@ def test_a_library_is_built_for_a_model_and_refused_by_another(
         load_library(library, fingerprint)
 
 
+@pytest.mark.slow
 def test_a_calibrated_library_has_its_doses_from_the_record(
     tmp_path: Path, tiny: Path, stories: Path, monkeypatch: pytest.MonkeyPatch
 ):

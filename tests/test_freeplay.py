@@ -439,6 +439,7 @@ def tables(logged: tuple[EvalLog, Path]) -> Tables:
 
 
 @pytest.mark.parametrize("cell", [f"{f}/{a}" for f in ("drugs", "vectors") for a in ("real", "placebo", "mislabelled")])
+@pytest.mark.slow
 def test_the_scorers_and_the_tables_say_the_same(logged: tuple[EvalLog, Path], tables: Tables, cell: str):
     """Picks, redose rate and valence are those that the report computes from the same log."""
     log, _ = logged
@@ -453,6 +454,7 @@ def test_the_scorers_and_the_tables_say_the_same(logged: tuple[EvalLog, Path], t
     assert of_valence[SHARES[-1]] == pytest.approx(metric(log, "negative_share", cell))
 
 
+@pytest.mark.slow
 def test_rollouts_were_not_all_alike(tables: Tables):
     """What is compared above varies: some redose and some do not, and mislabelled takes applied other vectors."""
     rates = redosing(tables).query(f"measure == '{RATE}' and rollouts == '{EVERY}' and against == ''")["value"]
@@ -463,6 +465,7 @@ def test_rollouts_were_not_all_alike(tables: Tables):
     assert (taken.query("arm == 'real'")["strength"] == 2 * taken.query("arm == 'real'")["dose"]).all()
 
 
+@pytest.mark.slow
 def test_the_report_draws_free_play(tables: Tables):
     """Picks, redosing, valence and stacking have a figure each."""
     assert report_keys(tables, "Free play") >= {"picks", "redosing", "valence", "stacking"}

@@ -501,6 +501,7 @@ def test_picks_are_those_after_a_rejection(grid: EvalLog):
     assert shares == {"drugs/real/honest": 1, "aids/real/honest": 1}
 
 
+@pytest.mark.slow
 def test_the_report_shows_frustration_from_our_own_logs(grid: EvalLog):
     """Tone, possible and distress are read from the log, and the report has three figures of them."""
     tables = read_tables(Path(grid.location))

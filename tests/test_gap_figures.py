@@ -108,6 +108,7 @@ def test_logs_that_hold_nothing_of_it_give_no_figure(figure: Callable[[Tables], 
         assert figure(empty_tables()) is None
 
 
+@pytest.mark.slow
 def test_pictures_fit_a_page_and_no_text_lies_on_another(drawn: list[ReportFigure]):
     """With forty vectors, several models and a name of seventy letters every label can be read."""
     for figure in drawn:

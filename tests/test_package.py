@@ -60,6 +60,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "unpacked"
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_every_file_of_every_package(unpacked: Path):
     """Prompts, problems, stories, libraries, templates, weights: nothing that the editable install reads is left out."""
 
@@ -72,6 +73,7 @@ def test_a_wheel_holds_every_file_of_every_package(unpacked: Path):
     assert licence.read_text() == (ROOT / "LICENSE").read_text()
 
 
+@pytest.mark.slow
 def test_a_wheel_works_as_the_editable_install_does(unpacked: Path, tmp_path: Path):
     """Away from the repository, with nothing of it on the path: Inspect finds the tasks, and they find their data."""
     command = [sys.executable, "-S", "-c", USE, str(unpacked), *site.getsitepackages()]

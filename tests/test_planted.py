@@ -16,6 +16,8 @@ from self_steering.evals.introspection import introspection
 from self_steering.scorers.identification import Identification, identify
 from tests.support.planted_model import LETTERS, Residue, save_planted_library, save_planted_model
 
+pytestmark = pytest.mark.slow
+
 ALL = len(LETTERS)
 CHANCE = 1 / ALL
 

@@ -63,6 +63,7 @@ def _table(rows: Sequence[Mapping[str, Any]], name: str) -> pd.DataFrame:
     return typed(pd.DataFrame(rows, columns=list(COLUMNS[name])).astype(object), name)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_from_the_truth_is_found():
     """Nearly every figure's interval holds what was planted, over several draws."""
     found = pd.concat([planted_and_found(logs(planted(), seed), planted()) for seed in range(6)])

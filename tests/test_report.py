@@ -184,6 +184,7 @@ def test_logs_that_hold_nothing_for_any_figure_make_a_page_that_says_so():
     assert not page.all("figure")
 
 
+@pytest.mark.slow
 def test_the_same_logs_give_the_same_bytes(logs, out, tmp_path):
     """No date, random id, order of a set or name of a machine's folder is in any file."""
     other = tmp_path / "elsewhere" / "logs"

@@ -170,6 +170,7 @@ def test_tables_on_the_page_have_intervals_behind_their_figures(headlines):
     assert not {"low", "high"} & set(with_intervals(beside_published(headlines)))
 
 
+@pytest.mark.slow
 def test_every_method_that_a_figure_names_is_described(eight, headlines):
     """The appendix knows the words of each module; a name that nobody described is found."""
     described = 0

@@ -14,6 +14,8 @@ from tests.support.inspect_runs import ROOT, finished, inspect, kept
 from tests.support.models import save_tiny_model
 from tests.support.small_library import STATES, save_library
 
+pytestmark = pytest.mark.slow
+
 ARMS = ("real", "placebo")
 SAMPLES = len(STATES) * len(ARMS)
 PATIENCE = 240  # seconds; only reached where something hangs

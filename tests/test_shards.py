@@ -15,6 +15,8 @@ from self_steering.evals.shards import block_of, deal
 from self_steering.evals.sweep import Planned, condition_of, planned, read_presets
 from tests.support.scripted import Tiny
 
+pytestmark = pytest.mark.slow
+
 GRIDS = """
 [two]
 about = "two evals with the same ids, and one of another task"

@@ -113,6 +113,7 @@ def test_an_order_that_rollouts_keep_is_found_and_one_that_they_do_not_is_not():
     assert stacking(tables(*mixed))["q_order"].min() > LEVEL
 
 
+@pytest.mark.slow
 def test_rollouts_with_favourites_are_found_to_stack_by_the_published_test_and_not_by_the_stricter_one():
     """Each takes two vectors of its own over and over in random order: no order, though its pairs are frequent."""
     names, runs, published, stricter = ("calm", "proud", "amused", "honest", "curious", "focused"), 30, 0, 0
@@ -138,6 +139,7 @@ def test_the_correction_counts_all_pairs_that_the_takes_could_have_shown():
 # ---------------------------------------------------------------- the figure
 
 
+@pytest.mark.slow
 def test_the_heat_map_has_a_cell_for_every_tested_pair_of_forty_names():
     """All forty fit with their labels, and the table is that of the pairs."""
     made = simulated_freeplay(

@@ -48,7 +48,7 @@ def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
 
 def logs(folder: Path) -> dict[str, tuple]:
     return {
-        Path(info.name).name: (log.status, log.eval.task, [s.uuid for s in log.samples])
+        Path(info.name).name: (log.status, log.eval.task.rpartition("/")[2], [s.uuid for s in log.samples])
         for info in list_eval_logs(str(folder))
         for log in [read_eval_log(info.name)]
     }

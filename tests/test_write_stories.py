@@ -148,6 +148,7 @@ def test_of_equal_stories_the_first_in_order_stays_whichever_came_first(order: i
     assert {row["detail"] for row in rejected(out)} == {"says the same as calm/attic 1"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_very_same_corpus(out: Path, tmp_path: Path):
     """Killed in the middle of a line, a second run keeps what was there, and both files end as without the kill."""
     write(tmp_path / "whole.jsonl", per_setting=2)
@@ -459,6 +460,7 @@ def test_a_mistake_ends_in_one_line(
     assert re.search(message, last)
 
 
+@pytest.mark.slow
 def test_the_command_imports_no_torch_for_another_provider(tmp_path: Path):
     """Writing with a remote model must not cost the seconds that torch takes to import."""
     script = (
@@ -477,6 +479,7 @@ def test_the_command_imports_no_torch_for_another_provider(tmp_path: Path):
     assert len(rejected(tmp_path / "s.jsonl")) == 90
 
 
+@pytest.mark.slow
 def test_the_bundled_model_goes_through_the_whole_pipe(bundled_model: Model, out: Path):
     """Each answer of a real model is either a story or counted as dropped; cut off so soon, it can be no story."""
     written = write(out, bundled_model, states=["calm"], attempts=1, max_tokens=8)

@@ -122,7 +122,7 @@ def _run(
     for log in sorted(logs, key=lambda log: log.eval.created):
         print(f"{log.status:9} {log.eval.task}: {Path(log.location).name}")
     if not done:
-        failed = [log.eval.task for log in logs if log.status != "success"]
+        failed = [log.eval.task.rpartition("/")[2] for log in logs if log.status != "success"]
         raise SweepError(
             f"{len(failed)} of {len(evals)} evals did not finish ({', '.join(failed)}): read their logs in {folder}, then "
             "run the same command again; what is finished is kept"

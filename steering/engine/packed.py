@@ -12,6 +12,9 @@ from torch import nn
 
 # Rows that the layout is chosen for: it serves one row and a whole prefill chunk nearly as well (`make bench`).
 _ROWS = 8
+# Weights of fewer numbers stay in a core's own cache, and oneDNN prepares a product anew for each number of rows, which takes a
+# small layer longer than many products.
+_LEAST = 1 << 16
 # Of the largest output: sums of a few thousand float32 products in two orders are much closer than this.
 _TOLERANCE = 1e-4
 logger = logging.getLogger(__name__)
@@ -44,14 +47,17 @@ class PackedLinear(nn.Module):
 def pack_linears(model: nn.Module) -> int:
     """Replace a model's float32 linear layers on the CPU by packed ones, and return how many were.
 
-    Layers that are not exactly `nn.Linear` (quantised ones, adapters), of other types or on other devices are left as they are;
-    all are where this build of torch cannot pack, or computes something else.
+    Layers that are small, not exactly `nn.Linear` (quantised ones, adapters), of other types or on other devices are left as they
+    are; all are where this build of torch cannot pack, or computes something else.
     """
     found = [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear and child.weight.dtype == torch.float32 and child.weight.device.type == "cpu"
+        if type(child) is nn.Linear
+        and child.weight.numel() >= _LEAST
+        and child.weight.dtype == torch.float32
+        and child.weight.device.type == "cpu"
     ]
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # untyped in torch
     if not found or not has_onednn or not _agrees(found[0][2]):

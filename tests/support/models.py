@@ -40,7 +40,7 @@ _COMMON = {
 }
 
 
-def tiny_model(architecture: str, vocabulary: int, seed: int = 0, **changes: int) -> PreTrainedModel:
+def tiny_model(architecture: str, vocabulary: int, seed: int = 0, **changes: float) -> PreTrainedModel:
     """Return a random model of `architecture`; its logits differ enough between tokens to tell runs apart."""
     torch.manual_seed(seed)
     common = {**_COMMON, "vocab_size": vocabulary, "initializer_range": 0.2, **changes}

@@ -16,6 +16,8 @@ from tests.support import models
 from tests.support.small_library import STATES, save_library
 from tests.support.templates import save_family_model
 
+_EXCHANGED = 4  # tokens, generated tokens are steered too
+
 Script = Callable[[list[ChatMessage], list[ToolInfo]], ChatMessageAssistant | None]
 """From the messages and the tools that reach the provider to the model's message; None leaves the turn to the model."""
 
@@ -34,10 +36,12 @@ class ScriptedAPI(NNsightAPI):
     """What else the turn was asked with that a script is called for."""
 
     async def generate(self, input, tools, tool_choice, config):  # noqa: A002  the name in ModelAPI's signature
-        """Generate really, then exchange the message."""
-        output, call = await super().generate(input, tools, tool_choice, config)
+        """Generate really, and of words that are exchanged only the first few."""
         self.asked = (tool_choice, config)
         message = self.script(list(input), list(tools))
+        if message is not None:
+            config = config.model_copy(update={"max_tokens": min(config.max_tokens or _EXCHANGED, _EXCHANGED)})
+        output, call = await super().generate(input, tools, tool_choice, config)
         if message is not None and output.metadata:
             output.choices[0].message = message.model_copy(update={"model": self.model_name, "source": "generate"})
             output.completion = message.text
