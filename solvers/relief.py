@@ -100,7 +100,7 @@ class ReliefTrial(BaseModel):
         The last is open where the answer is under the state too.
         """
         edges = [1, *(() if self.sham else _OFF[self.first]), None if self.steered_question else _QUESTION]
-        return list(zip(edges[::2], edges[1::2], strict=True))  # type: ignore[arg-type]  # only the last is None
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
     def told(self) -> dict[int, str]:
         """Return what is told of the state in words, by the number of the message that it stands before; in one arm only."""

@@ -23,9 +23,9 @@ from self_steering.analysis.cli import main as self_steering_command
 from self_steering.analysis.tables import read_tables
 from self_steering.steering.engine import open as opening
 from self_steering.vectors.card import read_card
-from self_steering.vectors.catalogue import catalogue
 from self_steering.vectors.foreign import open_foreign
 from tests.support.hand_made_logs import said, sample, took, write_log
+from tests.support.html_tree import read
 from tests.support.inspect_runs import ROOT
 
 # Where a user's own code meets ours.
@@ -131,9 +131,10 @@ def test_a_stranger_takes_a_vector_from_a_file_to_every_tool_as_readme_says(
     assert commands <= 15
     vector = np.load("pirate.npy")
     card = read_card(Path("own"))
-    assert set(card.default_doses) == {"pirate", *catalogue()}
+    shipped = read_card(ROOT / "vectors/libraries/smollm2-135m-instruct").default_doses
+    assert card.default_doses == {"pirate": 0.15, **shipped}
     assert names["answer"].receipts[0]["steered"] == names["answer"].receipts[0]["planned"] > 0
-    assert names["answer"].receipts[0]["vector"] == "pirate"
+    assert names["answer"].receipts[0]["label"] == "pirate"
     logs = {log.eval.task: log for log in map(read_eval_log, Path("logs").glob("*.eval"))}
     assert {log.status for log in logs.values()} == {"success"}
     asked = {
@@ -144,12 +145,12 @@ def test_a_stranger_takes_a_vector_from_a_file_to_every_tool_as_readme_says(
     played = {sample.metadata["arm"]: sample for sample in logs["freeplay"].samples}
     assert set(played) == {"real", "placebo"}
     assert "pirate" in played["real"].store["SelfSteerState:condition"]["menu"]
-    assert "salt and swagger" in Path("compare.html").read_text(encoding="utf-8") + Path("report/index.html").read_text(
-        encoding="utf-8"
-    )
+    page = read(Path("compare.html").read_text(encoding="utf-8"))
+    assert {"real", "placebo"} <= {heading.text for heading in page.all("h3")}
+    assert any("pirate" in table.read_text(encoding="utf-8") for table in Path("report").rglob("*.csv"))
     (exported,) = Path("files").iterdir()
-    read = open_foreign(exported).tensors["pirate"]
-    assert all(np.array_equal(read[13 + row], vector[row]) for row in range(len(vector)))
+    (written,) = open_foreign(exported).place(card.hidden, names["loaded"].model.config.num_hidden_layers)
+    assert all(np.array_equal(written.layers[layer], row) for layer, row in zip(card.layers, vector, strict=True))
 
 
 @pytest.mark.parametrize("page", PAGES)

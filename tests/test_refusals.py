@@ -197,7 +197,7 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             "arm='reel' is unknown; choose from real, placebo, random, mislabelled",
         ),
         (["evals/detection.py", "--model", "{model}", "-T", "library={library}"], "the library in "),
-        (["evals/detection.py", "--model", "nnsight/./nowhere"], "model './nowhere'"),
+        (["evals/detection.py", "--model", "nnsight/{nowhere}"], "{nowhere} is no model folder"),
         (["evals/detection.py", "--model", "{model}", "-M", "max_bach=4"], "unknown model arguments: max_bach; valid "),
         (
             ["evals/frustration.py", "--model", "{model}", "-T", "library={lacking}", "-T", "operators=add,ablate"],
@@ -223,6 +223,7 @@ def test_a_command_is_refused_before_the_first_sample(
         "file": tmp_path / "theirs.py",
         "library": tmp_path / "library",
         "lacking": tmp_path / "lacking",
+        "nowhere": tmp_path / "nowhere",
         "model": str(tiny.model),
     }
     save_library(places["library"], "f" * 32, names=CORE_VECTORS)
@@ -230,7 +231,7 @@ def test_a_command_is_refused_before_the_first_sample(
     given = [part.format(**places) for part in arguments]
     done = CliRunner().invoke(inspect_command, ["eval", *given])
     assert isinstance(done.exception, Refusal), done.exception
-    assert str(done.exception).startswith(message)
+    assert str(done.exception).startswith(message.format(**places))
     assert not list(tmp_path.glob("logs/*"))
 
 

@@ -57,7 +57,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--out", required=True, type=Path, help="folder of the library")
     parser.add_argument("--describe", type=Path, help="TOML file: a table a vector with effect, category, valence")
-    parser.add_argument("--default-dose", type=float, help="one multiple for all vectors, instead of calibrating each")
+    parser.add_argument(
+        "--default-dose", type=float, help="one multiple for all vectors that have none, instead of calibrating"
+    )
     parser.add_argument("--max-batch", type=int, default=64, help="answers that are generated together (default 64)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted build")
 

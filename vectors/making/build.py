@@ -47,7 +47,7 @@ class Recipe:
         layers: Decoder layers to steer; None takes `layers.default_band`.
         construction: How vectors are made from activations.
         scaled_to: Norm to scale each layer's vector to; None leaves it as it is.
-        default_dose: One default dose for all vectors; None calibrates each.
+        default_dose: One default dose for all vectors that come without; None calibrates each of these.
         skip: Tokens at the start of each story that do not count.
         max_batch: Answers that are generated together.
 
@@ -182,7 +182,8 @@ def finish_library(
     layers = list(band)
     vectors = {name: _scaled(vector[layers], recipe.scaled_to) for name, vector in material.everywhere.items()}
     sha256 = content_hash(serialised(vectors))
-    doses = dict.fromkeys(vectors, recipe.default_dose) if recipe.default_dose is not None else material.doses
+    given = {} if recipe.default_dose is None else dict.fromkeys(vectors, recipe.default_dose)
+    doses = {**given, **material.doses}
     directions = {name: direction_of(vector, layers) for name, vector in vectors.items() if name not in doses}
     lab = _measure(loaded, model, directions, recipe, sha256, work, tell) if directions else _Lab.none()
     report = _report(loaded, model, material, vectors, layers, doses, lab)

@@ -31,7 +31,7 @@ def import_library(
 ) -> tuple[Library, LibraryReport]:
     """Make a library of vectors from elsewhere.
 
-    A default dose that a file has for this very model is kept; the others are found by calibration, unless the recipe gives one.
+    A default dose that a file has for this very model is kept; the others are the recipe's, or found by calibration.
 
     Args:
         loaded: The model.
