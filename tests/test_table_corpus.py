@@ -1,9 +1,12 @@
 """A corpus from a table: files of all kinds, the hub, and what is said of a table that cannot be used."""
 
+import json
 from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -162,10 +165,12 @@ def test_states_that_cannot_be_read_are_refused(states: list[str], message: str,
         open_corpus(save(rows, tmp_path / "t.csv"), states)
 
 
-def _without_types() -> bytes:
+def _odd_metadata() -> bytes:
+    """Return a table whose note for pandas is not what pandas writes."""
+    note = {"pandas": json.dumps({"columns": [{}], "index_columns": [{}], "column_indexes": []})}
     stream = BytesIO()
-    pd.DataFrame({"emotion": ["calm"]}).to_parquet(stream, index=False)
-    return stream.getvalue().replace(b'"pandas_type"', b'"pandas_tupe"')
+    pq.write_table(pa.table({"emotion": ["calm"]}).replace_schema_metadata(note), stream)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +187,7 @@ def _without_types() -> bytes:
         ("t.csv", b"", r"t\.csv cannot be read: .*mend the file"),
         ("t.csv", b"emotion,topic,story\ncalm,ferry,\xff\n", r"t\.csv cannot be read: .*mend the file"),
         ("t.parquet", b"PAR1", r"t\.parquet cannot be read: .*mend the file"),
-        ("t.parquet", _without_types(), r"t\.parquet cannot be read: .*mend the file"),
+        ("t.parquet", _odd_metadata(), r"t\.parquet cannot be read: .*mend the file"),
         (
             "t.xlsx",
             b"",
