@@ -36,6 +36,7 @@ IMPORTED = {
     "steering.plan": ("Direction", "Treatment", "Window", "Plan", "plan_windows"),
     "steering.request": ("SteeringRequest", "steering_report"),
     "steering.calls": ("steering_calls",),
+    "steering.operations": ("in_words",),
     "steering.notebook": ("load",),
     "solvers.self_steer": ("self_steer",),
     "solvers.session": ("session_tools",),

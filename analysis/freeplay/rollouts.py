@@ -16,6 +16,7 @@ from self_steering.analysis.statistics.estimates import (
 )
 from self_steering.analysis.statistics.tests import benjamini_hochberg
 from self_steering.analysis.tables import Tables
+from self_steering.steering.operations import OPERATIONS
 
 GROUP = ["source", "model", "visibility", "labels", "operators"]
 CELL = [*GROUP, "arm"]
@@ -47,6 +48,7 @@ def freeplay(tables: Tables) -> FreePlay:
     rollouts = _of_family(tables.rollouts)
     takes = _of_family(tables.takes)
     takes[_FLAGS] = takes[_FLAGS].isin([True])  # what a log does not say is no
+    takes["operation"] = takes["operation"].where(takes["operation"].isin(OPERATIONS), "add")
     chosen = takes[~takes["scripted"]]
     return FreePlay(rollouts, chosen.sort_values(["rollout", "order"], kind="stable", ignore_index=True))
 

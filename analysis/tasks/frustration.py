@@ -133,7 +133,7 @@ def frustration_cut_short(tables: Tables) -> int:
 def _whole(tables: Tables, table: pd.DataFrame) -> pd.DataFrame:
     """Return the experiment's rows of a table, without those of rollouts that ended early."""
     rows = of_family(table, FAMILY)
-    return rows[~rows["rollout"].isin(_cut_short(tables))]
+    return rows[~rows["rollout"].isin(_cut_short(tables))].fillna({"operators": ""})
 
 
 def _cut_short(tables: Tables) -> frozenset[str]:

@@ -40,7 +40,7 @@ _TEXTS = {"DEEP": "[" * 100_000, "DIGITS": "9" * 10_000}
 # Which values suit a parameter, by its name; else by its annotation.
 _KINDS = {
     "library": "library", "vectors": "names", "arm": "names", "framing": "names", "visibility": "names", "prompts": "names",
-    "intent": "names", "tone": "names", "possible": "names",
+    "intent": "names", "tone": "names", "possible": "names", "operators": "names",
 }  # fmt: skip
 _BY_ANNOTATION = {int: "count", float: "number", bool: "flag"}
 # Any value of them is one: a seed is whatever tells runs apart, a revision whatever a hub knows.
