@@ -23,7 +23,7 @@ from self_steering.analysis.statistics.estimates import Estimate, Floats, estima
 from self_steering.analysis.statistics.intervals import clustered_mean
 from self_steering.analysis.statistics.resampling import correlation, ratio_difference, ratios, shares
 from self_steering.analysis.statistics.tests import Ways, permutation
-from self_steering.analysis.tables import Tables
+from self_steering.analysis.tables import Tables, worked_out_once
 from self_steering.vectors.catalogue import catalogue
 
 PICK_COLUMNS = [
@@ -160,6 +160,7 @@ MEAN, MEAN_OF_ROLLOUTS = "mean valence", "mean of the rollouts' mean valences"
 SHARES: dict[int, str] = {valence: f"{name} share" for valence, name in VALENCE_NAMES.items()}
 
 
+@worked_out_once
 def valences(tables: Tables) -> pd.DataFrame:
     """Return the valence of picks by model and arm, framings pooled (`all`) and apart, one row a measure.
 

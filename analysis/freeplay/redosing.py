@@ -19,7 +19,7 @@ from self_steering.analysis.freeplay.rollouts import (
 )
 from self_steering.analysis.statistics.intervals import proportion
 from self_steering.analysis.statistics.resampling import ratio_difference, ratios, shares
-from self_steering.analysis.tables import Tables
+from self_steering.analysis.tables import Tables, worked_out_once
 
 RATE, ASKED, REPEATS = "redose rate", "redose rate, failed calls too", "repeats among takes"
 EARLY, LATE = "repeats among early takes", "repeats among late takes"
@@ -41,6 +41,7 @@ _SHARES = {  # numerator and denominator among a rollout's counts
 }
 
 
+@worked_out_once
 def redosing(tables: Tables) -> pd.DataFrame:
     """Return redosing by model and arm, framings pooled (`all`) and apart, one row a measure.
 

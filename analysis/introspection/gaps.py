@@ -18,7 +18,7 @@ from self_steering.analysis.statistics.estimates import Row, estimated, groups
 from self_steering.analysis.statistics.intervals import clustered_mean
 from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.statistics.tests import adjusted, sign_flip
-from self_steering.analysis.tables import Tables
+from self_steering.analysis.tables import Tables, worked_out_once
 from self_steering.analysis.tables.columns import COLUMNS
 
 SHARE, TOP_20 = "share of the letters", "share of the letters in the top 20"
@@ -39,6 +39,7 @@ _OWN_RATINGS = {CACHED: CACHED, UNCACHED: UNCACHED}
 _STUDY_RATINGS = {"guess_accuracy_scorer": CACHED, "kv_cleared_score": UNCACHED}
 
 
+@worked_out_once
 def gap_table(tables: Tables) -> pd.DataFrame:
     """Return the multiple choice's cached and uncached readings, one row a rollout that has both.
 

@@ -1,5 +1,5 @@
 """Tidy tables from logs: `read_tables`."""
 
-from self_steering.analysis.tables.read import Tables, empty_tables, read_tables
+from self_steering.analysis.tables.read import Tables, empty_tables, read_tables, worked_out_once
 
-__all__ = ["Tables", "empty_tables", "read_tables"]
+__all__ = ["Tables", "empty_tables", "read_tables", "worked_out_once"]

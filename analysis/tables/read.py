@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache, wraps
 from pathlib import Path
 
 import pandas as pd
@@ -36,7 +37,7 @@ _MANY = 16
 _LONGEST = 160  # letters of a condition that are shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """The tidy tables of the logs that were read together; `COLUMNS` says what each column means.
 
@@ -59,6 +60,17 @@ class Tables:
     readouts: pd.DataFrame
     receipts: pd.DataFrame
     left_out: pd.DataFrame
+
+
+def worked_out_once(measure: Callable[[Tables], pd.DataFrame]) -> Callable[[Tables], pd.DataFrame]:
+    """Keep what a measure gave for the tables it was last asked for: figures, headline and answers of a report ask for the same."""
+    known = lru_cache(maxsize=1)(measure)
+
+    @wraps(measure)
+    def copy_of(tables: Tables) -> pd.DataFrame:
+        return known(tables).copy()
+
+    return copy_of
 
 
 def empty_tables() -> Tables:
