@@ -8,7 +8,7 @@ VLLM_BIN := $(VLLM_VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo truth report test test-slow test-vllm demo-vllm prove soak mutants fresh bench bench-vllm lint format library adapter clean
+.PHONY: help demo truth report test test-slow test-vllm demo-vllm prove soak bench bench-vllm lint format library adapter clean
 
 help:
 	@echo "make demo     build the environment, steer the bundled model, run three small evals, show what was planted beside what is found"
@@ -21,8 +21,6 @@ help:
 	@echo "make bench-vllm tokens a second of the vLLM engine, steered, beside plain vLLM; introspection on both engines"
 	@echo "make prove    random plans, hostile inputs, torn files, and faults: what the README promises, counted"
 	@echo "make soak     2,000 samples of all tasks in one process, disturbed in every way: none lost, none changed, nothing left"
-	@echo "make mutants  changes steering's core line by line, and counts which changes no test sees; goes on where it stopped"
-	@echo "make fresh    a wheel in an empty environment, with empty caches and no network: the demo and the tests"
 	@echo "make bench    tokens a second beside other ways to generate, tokens computed twice, memory; alone on its machine"
 	@echo "make lint     ruff, mypy and the register's linter"
 	@echo "make format   let ruff format the code"
@@ -76,19 +74,6 @@ prove: $(VENV)/installed
 soak: $(VENV)/installed
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.prove --only soak $(SOAK)
 
-# mutmut wants the packages below one folder, under the names that they are imported by.
-mutants: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt mutmut
-	@mkdir -p .mutants/src/self_steering
-	@cp -ru $(PACKAGES) .mutants/src/self_steering/
-	@cp -ru tests .mutants/
-	@cp tests/mutants.toml .mutants/pyproject.toml
-	cd .mutants && OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(CURDIR)/$(BIN)/mutmut run --max-children 2 $(MUTANTS)
-	cd .mutants && $(CURDIR)/$(BIN)/mutmut results && $(CURDIR)/$(BIN)/mutmut export-cicd-stats
-
-fresh:
-	PYTHON=$(PYTHON) tests/fresh.sh $(FRESH)
-
 bench: $(VENV)/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench $(BENCH)
 
@@ -113,4 +98,4 @@ adapter: $(VENV)/installed
 	$(BIN)/self-steering adapter train --out steering/bundled/weights
 
 clean:
-	rm -rf $(VENV) .mutants .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

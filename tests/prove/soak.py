@@ -137,6 +137,7 @@ def _round(tiny: Tiny, model: Model, number: int, *, disturbed: bool) -> dict[st
             log_realtime=False,
             score_display=False,
             fail_on_error=False,
+            max_tokens=8,  # where a task says nothing itself
             **more,
         )
         return {log.eval.task: read_eval_log(log.location) for log in done}
@@ -172,7 +173,7 @@ def _tasks(library: str, seed: int) -> list[Task]:
         detection(**fixed, arm="real,placebo,random", doses="1", controls=1),
         localisation(**fixed, **arms, sentences=3),
         comparison(**fixed, **arms),
-        preference(**{**fixed, "vectors": "calm,anxious,honest"}, **arms, opponents=1),
+        preference(**{**fixed, "vectors": "calm,anxious,honest"}, **arms, opponents=2),
         relief(**{**fixed, "vectors": "anxious"}, arm="real,placebo", n_per_vector=2, max_tokens=6),
     ]
 

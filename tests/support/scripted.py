@@ -27,7 +27,6 @@ def own_words(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessage
     return None
 
 
-@modelapi(name="scripted_session")
 class ScriptedAPI(NNsightAPI):
     """The provider over a tiny model, with scripted words."""
 
@@ -46,6 +45,9 @@ class ScriptedAPI(NNsightAPI):
             output.choices[0].message = message.model_copy(update={"model": self.model_name, "source": "generate"})
             output.completion = message.text
         return output, call
+
+
+modelapi(name="scripted_session")(ScriptedAPI)
 
 
 def says(text: str = "", *calls: tuple[str, dict]) -> ChatMessageAssistant:
