@@ -27,7 +27,7 @@ from self_steering.solvers.checks import chosen, chosen_operators, flag, refusin
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
 from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
-from self_steering.solvers.records import Condition, Labels
+from self_steering.solvers.records import Condition, Directions, Labels
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.operations import ADD_ALONE, Operation
@@ -55,6 +55,7 @@ def freeplay(
     library: str | None = None,
     seed: int = 0,
     operators: str | list[str] = "add",
+    directions: str | list[str] = "overlapping",
 ) -> Task:
     """What does a model do that may steer itself, with nothing else to do?
 
@@ -77,6 +78,8 @@ def freeplay(
         max_dose: Largest absolute dose, up to 10.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the vectors' order, labels, random directions and sampling.
+        directions: Directions separated by commas: overlapping, as the library has them; orthogonal, each vector without what it
+            shares with those before it on the menu, as `vectors` names them.
         operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
     offered = chosen_operators(operators)
@@ -99,6 +102,7 @@ def freeplay(
         turns=whole_number(turns, "turns", 1, 100),
         seed=seed,
         operators=offered,
+        directions=chosen(directions, "directions", get_args(Directions), {"all": get_args(Directions)}),
     )
     return Task(
         dataset=MemoryDataset(samples, name="freeplay"),
@@ -128,19 +132,22 @@ def make_samples(
     turns: int,
     seed: int,
     operators: Sequence[Operation] = ADD_ALONE,
+    directions: Sequence[str] = ("overlapping",),
 ) -> list[Sample]:
     """Return all samples, the arms of one rollout side by side."""
     samples = []
-    for index, framing, visibility, called in product(range(rollouts), framings, visibilities, labels):
+    for index, framing, visibility, called, shape in product(
+        range(rollouts), framings, visibilities, labels, directions
+    ):
         # One stream a rollout, whatever else is run: its arms and kinds of labels share it, other rollouts do not.
         drawn = random.Random(f"freeplay/{seed}/{framing}/{visibility}/{index}").randrange(2**31)
         for arm in arms:
-            condition = Condition.model_validate(
-                {"framing": framing, "arm": arm, "menu": menu, "labels": called, "seed": drawn, "operators": operators}
-            )
-            told = {"framing", "arm", "intent", "seed", *([] if called == "names" else ["labels"])}
+            given = {"framing": framing, "arm": arm, "menu": menu, "labels": called, "seed": drawn}
+            condition = Condition.model_validate({**given, "operators": operators, "directions": shape})
+            told = {"framing", "arm", "intent", "seed", "directions", *([] if called == "names" else ["labels"])}
             metadata = condition.model_dump(mode="json", include=told)
             more = [*([] if visibility == "unsaid" else [visibility]), *([] if called == "names" else [called])]
+            more += [] if shape == "overlapping" else [shape]
             name = [framing, arm, *more, str(index)]
             samples.append(
                 Sample(

@@ -39,7 +39,18 @@ TASKS: Mapping[str, Callable[..., Task]] = {
     "maths": maths,
     "frustration": frustration,
 }
-CONDITIONS = ("framing", "arm", "intent", "tone", "possible", "visibility", "labels", "operators", "primer")
+CONDITIONS = (
+    "framing",
+    "arm",
+    "intent",
+    "tone",
+    "possible",
+    "visibility",
+    "labels",
+    "operators",
+    "directions",
+    "primer",
+)
 
 
 class SweepError(ValueError):

@@ -93,6 +93,7 @@ def treatment(
     unit: float,
     random_seed: int | None = None,
     random_index: int = 0,
+    apart_from: Sequence[str] = (),
 ) -> Treatment:
     """Return what an arm adds to the residual stream.
 
@@ -105,12 +106,13 @@ def treatment(
         unit: Multiple of it that dose 1.0 adds.
         random_seed: Seed of the set of random directions; used in the random arm only.
         random_index: Which of the set.
+        apart_from: Vectors with which what is applied is to have nothing in common.
     """
     strength = 0.0 if arm in UNSTEERED_ARMS else -unit if arm == "opposite" else unit
     if arm == "random":
         direction = Direction(vector=applied, random_seed=random_seed, random_index=random_index)
     else:
-        direction = Direction(vector=applied)
+        direction = Direction(vector=applied, apart_from=tuple(apart_from))
     return Treatment(direction=direction, unit_strength=strength)
 
 

@@ -17,6 +17,7 @@ from self_steering.vectors.catalogue import VectorEntry, entry_of
 Intent = Literal["neutral", "helpful", "mandatory"]
 Framed = Literal["drugs", "aids", "vectors", "none"]
 Labels = Literal["names", "opaque"]
+Directions = Literal["overlapping", "orthogonal"]
 Ending = Literal["end_session", "turns", "sitter", "context", "base", "declined"]
 
 RANDOM_DIRECTION = "random direction"
@@ -59,6 +60,8 @@ class Condition(BaseModel):
             sample, of which nothing is told: they are known only by trying.
         own: What the library says of those that the catalogue lacks or tells otherwise.
         operators: What can be done with them, a tool each; left out of logs where they can only be added.
+        directions: Overlapping as the library has them; or orthogonal: each vector of the menu without what it shares with those
+            before it on the menu. Random directions are as they are. Left out of logs where they overlap.
         seed: Seed of the order that the list tool shows, of random directions, of labels, and of sampling.
     """
 
@@ -71,6 +74,7 @@ class Condition(BaseModel):
     labels: Labels = "names"
     own: dict[str, VectorEntry] = {}
     operators: tuple[Operation, ...] = Field(default=ADD_ALONE, exclude_if=lambda value: value == ADD_ALONE)
+    directions: Directions = Field(default="overlapping", exclude_if=lambda value: value == "overlapping")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -96,7 +100,7 @@ class Condition(BaseModel):
         """Return the condition that a sample's metadata tells: framing and seed, and with tools arm, intent and labels."""
         names = ["framing", "seed"]
         if metadata["framing"] != "none":
-            names += ["arm", "intent", *(["labels"] if "labels" in metadata else [])]
+            names += ["arm", "intent", *(name for name in ("labels", "directions") if name in metadata)]
         operators = tuple(metadata.get("operators", "add").split(","))
         return cls(**{name: metadata[name] for name in names}, menu=tuple(menu), operators=operators)
 
@@ -157,7 +161,14 @@ class Condition(BaseModel):
         result = {}
         for label in self.offered:
             applied = self.applied(label)
-            result[label] = treatment(self.arm, applied, default_doses[applied], self.seed % 2**31)
+            before = self.menu[: self.menu.index(applied)] if self.directions == "orthogonal" else ()
+            result[label] = treatment(
+                self.arm,
+                applied,
+                default_doses[applied],
+                self.seed % 2**31,
+                apart_from=() if self.arm == "random" else before,
+            )
         return result
 
 

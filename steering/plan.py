@@ -33,6 +33,8 @@ class Direction(BaseModel):
         random_seed: If set, not the vector itself but one of a seeded set of random directions, orthogonal to the vector
             and to each other, with the vector's norm in each layer.
         random_index: Which of the set.
+        apart_from: Vectors of the library with which it is to have nothing in common: what the vector shares with them is taken off
+            in each layer, and what is left is made as long as the vector was; left out of logs where there are none.
 
     Example:
         >>> Direction(vector="calm", random_seed=7)  # as long as `calm` in each layer, and orthogonal to it
@@ -44,6 +46,7 @@ class Direction(BaseModel):
     vector: str
     random_seed: int | None = None
     random_index: int = 0
+    apart_from: tuple[str, ...] = Field(default=(), exclude_if=lambda value: value == ())
 
     @property
     def label(self) -> str:

@@ -259,7 +259,12 @@ class NNsightAPI(ModelAPI):
             if direction is None:
                 wanted = window.direction
                 direction = in_short_lived_thread(
-                    resolve_direction, library, wanted.vector, wanted.random_seed, wanted.random_index
+                    resolve_direction,
+                    library,
+                    wanted.vector,
+                    wanted.random_seed,
+                    wanted.random_index,
+                    wanted.apart_from,
                 )
                 self._directions[key] = direction
             if window.part == "answer":

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from self_steering.vectors.card import LibraryError
-from self_steering.vectors.directions import random_like
+from self_steering.vectors.directions import orthogonal, random_like
 
 LAYERS, HIDDEN = 3, 16
 SIZES = torch.tensor([0.5, 2.0, 30.0])
@@ -40,6 +40,17 @@ def test_a_direction_does_not_depend_on_how_many_are_drawn():
         before.append(drawn)
         expected = drawn / drawn.norm(dim=-1, keepdim=True) * SIZES[:, None]
         assert torch.allclose(random_like(vector(), 7, index), expected, atol=1e-4)
+
+
+def test_a_vector_apart_from_others_has_nothing_in_common_with_them_and_keeps_its_norms():
+    """Whether they overlap much, or are the same twice; of one that lies within them nothing is left."""
+    others = [vector(1) + 0.7 * vector(), vector(2), -3 * vector(2), torch.zeros(LAYERS, HIDDEN)]
+    left = orthogonal(vector(), others)
+    assert torch.allclose(left.norm(dim=-1), SIZES)
+    for other in others:
+        assert float(((left * other).sum(-1) / SIZES).abs().max()) < 1e-5 * float(other.norm(dim=-1).max() + 1)
+    assert float((left * vector()).sum(-1).min()) > 0
+    assert orthogonal(vector(), [vector(1), 2 * vector() - vector(1)]).abs().max() == 0
 
 
 def test_the_seed_makes_the_set():

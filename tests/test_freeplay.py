@@ -518,3 +518,19 @@ def test_nothing_of_operators_is_read_or_logged_where_they_are_not_offered(roomy
     )
     read = " ".join(message.text for message in sample.messages)
     assert [word for word in ("operation", "operators", "clamp", "target", "ablate") if word in f"{noted} {read}"] == []
+
+
+@pytest.mark.parametrize("arm", ["real", "random"])
+def test_directions_are_orthogonal_where_that_is_asked_for(roomy: Tiny, tmp_path: Path, arm: str):
+    """Each vector of the menu is apart from those before it; the rollout is the same, and its cell another."""
+    overlapping, orthogonal = samples_of(directions=["overlapping", "orthogonal"], rollouts=1, visibilities=["unsaid"])[
+        ::3
+    ][:2]
+    assert overlapping.metadata["seed"] == orthogonal.metadata["seed"]
+    assert (overlapping.id, orthogonal.id) == ("drugs-real-0", "drugs-real-orthogonal-0")
+    script = turn_by_turn(says("", take("honest"), take("calm")), says("", END))
+    log = run(roomy, script, vectors="honest,calm", directions="orthogonal", arm=arm, debrief=False, log_dir=tmp_path)
+    plan = [e.config.extra_body for e in log.samples[0].events if isinstance(e, ModelEvent)][-1][EXTRA_BODY_KEY]["plan"]
+    apart = [window["direction"].get("apart_from", []) for window in plan["windows"]]
+    assert apart == [[], ["honest"] if arm == "real" else []]
+    assert read_tables(tmp_path).rollouts["directions"].tolist() == ["orthogonal"]

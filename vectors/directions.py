@@ -35,7 +35,11 @@ class DirectionTensor:
 
 
 def resolve_direction(
-    library: Library, vector: str, random_seed: int | None = None, random_index: int = 0
+    library: Library,
+    vector: str,
+    random_seed: int | None = None,
+    random_index: int = 0,
+    apart_from: Sequence[str] = (),
 ) -> DirectionTensor:
     """Return the tensor of a direction: a vector of a library, or a random direction with its norms.
 
@@ -44,11 +48,18 @@ def resolve_direction(
         vector: Name of one of its vectors.
         random_seed: If set, a member of this seed's set of random directions (`random_like`) in place of the vector.
         random_index: Which member.
+        apart_from: Names of vectors with which it is to have nothing in common.
 
     Raises:
-        LibraryError: The library has no such vector, or the residual stream too few dimensions.
+        LibraryError: The library has no such vector, the residual stream too few dimensions, or nothing is left of the vector.
     """
     values = library.vector(vector)
+    if apart_from:
+        values = orthogonal(values, [library.vector(name) for name in apart_from])
+        if not (values.any(dim=-1) == library.vector(vector).any(dim=-1)).all():
+            raise LibraryError(
+                f"nothing of {vector!r} is left without what it shares with {', '.join(apart_from)}; leave some of them out"
+            )
     if random_seed is not None:
         values = random_like(values, random_seed, random_index)
     return direction_of(values, library.card.layers)
@@ -81,6 +92,27 @@ def direction_of(values: torch.Tensor, layers: Sequence[int]) -> DirectionTensor
     digest = hashlib.sha256(repr(at).encode())
     digest.update(values.contiguous().numpy().tobytes())
     return DirectionTensor(key=digest.hexdigest()[:16], layers=tuple(at), values=values)
+
+
+def orthogonal(values: torch.Tensor, others: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return a vector [layers, hidden] without what it shares with others, in each layer as long as it was.
+
+    A layer in which hardly anything is left, less than a thousandth of its length, becomes zero.
+
+    Args:
+        values: The vector.
+        others: The others, of its shape.
+    """
+    left = values.double()
+    # Twice, as the first time leaves rounding errors of the larger ones behind; those that are zero span nothing.
+    basis = torch.linalg.svd(torch.stack(list(others), -1).double(), full_matrices=False)
+    rank = basis.S.gt(1e-9 * basis.S.amax(-1, keepdim=True))
+    axes = basis.U * rank[:, None, :]
+    for _ in range(2):
+        left = left - (axes @ (axes.mT @ left[:, :, None]))[:, :, 0]
+    norms, own = left.norm(dim=-1, keepdim=True), values.double().norm(dim=-1, keepdim=True)
+    scaled = torch.where(norms > 1e-3 * own, left * own / norms.clamp_min(1e-300), torch.zeros_like(left))
+    return scaled.to(values.dtype)
 
 
 def random_like(values: torch.Tensor, seed: int, index: int = 0) -> torch.Tensor:

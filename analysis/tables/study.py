@@ -82,6 +82,7 @@ class StudyLog:
             "visibility": str(self.args.get("visibility") or ""),
             "labels": "",
             "operators": "",
+            "directions": "",
         }
 
     @property

@@ -155,6 +155,7 @@ class _Cell:
             **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility", "labels")},
             **plain,
             "operators": "" if self.text("operators") == "add" else self.text("operators"),
+            "directions": str(self.metadata.get("directions") or ""),
             "framing": self.text("framing") or ("none" if self.family in _TOOLLESS else ""),
             "possible": possible if isinstance(possible, bool) else pd.NA,
         }
