@@ -98,7 +98,7 @@ def check_turns(*, max_tokens: object, temperature: object) -> None:
     Raises:
         ValueError: A value is out of range or unknown.
     """
-    whole_number(max_tokens, "max_tokens", 1)
+    whole_number(max_tokens, "max_tokens", 1, 10_000_000)
     number(temperature, "temperature", 0, 2)
 
 

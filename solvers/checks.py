@@ -23,6 +23,7 @@ from self_steering.vectors.shown import in_one_line, shown
 P = ParamSpec("P")
 T = TypeVar("T")
 _TEN = 10
+MOST = 100_000  # of anything that is counted: more would never end
 NO_MODEL = "none/none"  # what Inspect calls it where none was named
 
 
@@ -54,7 +55,7 @@ def refusing(make: Callable[P, T]) -> Callable[P, T]:
             )
         try:
             if "seed" in named:
-                whole_number(named["seed"], "seed", 0)
+                whole_number(named["seed"], "seed", 0, 2**63 - 1)
             return make(*args, **named)
         except ValidationError as error:
             raise Refusal(in_one_line(error)) from error
@@ -121,20 +122,14 @@ def one_of(value: str, what: str, valid: Iterable[str]) -> str:
     return value
 
 
-def whole_number(value: object, what: str, lowest: int, highest: int | None = None) -> int:
+def whole_number(value: object, what: str, lowest: int, highest: int = MOST) -> int:
     """Return `value` as a whole number.
 
     Raises:
         ValueError: It is none, or out of range.
     """
-    if (
-        not isinstance(value, int)
-        or isinstance(value, bool)
-        or value < lowest
-        or (highest is not None and value > highest)
-    ):
-        valid = f", at least {lowest}" if highest is None else f" from {lowest} to {highest}"
-        raise ValueError(f"{what}={shown(value)}; choose a whole number{valid}")
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ValueError(f"{what}={shown(value)}; choose a whole number from {lowest} to {highest}")
     return value
 
 

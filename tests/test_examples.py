@@ -103,6 +103,7 @@ def blocks(page: str, only: str | None = None, but: str | None = None) -> list[t
     return re.findall(r"^```(python|bash)\n(.*?)^```", "".join(kept), flags=re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_stranger_takes_a_vector_from_a_file_to_every_tool_as_readme_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
