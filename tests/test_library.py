@@ -224,7 +224,6 @@ def test_a_folder_without_a_card_is_refused(folder: Path):
         ({"sha256": "0"}, "sha256"),
         ({"norms": {"proud": [1.0], "calm": [1.0, 2.0]}}, "norms of proud are not those of the 2 layers"),
         ({"residual_norms": [float("nan"), 1.0]}, r"residual_norms\.0: .*finite"),
-        ({"default_doses": {"proud": float("inf"), "calm": 1.0}}, r"default_doses\.proud: .*finite"),
     ],
 )
 def test_a_card_of_another_kind_is_refused(folder: Path, change: dict, message: str):

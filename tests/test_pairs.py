@@ -111,7 +111,7 @@ def test_pairs_give_the_evidence_that_stories_give(tiny: Path, tmp_path: Path):
     [
         ([{"positive": "a"}], r"row 1: negative: Field required"),
         ([PAIRS[0], {**PAIRS[0], "colour": "red"}], r"row 2: colour: Extra inputs"),
-        ([PAIRS[0], "text"], r"row 2: it: Input should be an object"),
+        ([PAIRS[0], "text"], r"row 2: Input should be an object"),
         ([PAIRS[0]], r"fewer than 2 pairs of p; write more"),
         ([], r"fewer than 2 pairs of anything"),
         ([{**PAIRS[0], "name": "a b"}], r"row 1: 'a b' is no name"),
