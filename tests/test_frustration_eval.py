@@ -253,6 +253,28 @@ def generations(sample: EvalSample) -> list[ModelEvent]:
     return [event for event in sample.events if isinstance(event, ModelEvent) and event.role != "grader"]
 
 
+def test_operators_are_offered_and_their_takes_told_apart(tiny: Tiny, tmp_path: Path):
+    """An ablation after a rejection is one, in the round's record and in the tables; the cell without tools knows of none."""
+
+    def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant:
+        if tools and rejected(messages) == 1 and not tool_turns(messages):
+            return calling(messages, "ablate_drug", {"name": "calm"})
+        return says("It is seven.")
+
+    given = {"framing": "drugs,none", "operators": "ablate,add", "rounds": 2}
+    log = tiny.run(task(tiny, **given), script, log_dir=str(tmp_path))
+    tooled, plain = sorted(log.samples, key=lambda sample: sample.metadata["framing"])
+    assert (tooled.metadata["operators"], "operators" in plain.metadata) == ("add,ablate", False)
+    assert [one["takes"] for one in state(tooled)["rounds"]] == [[], ["ablate calm"]]
+    receipts = [event.output.metadata["self_steering"]["receipts"] for event in generations(tooled)]
+    assert {one["operation"] for of_turn in receipts for one in of_turn} == {"ablate"}
+    tables = read_tables(tmp_path)
+    assert tables.takes["operation"].tolist() == ["ablate"]
+    offered = dict(zip(tables.rollouts["framing"], tables.rollouts["operators"], strict=True))
+    assert offered == {"drugs": "add,ablate", "none": ""}
+    assert set(frustration_self_steering(tables)["operators"]) == {"add,ablate"}
+
+
 @pytest.mark.parametrize("possible", [True, False])
 def test_five_answers_get_five_rejections_right_or_wrong(tiny: Tiny, possible: bool):
     """Every answer, a right one too, is rejected in the tone; the model may reply to the fifth rejection, and then it is over."""

@@ -154,8 +154,8 @@ class _Cell:
         return {
             **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility", "labels")},
             **plain,
-            "operators": "" if self.text("operators") == "add" else self.text("operators"),
-            "directions": str(self.metadata.get("directions") or ""),
+            # A sample says so itself where it is not the default; the cell without tools has neither, whatever its task was given.
+            **{name: str(self.metadata.get(name) or "") for name in ("operators", "directions")},
             "framing": self.text("framing") or ("none" if self.family in _TOOLLESS else ""),
             "possible": possible if isinstance(possible, bool) else pd.NA,
         }
