@@ -16,6 +16,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolError, ToolInfo
 
 from self_steering.evals.freeplay import freeplay
+from self_steering.steering.call_formats import fallback_format
 from self_steering.steering.provider import NNsightAPI
 from self_steering.steering.tool_calls import parse_calls
 from self_steering.steering.tools import tool_infos
@@ -133,7 +134,8 @@ def text_cases() -> Iterator[Case]:
 def _read(text: str) -> None:
     (call,) = parse_calls(text, tool_infos("vectors"), "call").calls
     if call.parse_error is not None:
-        raise ToolError(call.parse_error)
+        # It ends with the form that is wanted, which has lines of its own.
+        raise ToolError(call.parse_error.replace(fallback_format().example, "…"))
 
 
 def takes_in_an_eval(tiny: Tiny) -> list[str]:
