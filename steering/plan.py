@@ -37,8 +37,8 @@ class Direction(BaseModel):
             in each layer, and what is left is made as long as the vector was; left out of logs where there are none.
 
     Example:
-        >>> Direction(vector="calm", random_seed=7)  # as long as `calm` in each layer, and orthogonal to it
-        Direction(vector='calm', random_seed=7, random_index=0)
+        >>> Direction(vector="calm", random_seed=7).label  # as long as `calm` in each layer, and orthogonal to it
+        'random direction, norm of calm'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -133,7 +133,7 @@ def test_a_docker_engine_that_does_not_answer_is_named(tmp_path: Path, monkeypat
         ({"max_attempts": 0}, "max_attempts=0; choose a whole number from 1 to 100000"),
         ({"max_messages": "many"}, "max_messages='many'; choose a whole number"),
         ({"arm": "sham"}, "arm='sham' is unknown"),
-        ({"challenges": "two"}, "challenges='two'; name challenges by number"),
+        ({"challenges": "two"}, "challenges='two'; choose a whole number from 0 to 100000"),
     ],
 )
 def test_mistakes_are_named(options: dict, said: str):
