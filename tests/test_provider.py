@@ -40,7 +40,7 @@ from self_steering.steering.tools import tool_infos
 from self_steering.vectors.card import VECTORS_FILE, LibraryError
 from self_steering.vectors.directions import random_like
 from self_steering.vectors.library import Library, content_hash, load_library, serialised
-from tests.support.models import CONTEXT, bundled_tokenizer
+from tests.support.models import CONTEXT, bundled_tokenizer, growing_tokenizer
 from tests.support.small_library import LAYERS, save_library
 from tests.support.templates import FAMILIES, save_family_model
 
@@ -480,7 +480,7 @@ def test_a_thought_that_was_cut_off_is_no_answer(start: str, opened: ThoughtMark
 
 def spoken(text: str, stop: str | None = None, special: tuple[str, ...] = ()) -> ModelOutput:
     """Return the output for a text whose special tokens are tokens, cut where a stop string ended it."""
-    tokenizer = bundled_tokenizer()
+    tokenizer = growing_tokenizer()
     tokenizer.add_special_tokens({"extra_special_tokens": list(special)})
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     shown, _ = text_until(tokenizer, ids, [stop] if stop else [])

@@ -1,6 +1,7 @@
 """Tiny random models of real architectures, with the bundled model's tokenizer and chat templates that behave like theirs."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cache
 from pathlib import Path
 
@@ -61,9 +62,19 @@ def shared_model(architecture: str, vocabulary: int) -> PreTrainedModel:
     return tiny_model(architecture, vocabulary)
 
 
-def bundled_tokenizer() -> PreTrainedTokenizerBase:
-    """Return the bundled model's tokenizer."""
+def growing_tokenizer() -> PreTrainedTokenizerBase:
+    """Return the bundled model's tokenizer, loaded anew: tokens may be added to it."""
     return AutoTokenizer.from_pretrained(bundled_model_folder(BUNDLED_BASE))
+
+
+_shared_tokenizer = cache(growing_tokenizer)
+
+
+def bundled_tokenizer() -> PreTrainedTokenizerBase:
+    """Return the bundled model's tokenizer: its template and settings may be changed, its tokens are all tests'."""
+    made = copy(_shared_tokenizer())
+    made.__dict__.update({name: copy(value) for name, value in made.__dict__.items() if isinstance(value, dict | list)})
+    return made
 
 
 def save_tiny_model(folder: Path, architecture: str = "llama", template: str | None = None, seed: int = 0) -> Path:

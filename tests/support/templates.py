@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from self_steering.steering.chat import ChatRenderer
-from tests.support.models import bundled_tokenizer, tiny_model
+from tests.support.models import growing_tokenizer, tiny_model
 
 DAY = dt.date(2026, 2, 3)
 
@@ -447,7 +447,7 @@ def family_of(name: str) -> Family:
 def family_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return a copy of the bundled tokenizer with a family's template and control tokens."""
     family = family_of(name)
-    tokenizer = bundled_tokenizer()
+    tokenizer = growing_tokenizer()
     tokenizer.add_special_tokens({"extra_special_tokens": list(family.control)})
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in family.words])
     tokenizer.eos_token = family.end
