@@ -8,6 +8,8 @@ from tests.support.simulated_readouts import VECTORS, joined, simulated_choice
 from tests.support.simulated_tables import simulated_freeplay
 from tests.support.simulated_tasks import NO_TOOLS, simulated_frustration, simulated_maths
 
+pytestmark = pytest.mark.slow
+
 
 def said(tables: Tables) -> list[str]:
     """Return all that is said to each question, as one text."""

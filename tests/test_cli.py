@@ -178,6 +178,7 @@ def fitting_preset(monkeypatch: pytest.MonkeyPatch) -> Preset:
     return preset
 
 
+@pytest.mark.slow
 def test_a_preset_scales_vectors_and_doses_as_published(
     tmp_path: Path, tiny: Path, stories: Path, fitting_preset: Preset
 ):
@@ -232,6 +233,7 @@ def spoil(work: Path) -> None:
         save_file({"means": 2 * load_file(path)["means"]}, path)
 
 
+@pytest.mark.slow
 def test_what_was_put_by_is_used_unless_asked_for_a_fresh_start(
     interrupted: Path, library: Path, tmp_path: Path, tiny: Path, stories: Path
 ):
@@ -249,6 +251,7 @@ def test_what_was_put_by_is_used_unless_asked_for_a_fresh_start(
 # ------------------------------------------------------------ mistakes
 
 
+@pytest.mark.slow
 def test_the_vectors_are_those_of_the_weights_in_another_precision(
     tmp_path: Path, tiny: Path, stories: Path, library: Path
 ):

@@ -133,6 +133,7 @@ def seeds_drawn(sample: EvalSample) -> set[int | None]:
     return {config.seed for config in drawn if config.temperature}
 
 
+@pytest.mark.slow
 def test_a_real_tokenizer_and_template_go_through_every_task(
     qwen: Model, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

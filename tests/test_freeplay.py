@@ -195,6 +195,7 @@ def every_word(framing: str) -> Script:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.slow
 def test_no_word_of_another_framing_reaches_the_model(roomy: Tiny, framing: str):
     """In nothing that it reads: prompts, tools, answers, errors, the trip sitter's words, the interview."""
     scripted, read = every_word(framing), []

@@ -25,6 +25,8 @@ from self_steering.analysis.tasks.frustration_figures import (
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.simulated_tasks import simulated_frustration
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 TONES = ("neutral", "aggressive", "sarcastic", "disappointed")
 RATES = {("neutral", True): 0.1, ("aggressive", True): 0.1, ("sarcastic", True): 0.68}
@@ -86,7 +88,6 @@ def test_a_tones_effect_is_paired_with_the_neutral_tone():
     assert (aggressive["n"], aggressive["clusters"]) == (75, 25)
 
 
-@pytest.mark.slow
 def test_without_an_effect_of_tone_few_tests_find_one():
     """Where a problem's rollouts are alike, about 1 in 20 tests of rates is significant; and of distress."""
     cells = {("neutral", True): 0.4, ("sarcastic", True): 0.4}
@@ -176,7 +177,6 @@ def figures(everything):
 
 
 @pytest.mark.parametrize("function", FIGURES)
-@pytest.mark.slow
 def test_figures_are_legible(function, figures):
     """No words upon words, and none outside the figure."""
     check(figures[function])

@@ -419,6 +419,7 @@ def test_cells_share_problems_seeds_and_words(tiny: Tiny):
 
 
 @pytest.mark.parametrize("framing", [*FRAMINGS, "none"])
+@pytest.mark.slow
 def test_the_words_are_those_of_one_framing(tiny: Tiny, framing: str):
     """Everything that reaches the model, tools' answers and errors too, has no word of another framing, and of none without."""
 

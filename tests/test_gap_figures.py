@@ -37,6 +37,8 @@ from tests.support.simulated_readouts import (
     simulated_ratings,
 )
 
+pytestmark = pytest.mark.slow
+
 FIGURES: tuple[Callable[[Tables], ReportFigure | None], ...] = (
     gaps_by_condition,
     gaps_by_vector,
@@ -108,7 +110,6 @@ def test_logs_that_hold_nothing_of_it_give_no_figure(figure: Callable[[Tables], 
         assert figure(empty_tables()) is None
 
 
-@pytest.mark.slow
 def test_pictures_fit_a_page_and_no_text_lies_on_another(drawn: list[ReportFigure]):
     """With forty vectors, several models and a name of seventy letters every label can be read."""
     for figure in drawn:

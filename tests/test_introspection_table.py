@@ -23,6 +23,8 @@ from self_steering.solvers.readings import Cost, Reading
 from self_steering.solvers.records import CORE_VECTORS
 from tests.support.summaries import figures, headlines
 
+pytestmark = pytest.mark.slow
+
 ARMS = ("real", "placebo", "random", "other")
 VECTORS = CORE_VECTORS
 # What the true option gains in log-probability, by arm, and in the real arm on top by vector.

@@ -18,6 +18,8 @@ from self_steering.vectors.report import (
 from tests.support.browser import check_in_browser, needs_browser
 from tests.support.html_tree import read
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("calm", "anxious", "of_our_own")
 HOSTILE = '</div></details><script>alert(1)</script><img src="http://example.org/x" onerror="alert(2)">'
 DEPTH, BAND = 6, (2, 3, 4)

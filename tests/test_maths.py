@@ -24,6 +24,8 @@ from self_steering.analysis.tasks.accuracy_figures import (
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.simulated_tasks import NO_TOOLS, simulated_maths
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 CELLS = [
     NO_TOOLS,
@@ -107,7 +109,6 @@ def test_the_tools_effect_is_found_paired_by_problem():
     assert len(found) == 2 * 3
 
 
-@pytest.mark.slow
 def test_without_an_effect_few_tests_find_one():
     """Rollouts that go wrong as a whole and problems of unequal hardness make about 1 in 20 tests significant."""
     cells = {NO_TOOLS: 1.0, FORCED: 1.0}
@@ -232,7 +233,6 @@ def figures(everything):
 
 
 @pytest.mark.parametrize("function", DRAWN)
-@pytest.mark.slow
 def test_figures_are_legible(function, figures):
     """No words upon words, none outside the figure, and the numbers at the right are apart as well."""
     figure = figures[function]

@@ -388,6 +388,7 @@ def test_the_baseline_speaks_of_no_steering(mandatory: dict[str, EvalSample], cu
 
 
 @pytest.mark.parametrize("framing", list(FRAMINGS))
+@pytest.mark.slow
 def test_no_framing_uses_the_words_of_another(
     mandatory: dict[str, EvalSample], curious: dict[str, EvalSample], framing: str
 ):

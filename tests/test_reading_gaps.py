@@ -56,6 +56,8 @@ from tests.support.simulated_readouts import (
 )
 from tests.test_introspection_table import hand_made_task, run_offline
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 FEW = VECTORS[:8]
 # A gap of its own for every vector, so that a mix-up shows.
@@ -203,7 +205,6 @@ def test_ratings_have_both_readings_and_a_zero_of_the_study_counts():
 # ---------------------------------------------------------------- means, intervals and tests
 
 
-@pytest.mark.slow
 def test_intervals_cover_the_truth_and_tests_keep_their_level_under_clustering():
     """Vectors differ more than questions: in 120 simulated logs 95 % of intervals hold the mean over all vectors."""
     frame = gap_table(few(vectors=VECTORS[:10], questions=4, gaps=0.0))

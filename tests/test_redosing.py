@@ -30,6 +30,8 @@ from tests.support.hand_made_freeplay import failed, only, outside, rollout, tab
 from tests.support.published_freeplay import published_freeplay
 from tests.support.simulated_tables import simulated_freeplay
 
+pytestmark = pytest.mark.slow
+
 
 def pooled(found, measure, rollouts=EVERY, **values):
     """The row of a measure that is no difference, framings pooled."""
@@ -56,7 +58,6 @@ def test_repeats_are_told_apart_by_the_half_of_the_rollout_that_they_stand_in():
     assert (late["value"], late["n"], late["clusters"]) == (1.0, 2, 1)
 
 
-@pytest.mark.slow
 def test_going_back_to_what_was_liked_is_found_beside_placebo_under_labels_that_tell_nothing():
     """The report says it of opaque labels, which are a group of their own."""
     liked = [rollout("calm", "proud", "calm", "calm", labels="opaque") for _ in range(8)]

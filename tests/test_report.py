@@ -24,6 +24,8 @@ from tests.support.browser import check_in_browser, needs_browser
 from tests.support.hand_made_logs import said, sample, took, write_log
 from tests.support.html_tree import read
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '"><script>alert(1)<script>\u202e<img src=x onerror=alert(2)>.eval'
 MODEL = "vllm-lens/<b>Qwen</b>"
 TAKEN = ["creative", "creative", "focused", "calm", "anxious"]
@@ -184,7 +186,6 @@ def test_logs_that_hold_nothing_for_any_figure_make_a_page_that_says_so():
     assert not page.all("figure")
 
 
-@pytest.mark.slow
 def test_the_same_logs_give_the_same_bytes(logs, out, tmp_path):
     """No date, random id, order of a set or name of a machine's folder is in any file."""
     other = tmp_path / "elsewhere" / "logs"

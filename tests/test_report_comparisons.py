@@ -23,6 +23,8 @@ from tests.support.simulated_readouts import joined, simulated_choice, simulated
 from tests.support.simulated_tables import simulated_freeplay
 from tests.support.simulated_tasks import NO_TOOLS, simulated_frustration, simulated_maths
 
+pytestmark = pytest.mark.slow
+
 FEW = ("calm", "anxious", "focused", "lsd")
 
 
@@ -170,7 +172,6 @@ def test_tables_on_the_page_have_intervals_behind_their_figures(headlines):
     assert not {"low", "high"} & set(with_intervals(beside_published(headlines)))
 
 
-@pytest.mark.slow
 def test_every_method_that_a_figure_names_is_described(eight, headlines):
     """The appendix knows the words of each module; a name that nobody described is found."""
     described = 0

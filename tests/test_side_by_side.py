@@ -14,6 +14,8 @@ from tests.support.browser import check_in_browser, needs_browser
 from tests.support.hand_made_logs import asked, said, sample, took, write_log
 from tests.support.html_tree import read
 
+pytestmark = pytest.mark.slow
+
 
 def write(folder: Path, arms: dict[str, list]) -> Path:
     samples = [sample(messages, name=f"vectors-{arm}-0", metadata={"arm": arm}) for arm, messages in arms.items()]

@@ -147,6 +147,7 @@ def test_broken_grids_are_named(text: str, said: str, tmp_path: Path, capsys: py
     assert said in refused(capsys, "a", "--dry-run", "--grids", file)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_stopped(
     grids: Path, tiny: Tiny, capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch
 ):

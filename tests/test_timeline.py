@@ -39,6 +39,8 @@ from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.hand_made_logs import SITTER_SAYS, asked, said, sample, took, unknown, write_log
 from tests.support.stretches import DEFAULT_DOSE, Tiny, make_tiny
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 NAMES = ["calm", "creative", "soma", "honest"]
 
