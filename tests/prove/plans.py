@@ -71,9 +71,12 @@ class Bench:
     tolerance: float = TOLERANCE
 
 
+CONTEXT = 2048  # tokens: some templates write the tools' schemas at length
+
+
 def open_bench(folder: Path, family: str, sizes: Mapping[str, int] | None = None, **arguments: object) -> Bench:
     """Save a tiny model, of the given `sizes`, and a library, and open the provider over it with `arguments`."""
-    saved = save_family_model(folder / "model", family, **(sizes or {}))
+    saved = save_family_model(folder / "model", family, **{"max_position_embeddings": CONTEXT, **(sizes or {})})
     model = get_model(f"recorded/{saved}", memoize=False, **arguments)
     library = save_library(folder / "library", model.api.loaded.fingerprint, neutral=True)
     opened = model.api.library(library)

@@ -25,7 +25,9 @@ SETS = {"few": (5, 6, 7), "one": (300,), "many": tuple(range(1000, 2000))}
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """A tiny model of each family, its prompts in small chunks and whole."""
     family, chunk = request.param
-    with open_pair(tmp_path_factory.mktemp("pair"), family, max_num_batched_tokens=chunk) as opened:
+    with open_pair(
+        tmp_path_factory.mktemp("pair"), family, max_num_batched_tokens=chunk, max_model_len=plans.CONTEXT
+    ) as opened:
         yield opened
 
 
@@ -52,4 +54,4 @@ def test_random_plans_equal_plain_hooks_and_the_other_engine(pair: Pair, monkeyp
     found, expected = pair.run(*asked), pair.twins(*asked)
     assert max(map(readout_difference, (g.readout for g in found), (g.readout for g in expected))) < TOLERANCE
     same_receipts(found, expected)
-    assert sum(len(one.receipts) for one in found) > PLANS / 2
+    assert sum(len(one.receipts) for one in found) > PLANS / 4
