@@ -15,6 +15,8 @@ from self_steering.steering.request import EXTRA_BODY_KEY
 from tests.support.scripted import Script, Tiny, says, turn_by_turn
 from tests.support.summaries import headlines
 
+pytestmark = pytest.mark.slow
+
 MENU = "calm,anxious,honest"
 TAKE = ("take_vector", {"name": "calm"})
 SUBMIT = ("submit", {"answer": "3"})

@@ -21,6 +21,8 @@ from self_steering.vectors.report import read_report
 from tests.support.models import plain_reading, save_tiny_model
 from tests.support.small_library import STATES, small_stories
 
+pytestmark = pytest.mark.slow
+
 UNCALIBRATED = ("--default-dose", "0.6")
 
 
@@ -84,7 +86,6 @@ def test_a_library_is_built_for_a_model_and_refused_by_another(
         load_library(library, fingerprint)
 
 
-@pytest.mark.slow
 def test_a_calibrated_library_has_its_doses_from_the_record(
     tmp_path: Path, tiny: Path, stories: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -178,7 +179,6 @@ def fitting_preset(monkeypatch: pytest.MonkeyPatch) -> Preset:
     return preset
 
 
-@pytest.mark.slow
 def test_a_preset_scales_vectors_and_doses_as_published(
     tmp_path: Path, tiny: Path, stories: Path, fitting_preset: Preset
 ):
@@ -233,7 +233,6 @@ def spoil(work: Path) -> None:
         save_file({"means": 2 * load_file(path)["means"]}, path)
 
 
-@pytest.mark.slow
 def test_what_was_put_by_is_used_unless_asked_for_a_fresh_start(
     interrupted: Path, library: Path, tmp_path: Path, tiny: Path, stories: Path
 ):
@@ -251,7 +250,6 @@ def test_what_was_put_by_is_used_unless_asked_for_a_fresh_start(
 # ------------------------------------------------------------ mistakes
 
 
-@pytest.mark.slow
 def test_the_vectors_are_those_of_the_weights_in_another_precision(
     tmp_path: Path, tiny: Path, stories: Path, library: Path
 ):

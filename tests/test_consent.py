@@ -20,6 +20,8 @@ from self_steering.solvers.conversation import said_yes
 from self_steering.solvers.prompts.self_steer import OPT_IN_IMPOSED
 from tests.support.scripted import Tiny, roomy_session_model, says
 
+pytestmark = pytest.mark.slow
+
 SCRIPTED: dict[str, Callable[..., Task]] = {
     "introspection": lambda **more: introspection(vectors="calm", arm="real", options=2, rotations=1, **more),
     "detection": lambda **more: detection(vectors="calm", arm="real,placebo", doses=1, controls=1, **more),

@@ -28,6 +28,8 @@ from tests.support.hand_made_logs import said, sample, took, write_log
 from tests.support.html_tree import read
 from tests.support.inspect_runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 # Where a user's own code meets ours.
 IMPORTED = {
     "vectors.catalogue": ("catalogue",),
@@ -103,7 +105,6 @@ def blocks(page: str, only: str | None = None, but: str | None = None) -> list[t
     return re.findall(r"^```(python|bash)\n(.*?)^```", "".join(kept), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.slow
 def test_a_stranger_takes_a_vector_from_a_file_to_every_tool_as_readme_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

@@ -25,6 +25,8 @@ from tests.support.graders import INJECTIONS, UNGRADED, fence, grader, nonsense,
 from tests.support.scripted import Tiny, says, turn_by_turn
 from tests.support.summaries import figures, headlines
 
+pytestmark = pytest.mark.slow
+
 DEFAULT_DOSE = 2.0  # of the tiny model's library
 DOSE = 10.0
 KEY = "self_steering"

@@ -37,6 +37,8 @@ from self_steering.solvers.readings import UNCACHED, Reading
 from tests.support.simulated_readouts import tables_of
 from tests.support.stretches import DEFAULT_DOSE, Tiny, make_tiny, reading, readouts, values_of
 
+pytestmark = pytest.mark.slow
+
 
 def trials_of(**changes) -> list[PreferenceTrial]:
     return [PreferenceTrial.model_validate(sample.metadata) for sample in preference(**changes).dataset]

@@ -20,6 +20,8 @@ from self_steering.vectors.catalogue import entry_of
 from tests.support.planted_model import Residue, save_planted_library, save_planted_model
 from tests.support.stretches import DEFAULT_DOSE, KEY, Tiny, make_tiny, marked_text, pages, values_of
 
+pytestmark = pytest.mark.slow
+
 ARMS = ("real", "placebo", "random", "opposite", "positive")
 CHANNELS = ("state", "neither", "both", "text")
 
@@ -187,7 +189,6 @@ def effects(folder: Path, residue: Residue) -> dict[tuple[str, str], float]:
 @pytest.mark.parametrize(
     ("residue", "own", "other"), [("relief by state", "state", "text"), ("relief by words", "text", "state")]
 )
-@pytest.mark.slow
 def test_a_planted_wish_is_given_to_its_own_channel(tmp_path: Path, residue: Residue, own: str, other: str):
     """A model that knows the tool from its state shows in the state alone, one that knows it from its words in the words alone."""
     found = effects(tmp_path, residue)
@@ -198,7 +199,6 @@ def test_a_planted_wish_is_given_to_its_own_channel(tmp_path: Path, residue: Res
     assert abs(found["placebo", "text"]) < 0.2 * found["real", own]
 
 
-@pytest.mark.slow
 def test_the_report_has_a_figure_of_it(log: EvalLog):
     """Each channel of the real arm in words, with its interval, and the controls beside it."""
     figure = relief_figure(read_tables(log.location))
