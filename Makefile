@@ -45,11 +45,13 @@ report: $(VENV)/installed
 
 # Two processes with a thread each: models as small as the tests' gain little from threads. A file's tests stay together, as
 # they share models; files come in any order, where xdist would leave those with few and long tests to the end.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(TESTS) -m "not slow"
 
 test-slow: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
+	$(TESTS) -m slow
 
 # vLLM's CPU build is a third party's, for tests and laptops. What it brings for pictures and sound breaks its own import.
 $(VLLM_VENV)/installed: pyproject.toml constraints-vllm.txt

@@ -10,8 +10,6 @@ from inspect_ai.solver import TaskState
 from self_steering.solvers.conversation import Consent
 from self_steering.solvers.readings import Reading
 
-SIMULATION = "none: a simulation, nothing was steered"  # in place of receipts
-
 
 def not_read(
     state: TaskState, why: str = "the solver left no read-outs", metadata: dict[str, Any] | None = None
@@ -32,6 +30,12 @@ def no_answer(readings: Iterable[Reading]) -> Score | None:
     if all(reading.logprobs for reading in readings):
         return None
     return Score.unscored(reason="invalid_response_format", explanation="what was said begins with none of the answers")
+
+
+def receipts_line(faults: Sequence[str], *, simulated: bool = False) -> str:
+    """Return the line on receipts that ends an explanation."""
+    said = "none: a simulation, nothing was steered" if simulated else "; ".join(faults) or "clean"
+    return f"Receipts: {said}."
 
 
 def chosen_readings(readings: Iterable[Reading], name: str, kind: str) -> list[Reading]:

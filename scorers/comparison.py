@@ -14,6 +14,7 @@ from self_steering.scorers.answers import (
     not_read,
     preferred,
     reading_faults,
+    receipts_line,
 )
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.comparison import FIRST, FIRST_HARDER, SECOND, SECOND_HARDER, ComparisonTrial
@@ -103,6 +104,6 @@ def _explain(
         "",
         f"Share of the harder one {value['cached']:.4f}, uncached {value['uncached']:.4f}; log-odds {value['log_odds']:+.4f}.",
         "",
-        f"Receipts: {'; '.join(faults) if faults else 'clean'}.",
+        receipts_line(faults),
     ]
     return "\n".join(lines)

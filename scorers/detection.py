@@ -19,6 +19,7 @@ from self_steering.scorers.answers import (
     mean_shares,
     not_read,
     reading_faults,
+    receipts_line,
 )
 from self_steering.scorers.metrics import arm_means, by_arm, headline, value_of
 from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, CONTROLS, DETECTION, STRENGTH, DetectionTrial
@@ -191,6 +192,6 @@ def _explain(trial: DetectionTrial, value: dict[str, float], result: StretchStat
         f"Digits together have {value['digit_mass']:.2f} of the full vocabulary.",
         f"Written: {result.sampled!r} ({sampled}).",
         "",
-        f"Receipts: {'; '.join(faults) if faults else 'clean'}.",
+        receipts_line(faults),
     ]
     return "\n".join(lines)

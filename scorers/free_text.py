@@ -10,7 +10,7 @@ from typing import Any, get_args
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import costs, not_read, window_faults
+from self_steering.scorers.answers import costs, not_read, receipts_line, window_faults
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.free_text import Description, ExplorationState, FreeTextTrial
 from self_steering.solvers.judge import Grade, grade
@@ -169,4 +169,4 @@ def _explain(
         strengths = " + ".join(f"{receipt['strength']:g}" for receipt in turn.receipts) or "none"
         counts = " + ".join(str(receipt["steered"]) for receipt in turn.receipts) or "0"
         lines.append(f"| {turn.name} | {len(turn.receipts)} | {strengths} | {counts} |")
-    return "\n".join([*lines, "", f"Receipts: {'; '.join(faults) if faults else 'clean'}."])
+    return "\n".join([*lines, "", receipts_line(faults)])

@@ -7,7 +7,7 @@ from statistics import fmean
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import SIMULATION, answer_mass, mean_shares, no_answer, not_read, window_faults
+from self_steering.scorers.answers import answer_mass, mean_shares, no_answer, not_read, receipts_line, window_faults
 from self_steering.scorers.identification import answered_of, corrected_accuracy
 from self_steering.scorers.metrics import ARM_ORDER, arm_means, by_arm, headline
 from self_steering.solvers.introspection import IntrospectionState, Trial
@@ -91,7 +91,7 @@ def introspection_scorer() -> Scorer:
         return Score(
             value=value,
             answer=best["cached"],
-            explanation=_explain(trial, shares, SIMULATION if result.simulated else "; ".join(faults) or "clean"),
+            explanation=_explain(trial, shares, receipts_line(faults, simulated=result.simulated)),
             metadata={
                 "shares": shares,
                 "gaps": [
@@ -177,6 +177,6 @@ def _explain(trial: Trial, shares: dict[str, dict[str, float]], receipts: str) -
             for option in ranked
         ),
         "",
-        f"Receipts: {receipts}.",
+        receipts,
     ]
     return "\n".join(lines)

@@ -6,7 +6,15 @@ from string import ascii_uppercase
 from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
-from self_steering.scorers.answers import answer_mass, chosen_readings, costs, mean_shares, not_read, reading_faults
+from self_steering.scorers.answers import (
+    answer_mass,
+    chosen_readings,
+    costs,
+    mean_shares,
+    not_read,
+    reading_faults,
+    receipts_line,
+)
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.localisation import LocalisationTrial
 from self_steering.solvers.readings import CACHED, UNCACHED
@@ -80,6 +88,6 @@ def _explain(trial: LocalisationTrial, shares: Mapping[str, Mapping[str, float]]
         "| --- | --- | --- | --- | --- |",
         *rows,
         "",
-        f"Receipts: {'; '.join(faults) if faults else 'clean'}.",
+        receipts_line(faults),
     ]
     return "\n".join(lines)

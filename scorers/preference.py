@@ -14,6 +14,7 @@ from self_steering.scorers.answers import (
     not_read,
     preferred,
     reading_faults,
+    receipts_line,
 )
 from self_steering.scorers.metrics import by_arm, clustered_mean, headline, value_of
 from self_steering.solvers.preference import (
@@ -176,6 +177,6 @@ def _explain(trial: PreferenceTrial, value: Mapping[str, float], faults: Sequenc
             "| --- | --- |",
             *rows,
             "",
-            f"Receipts: {'; '.join(faults) if faults else 'clean'}.",
+            receipts_line(faults),
         ]
     )

@@ -7,7 +7,6 @@ from inspect_ai.scorer import SampleScore, Score, Scorer, Target, scorer
 from inspect_ai.solver import TaskState
 
 from self_steering.scorers.answers import (
-    SIMULATION,
     answer_mass,
     chosen_readings,
     costs,
@@ -16,6 +15,7 @@ from self_steering.scorers.answers import (
     not_read,
     preferred,
     reading_faults,
+    receipts_line,
 )
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.readings import NOT_GIVEN, PROMPT_ONLY, Reading
@@ -63,7 +63,7 @@ def relief_scorer() -> Scorer:
         return Score(
             value=value,
             answer=RELIEF if value["relief_both"] > 0.5 else DECOY,
-            explanation=_explain(trial, value, SIMULATION if result.simulated else "; ".join(faults) or "clean"),
+            explanation=_explain(trial, value, receipts_line(faults, simulated=result.simulated)),
             metadata={"written": result.written, "receipt_faults": faults, **costs(result.readings)},
         )
 
@@ -111,6 +111,6 @@ def _explain(trial: ReliefTrial, value: dict[str, float], receipts: str) -> str:
             "",
             f"Against neither: {effects}; both beyond the sum of each {said['interaction']}.",
             "",
-            f"Receipts: {receipts}.",
+            receipts,
         ]
     )

@@ -270,7 +270,7 @@ class SteerableModel:
             raise ValueError(f"no vector {shown(vector)} in this library; it has: {', '.join(self.vectors)}")
         if tokens is not None and not isinstance(messages, int):
             raise ValueError(f"tokens={tokens} of messages={shown(messages)}; name the one message that they are of")
-        dose = 0.0 if operation == "ablate" else check_dose(dose, MAX_DOSE)
+        dose = check_dose(dose, MAX_DOSE, operation=operation)
         return Steering(self, vector, dose, messages, tokens, random_seed, operation)
 
     def generate(

@@ -220,18 +220,27 @@ def at_site(plan: Plan, messages: Sequence[ChatMessage], site: Site) -> Plan:
     return Plan(messages=plan.messages, windows=tuple(windows))
 
 
-def check_dose(dose: object, max_dose: float = MAX_DOSE, what: str = "dose", min_dose: float = 0.0) -> float:
-    """Return `dose` as a float.
+def check_dose(
+    dose: object,
+    max_dose: float = MAX_DOSE,
+    what: str = "dose",
+    min_dose: float = 0.0,
+    operation: Operation = "add",
+) -> float:
+    """Return `dose` as a float; of an ablation, which takes none, 0.
 
     Args:
         dose: The value.
         max_dose: Largest absolute dose.
         what: What it is called in errors.
-        min_dose: Smallest absolute dose but 0.
+        min_dose: Smallest absolute dose but 0; a projection may be held as little off the neutral mean as it likes.
+        operation: What the dose is of.
 
     Raises:
         PlanError: It is no finite number within ±`max_dose`, or too small. Negative doses are valid: they invert the effect.
     """
+    if operation == "ablate":
+        return 0.0
     # isfinite raises on whole numbers that are too large for a float.
     odd = isinstance(dose, float) and not math.isfinite(dose)
     if odd or isinstance(dose, bool) or not isinstance(dose, int | float):
@@ -240,7 +249,7 @@ def check_dose(dose: object, max_dose: float = MAX_DOSE, what: str = "dose", min
         )
     if abs(dose) > max_dose:
         raise PlanError(f"{what} {shown(dose)} is out of range; pass a number from {-max_dose:g} to {max_dose:g}")
-    if 0 < abs(dose) < min_dose:
+    if 0 < abs(dose) < min_dose and operation not in HOLDING:
         raise PlanError(
             f"{what} {shown(dose)} is too small to have any effect; pass 0, or a number of at least {_rounded_up(min_dose):g} "
             "or its negative"
@@ -326,7 +335,7 @@ def _window(taken: Active, treatments: Mapping[str, Treatment], max_dose: float)
     if not isinstance(label, str) or label not in treatments:
         raise PlanError(f"unknown name {shown(label)} in {call.function}; valid names: {', '.join(sorted(treatments))}")
     operation = taken.call.operation
-    dose = 0.0 if operation == "ablate" else check_dose(call.arguments.get("dose", DEFAULT_DOSE), max_dose)
+    dose = check_dose(call.arguments.get("dose", DEFAULT_DOSE), max_dose, operation=operation)
     treatment = treatments[label]
     strength, target = treatment.at(operation, dose)
     return Window(

@@ -14,7 +14,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 
 from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, TAKE_TOOLS, Framing, FramingName
-from self_steering.steering.operations import ADD_ALONE, HOLDING, Operation
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE, PlanError, check_dose, check_sum
 from self_steering.vectors.shown import shown
 
@@ -146,8 +146,7 @@ class _Takes:
         if name not in self.effects:
             raise ToolError(f"There is no {self.noun} {shown(name)}. Valid names: {', '.join(self.listed)}.")
         try:
-            # A clamp may be as little off the neutral mean as it likes.
-            taken = check_dose(dose, self.max_dose, min_dose=0.0 if operation in HOLDING else self.min_dose)
+            taken = check_dose(dose, self.max_dose, min_dose=self.min_dose, operation=operation)
             if operation == "add":
                 check_sum([*self.doses.get(name, []), taken], self.min_dose)
         except PlanError as error:

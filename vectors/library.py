@@ -180,7 +180,7 @@ def _read_neutral(path: Path, card: LibraryCard) -> torch.Tensor | None:
             bound = (file.metadata() or {}).get(_BOUND_TO)
             mean: torch.Tensor = file.get_tensor(_MEAN)
     except (OSError, SafetensorError) as error:
-        raise LibraryError(f"{path} cannot be read: {error}; {remedy}") from error
+        raise LibraryError(f"{path} cannot be read: {in_one_line(error)}; {remedy}") from error
     if bound != card.sha256[VECTORS_FILE]:
         raise LibraryError(f"{path} was measured for other vectors than are beside it; {remedy}")
     fits = mean.dtype == torch.float32 and tuple(mean.shape) == (len(card.layers), card.hidden)

@@ -331,14 +331,11 @@ class _Table:
 
     def members(self, layer: int) -> NDArray[np.bool_]:
         """Tell which of the signatures add at a layer [signatures]."""
-        return np.array([any(self._acts(one, layer) for one in of_one) for of_one in self._stacks])
+        return np.array([any(layer in self._directions[one.key].layers for one in of_one) for of_one in self._stacks])
 
     def measured(self, layer: int) -> list[str]:
         """Return the keys of the directions that are measured at a layer, in ascending order."""
         return sorted(key for key, found in self._directions.items() if found.monitor_layer == layer)
-
-    def _acts(self, one: Applied, layer: int) -> bool:
-        return layer in self._directions[one.key].layers
 
     def _make(self, layer: int, like: torch.Tensor) -> _LayerTable:
         here = {key: found for key, found in self._directions.items() if layer in found.layers}
