@@ -8,7 +8,7 @@ VLLM_BIN := $(VLLM_VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo truth report test test-slow test-vllm demo-vllm prove soak bench bench-vllm lint format library adapter clean
+.PHONY: help demo truth report test test-slow fresh test-vllm demo-vllm prove soak bench bench-vllm lint format library adapter clean
 
 help:
 	@echo "make demo     build the environment, steer the bundled model, run three small evals, show what was planted beside what is found"
@@ -16,6 +16,7 @@ help:
 	@echo "make report   one page of figures and tables, in report/, from the logs in logs/"
 	@echo "make test     run the tests"
 	@echo "make test-slow  run the tests that take longer: whole runs, simulated statistics, drawn pages"
+	@echo "make fresh    a wheel in an empty environment, with empty caches and no network: the demo, the tests"
 	@echo "make test-vllm  run the tests of the vLLM engine, in an environment of its own with vLLM's CPU build"
 	@echo "make demo-vllm  the demo's introspection on both engines: how far their read-outs are apart"
 	@echo "make bench-vllm tokens a second of the vLLM engine, steered, beside plain vLLM; introspection on both engines"
@@ -52,6 +53,9 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(TESTS) -m slow
+
+fresh:
+	PYTHON=$(PYTHON) tests/fresh.sh
 
 # vLLM's CPU build is a third party's, for tests and laptops. What it brings for pictures and sound breaks its own import.
 $(VLLM_VENV)/installed: pyproject.toml constraints-vllm.txt
