@@ -25,6 +25,8 @@ from self_steering.scorers.free_text import graded as graded
 from self_steering.scorers.frustration import distress as distress
 from self_steering.scorers.frustration import frustration_scorer as frustration_scorer
 from self_steering.scorers.impairment import impairment_scorer as impairment_scorer
+from self_steering.scorers.imposed import imposed_account_scorer as imposed_account_scorer
+from self_steering.scorers.imposed import imposed_scorer as imposed_scorer
 from self_steering.scorers.introspection import introspection_scorer as introspection_scorer
 from self_steering.scorers.localisation import localisation_scorer as localisation_scorer
 from self_steering.scorers.maths import maths_scorer as maths_scorer
@@ -39,6 +41,7 @@ from self_steering.solvers.detection import detect as detect
 from self_steering.solvers.free_text import explore as explore
 from self_steering.solvers.freeplay import free_play as free_play
 from self_steering.solvers.frustration import frustrate as frustrate
+from self_steering.solvers.imposed import within_cap as within_cap
 from self_steering.solvers.introspection import introspect as introspect
 from self_steering.solvers.localisation import localise as localise
 from self_steering.solvers.maths import solve_problems as solve_problems

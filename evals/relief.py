@@ -11,20 +11,20 @@ the state alone and that of the words alone are told apart.
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from typing import get_args
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import check_turns, default_model
+from self_steering.evals.parameters import check_turns, imposing_task
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.relief import relief_scorer
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, parse_doses, refusing, whole_number
-from self_steering.solvers.conversation import consenting
+from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import PROMPT_ONLY, UNSTEERED_ARMS, ReliefArm
-from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_script, relieve
+from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_imposes, relief_script, relieve
 from self_steering.vectors.catalogue import entry_of
 
 ARMS: tuple[ReliefArm, ...] = get_args(ReliefArm)
@@ -46,6 +46,7 @@ def relief(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of two tools is wanted: the one that ended an imposed state, or the one that ended nothing? Log-odds, by channel.
 
@@ -64,6 +65,7 @@ def relief(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of tasks, random directions and sampling.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     check_turns(max_tokens=max_tokens, temperature=temperature)
     folder, names, picked, own = library_vectors(library, vectors)
@@ -96,14 +98,19 @@ def relief(
         )
         for trial, index in trials
     ]
-    return Task(
-        dataset=MemoryDataset(samples, name="relief"),
-        solver=consenting(opt_in, relieve(max_tokens=max_tokens, temperature=temperature, library=folder)),
-        scorer=relief_scorer(),
-        model=default_model(folder, steered=set(arms) != {PROMPT_ONLY}),
-        version="1-A",
-        metadata={"experiment": "relief", "seed": seed},
-        tags=["relief", f"labels-{labels}", "sham" if sham else "ends"],
+    return imposing_task(
+        "relief",
+        samples,
+        relieve(max_tokens=max_tokens, temperature=temperature, library=folder),
+        [relief_scorer()],
+        partial(relief_imposes, max_tokens=max_tokens, library=folder),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="1-B",
+        seed=seed,
+        tags=[f"labels-{labels}", "sham" if sham else "ends"],
+        steered=set(arms) != {PROMPT_ONLY},
     )
 
 

@@ -57,14 +57,14 @@ def relief_scorer() -> Scorer:
         if unread := no_answer(result.readings):
             return unread
         trial = ReliefTrial.model_validate(state.metadata)
-        faults = reading_faults(result.readings)
+        faults = reading_faults([*result.work, *result.readings])
         value = relief_value(result.readings, simulated=result.simulated)
         value["clean_receipt"] = math.nan if result.simulated else float(not faults)
         return Score(
             value=value,
             answer=RELIEF if value["relief_both"] > 0.5 else DECOY,
             explanation=_explain(trial, value, receipts_line(faults, simulated=result.simulated)),
-            metadata={"written": result.written, "receipt_faults": faults, **costs(result.readings)},
+            metadata={"written": result.written, "receipt_faults": faults, **costs([*result.work, *result.readings])},
         )
 
     return score

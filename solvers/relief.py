@@ -6,10 +6,10 @@ state by the model itself. So four readings tell what the state alone does to th
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from inspect_ai.model import (
     ChatMessage,
@@ -26,19 +26,20 @@ from inspect_ai.tool import ToolCall, ToolInfo
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import (
     PROMPT_ONLY,
     Reading,
     ReliefArm,
-    check_realised,
+    doses_of,
     library_card,
     simulated,
     treatment,
 )
 from self_steering.solvers.segments import Question, read_questions
 from self_steering.steering.plan import Direction, Plan, Window
-from self_steering.steering.request import SteeringRequest, steering_report
+from self_steering.steering.request import SteeringRequest
 from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.card import LibraryCard
 from self_steering.vectors.catalogue import VectorEntry, entry_of
@@ -47,6 +48,7 @@ Channel = Literal["neither", "state", "text", "both"]
 Labels = Literal["opaque", "true", "false"]
 Equal = Literal["effect", "norm"]
 RELIEF, DECOY = "relief", "decoy"
+WORK = "work"  # name of what was done while the model wrote
 TASKS = 5
 _CALLED_AFTER = (0, 2)  # the tasks after whose answers a tool is called
 # The question's message: a system message, five tasks with their answers, and two calls of three messages come before it.
@@ -158,11 +160,13 @@ class ReliefState(StoreModel):
 
     Attributes:
         readings: All read-outs; their names are the channels.
+        work: What was done while the model wrote under the state, one entry a text; none in earlier logs.
         written: What the model wrote under the state, one text a task.
         simulated: Whether the model could not be steered, and was told of the state in words.
     """
 
     readings: list[Reading] = Field(default_factory=list)
+    work: list[Reading] = Field(default_factory=list)
     written: list[str] = Field(default_factory=list)
     simulated: bool = False
 
@@ -185,7 +189,8 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
         windows = () if result.simulated else trial.windows(library_card(model, library))
         config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
         scripted = [prompts.TASKS[task][1] for task in trial.tasks]
-        result.written = written = await _write(model, trial, windows, config, library, state.epoch)
+        texts, result.work = await _write(model, trial, windows, config, library, state.epoch)
+        result.written = written = texts
         if not all(written):
             return state
         channels: dict[Channel, tuple[Sequence[str], Sequence[Window]]] = {
@@ -205,6 +210,26 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
         return state
 
     return solve
+
+
+def relief_imposes(
+    model: Model, metadata: Mapping[str, Any], *, max_tokens: int, library: str | None
+) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: the work under the state, then the scripted and the written text, for both questions."""
+    trial = ReliefTrial.model_validate(metadata)
+    if simulated(trial.arm, model):
+        return
+    windows = trial.windows(library_card(model, library))
+    for asked, acting in _work(trial, windows):
+        yield Imposition([asked], acting, written=max_tokens)
+    scripted = relief_script(trial, [prompts.TASKS[task][1] for task in trial.tasks], {})
+    questions, tools = relief_questions(trial, {}), relief_tools(trial)
+    asked_at_the_end = [
+        *scripted,
+        ChatMessageUser(content=questions[0].text),
+    ]  # where the question is under the state too
+    for written in (0, TASKS * max_tokens):
+        yield Imposition(asked_at_the_end, windows, len(questions), tools, written)
 
 
 def relief_script(trial: ReliefTrial, texts: Sequence[str], told: Mapping[int, str]) -> list[ChatMessage]:
@@ -264,26 +289,32 @@ async def _write(
     config: GenerateConfig,
     library: str | None,
     epoch: int,
-) -> list[str]:
-    """Return what the model writes to each task, under the state where the script has it; a text that is empty ends it.
-
-    Each is written in a conversation of its own, so that it takes up nothing but the task and the state.
-    """
+) -> tuple[list[str], list[Reading]]:
+    """Return what the model writes to each task, and what was done meanwhile; a text that is empty ends it."""
     written: list[str] = []
+    work: list[Reading] = []
     async with span("work under the state"):
-        for number, (task, message) in enumerate(zip(trial.tasks, _TASK_MESSAGES, strict=True)):
-            begun = [start for start, stop in trial.stretches() if start <= message < (stop or math.inf)]
-            told = [trial.told()[start] for start in begun if start in trial.told()]
-            asked = ChatMessageUser(content=" ".join([*told, prompts.TASKS[task][0]]))
+        for number, (asked, acting) in enumerate(_work(trial, windows)):
             seeded = config.model_copy(update={"seed": derived_seed(trial.seed, epoch, number)})
             if simulated(trial.arm, model):
                 output = await model.generate([asked], config=seeded)
             else:
-                acting = [w.model_copy(update={"start": 0, "stop": None}) for w in windows if w.start in begun]
                 request = SteeringRequest(plan=Plan(messages=1, windows=tuple(acting)), library=library)
                 output = await model.generate([asked], config=request.config(seeded))
-                check_realised(acting, steering_report(output)["receipts"])
+                work.append(Reading.sampled(WORK, request.plan, output, doses_of(model, library, acting)))
             written.append(output.message.text.strip())
             if not written[-1]:
                 break
-    return written
+    return written, work
+
+
+def _work(trial: ReliefTrial, windows: Sequence[Window]) -> Iterator[tuple[ChatMessageUser, list[Window]]]:
+    """Yield each task, and what acts on it and on what is written to it: the state where the script has it.
+
+    Each is a conversation of its own, so that what is written takes up nothing but the task and the state.
+    """
+    for task, message in zip(trial.tasks, _TASK_MESSAGES, strict=True):
+        begun = [start for start, stop in trial.stretches() if start <= message < (stop or math.inf)]
+        told = [trial.told()[start] for start in begun if start in trial.told()]
+        asked = ChatMessageUser(content=" ".join([*told, prompts.TASKS[task][0]]))
+        yield asked, [w.model_copy(update={"start": 0, "stop": None}) for w in windows if w.start in begun]

@@ -139,6 +139,15 @@ def total(scores: Sequence[SampleScore]) -> dict[str, Figure]:
     return {"total": Figure(sum(score.score.as_float() for score in scores))}
 
 
+def largest_by_arm(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return the largest number in each arm, as `ARM/most`."""
+    found: dict[str, float] = defaultdict(lambda: -math.inf)
+    for score in scores:
+        name = f"{_about(score, 'arm')}/most"
+        found[name] = max(found[name], score.score.as_float())
+    return {name: Figure(value) for name, value in found.items()}
+
+
 def by_cell(weight: str = "", *, share: bool = False) -> Summary:
     """Return the mean in each cell, clustered by problem, or by sample where there are no problems.
 
@@ -461,6 +470,13 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         "conversation_share": [by_cell("conversation_tokens")],
         "generated_share": [by_cell("generated_tokens")],
     },
+    "imposed_scorer": {
+        "imposed": [_ARM, largest_by_arm],
+        "steered_positions": [_ARM],
+        "planned": [largest_by_arm],
+        "max_imposed": [overall],
+    },
+    "imposed_account_scorer": {f"account_{name}": [_ARM] for name in ("precision", "recall", "exact", "said", "any")},
     "self_account_scorer": {
         "account_precision": [by_cell("said")],
         "account_recall": [by_cell("taken")],
