@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
-from typing import get_args
+from typing import Literal, get_args
 
 from inspect_ai import Task, task
 
@@ -28,6 +28,7 @@ from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, reli
 from self_steering.vectors.catalogue import entry_of
 
 ARMS: tuple[ReliefArm, ...] = get_args(ReliefArm)
+Answer = Literal["read", "act"]
 
 
 @task
@@ -41,6 +42,8 @@ def relief(
     sham: bool = False,
     labels: Labels = "opaque",
     steered_question: bool = False,
+    answer: Answer = "read",
+    tries: int = 4,
     max_tokens: int = 40,
     temperature: float = 0.7,
     library: str | None = None,
@@ -60,8 +63,11 @@ def relief(
         sham: Neither tool ends anything, whatever its label says.
         labels: What the tools' descriptions say: opaque (nothing), true, or false (each what the other does).
         steered_question: Ask under the state; else the state ends before the question.
+        answer: How the choice is taken: read, as log-probabilities of the two names; act, also as calls that the model makes itself
+            where it may call one of the tools, or neither.
+        tries: How often it may, in each channel, with answer=act.
         max_tokens: Most tokens of each text that is written under the state.
-        temperature: Its sampling temperature, 0 to 2.
+        temperature: Sampling temperature of texts and acts, 0 to 2.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of tasks, random directions and sampling.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
@@ -86,6 +92,7 @@ def relief(
         labels=one_of(labels, "labels", get_args(Labels)),
         steered_question=flag(steered_question, "steered_question"),
     )
+    acts = whole_number(tries, "tries", 1, 1000) if one_of(answer, "answer", get_args(Answer)) == "act" else 0
     samples = [
         injection_sample(
             trial,
@@ -101,9 +108,9 @@ def relief(
     return imposing_task(
         "relief",
         samples,
-        relieve(max_tokens=max_tokens, temperature=temperature, library=folder),
+        relieve(max_tokens=max_tokens, temperature=temperature, acts=acts, library=folder),
         [relief_scorer()],
-        partial(relief_imposes, max_tokens=max_tokens, library=folder),
+        partial(relief_imposes, max_tokens=max_tokens, acts=acts, library=folder),
         library=folder,
         opt_in=opt_in,
         max_imposed=max_imposed,

@@ -35,6 +35,7 @@ from self_steering.solvers.readings import (
     doses_of,
     library_card,
     simulated,
+    steerable,
     treatment,
 )
 from self_steering.solvers.segments import Question, read_questions
@@ -48,7 +49,7 @@ Channel = Literal["neither", "state", "text", "both"]
 Labels = Literal["opaque", "true", "false"]
 Equal = Literal["effect", "norm"]
 RELIEF, DECOY = "relief", "decoy"
-WORK = "work"  # name of what was done while the model wrote
+WORK, ACT = "work", "act"  # names of what was done while the model wrote, and might call a tool
 TASKS = 5
 _CALLED_AFTER = (0, 2)  # the tasks after whose answers a tool is called
 # The question's message: a system message, five tasks with their answers, and two calls of three messages come before it.
@@ -155,29 +156,46 @@ def _unit(card: LibraryCard, vector: str, equal: Equal) -> float:
     return math.copysign(added / norm, card.default_doses[vector])
 
 
+class Act(BaseModel):
+    """What the model did when it might call one of the tools itself.
+
+    Attributes:
+        channel: The channel.
+        called: The tool that its first call was of; none where it called neither.
+        text: What it wrote beside that.
+    """
+
+    channel: Channel
+    called: Literal["relief", "decoy", "none"]
+    text: str
+
+
 class ReliefState(StoreModel):
     """What the solver leaves for the scorer.
 
     Attributes:
         readings: All read-outs; their names are the channels.
-        work: What was done while the model wrote under the state, one entry a text; none in earlier logs.
+        work: What was done while the model wrote, one entry a text of its own, acts among them; none in earlier logs.
+        acts: What it called where it might call a tool itself.
         written: What the model wrote under the state, one text a task.
         simulated: Whether the model could not be steered, and was told of the state in words.
     """
 
     readings: list[Reading] = Field(default_factory=list)
     work: list[Reading] = Field(default_factory=list)
+    acts: list[Act] = Field(default_factory=list)
     written: list[str] = Field(default_factory=list)
     simulated: bool = False
 
 
 @solver
-def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None = None) -> Solver:
-    """Let the model write under the state, then read which tool it wants in all four channels.
+def relieve(max_tokens: int = 40, temperature: float = 0.7, acts: int = 0, library: str | None = None) -> Solver:
+    """Let the model write under the state, then read which tool it wants in all four channels, and let it call one.
 
     Args:
         max_tokens: Most tokens of a text that is written under the state.
-        temperature: Its sampling temperature.
+        temperature: The sampling temperature of texts and acts.
+        acts: How often it may call a tool itself, in each channel.
         library: Folder of the vector library; default the shipped one that fits the model.
     """
 
@@ -207,15 +225,16 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
             result.readings = [*result.readings, *found]
             if channel == "both":
                 state.messages, state.output = [*asked, output.message], output
+            await _act(model, result, trial, channel, script, steered, acts, temperature, library, state.epoch)
         return state
 
     return solve
 
 
 def relief_imposes(
-    model: Model, metadata: Mapping[str, Any], *, max_tokens: int, library: str | None
+    model: Model, metadata: Mapping[str, Any], *, max_tokens: int, acts: int, library: str | None
 ) -> Iterator[Imposition]:
-    """Yield what is imposed in a sample: the work under the state, then the scripted and the written text, for both questions."""
+    """Yield what is imposed in a sample: the work under the state, then both texts for every question and act."""
     trial = ReliefTrial.model_validate(metadata)
     if simulated(trial.arm, model):
         return
@@ -224,12 +243,12 @@ def relief_imposes(
         yield Imposition([asked], acting, written=max_tokens)
     scripted = relief_script(trial, [prompts.TASKS[task][1] for task in trial.tasks], {})
     questions, tools = relief_questions(trial, {}), relief_tools(trial)
-    asked_at_the_end = [
-        *scripted,
-        ChatMessageUser(content=questions[0].text),
-    ]  # where the question is under the state too
+    # With what is asked at the end, as that may be under the state too.
+    ends = [(questions[0].text, len(questions), 0), (act_question(0), acts, _LONGEST_ACT)]
     for written in (0, TASKS * max_tokens):
-        yield Imposition(asked_at_the_end, windows, len(questions), tools, written)
+        for text, readings, more in ends:
+            messages = [*scripted, ChatMessageUser(content=text)]
+            yield Imposition(messages, windows, readings, tools, written + more)
 
 
 def relief_script(trial: ReliefTrial, texts: Sequence[str], told: Mapping[int, str]) -> list[ChatMessage]:
@@ -280,6 +299,51 @@ def relief_questions(trial: ReliefTrial, told: Mapping[int, str]) -> list[Questi
         Question("choice", "which tool", before + prompts.QUESTION.format(first=first, second=second), answers)
         for first, second in (prompts.NAMES, prompts.NAMES[::-1])
     ]
+
+
+_LONGEST_ACT = 60  # tokens: room for a call in any form
+
+
+def act_question(number: int) -> str:
+    """Return what stands before the try of a number; the names come in either order by turns."""
+    first, second = prompts.NAMES[::-1] if number % 2 else prompts.NAMES
+    return prompts.ACT.format(first=first, second=second)
+
+
+async def _act(
+    model: Model,
+    result: ReliefState,
+    trial: ReliefTrial,
+    channel: Channel,
+    script: Sequence[ChatMessage],
+    windows: Sequence[Window],
+    acts: int,
+    temperature: float,
+    library: str | None,
+    epoch: int,
+) -> None:
+    """Let the model call a tool, or none, several times from the same place."""
+    tools = relief_tools(trial)
+    tool_names = {prompts.NAMES[trial.relief]: RELIEF, prompts.NAMES[1 - trial.relief]: DECOY}
+    told = trial.told() if channel in ("state", "both") else {}
+    before = f"{told[_QUESTION]} " if _QUESTION in told else ""
+    for number in range(acts):
+        messages = [*script, ChatMessageUser(content=before + act_question(number))]
+        plan = Plan(messages=len(messages), windows=tuple(windows))
+        # The same draw in every channel: where the state does nothing, the same is called.
+        seed = derived_seed(trial.seed, epoch, ACT, number)
+        config = GenerateConfig(max_tokens=_LONGEST_ACT, temperature=temperature, seed=seed)
+        if steerable(model):
+            config = SteeringRequest(plan=plan, library=library, canonical=True).config(config)
+        async with span(f"act {number + 1}, {channel}"):
+            output = await model.generate(messages, tools=tools, config=config)
+        if steerable(model):
+            doses = doses_of(model, library, windows)
+            result.work = [*result.work, Reading.sampled(channel, plan, output, doses, kind=ACT)]
+        calls = [call.function for call in output.message.tool_calls or [] if call.parse_error is None]
+        called = next((tool_names[name] for name in calls if name in tool_names), "none")
+        act = Act.model_validate({"channel": channel, "called": called, "text": output.message.text})
+        result.acts = [*result.acts, act]
 
 
 async def _write(

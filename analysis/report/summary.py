@@ -25,7 +25,7 @@ from self_steering.scorers.ctf import flag_headline
 from self_steering.scorers.identification import Answered, answered_of, identify
 from self_steering.scorers.impairment import MEASURES, PHASES
 from self_steering.scorers.metrics import CELL, NO_TOOLS, VARYING, clustered_mean
-from self_steering.scorers.relief import CHANNELS
+from self_steering.scorers.relief import CALLED, CHANNELS
 
 NOT_INJECTED = "placebo"
 WITHOUT_SITTER = "without_sitter"
@@ -434,6 +434,7 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         "interaction": [_CONDITION_PROMPT],
         **{f"log_odds_{channel}": [_CONDITION] for channel in CHANNELS},
         **{f"relief_{channel}": [_CONDITION] for channel in CHANNELS},
+        **{f"acted_{called}_{channel}": [_CONDITION] for called in CALLED for channel in CHANNELS},
         "answer_mass": [_CONDITION],
         "clean_receipt": [_CONDITION, overall],
     },
