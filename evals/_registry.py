@@ -41,7 +41,6 @@ from self_steering.solvers.detection import detect as detect
 from self_steering.solvers.free_text import explore as explore
 from self_steering.solvers.freeplay import free_play as free_play
 from self_steering.solvers.frustration import frustrate as frustrate
-from self_steering.solvers.imposed import within_cap as within_cap
 from self_steering.solvers.introspection import introspect as introspect
 from self_steering.solvers.localisation import localise as localise
 from self_steering.solvers.maths import solve_problems as solve_problems
