@@ -96,7 +96,7 @@ def acted(acts: Sequence[Act]) -> dict[str, float]:
     """Return the share of tries in which each tool was called, and neither, in each channel; nothing without tries."""
     shares: dict[str, float] = {}
     for channel in CHANNELS:
-        tries = [act.called for act in acts if act.channel == channel]
+        tries: list[str] = [act.called for act in acts if act.channel == channel]
         shares |= {f"acted_{one}_{channel}": tries.count(one) / len(tries) for one in CALLED if tries}
     return shares
 

@@ -207,8 +207,8 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, acts: int = 0, libra
         windows = () if result.simulated else trial.windows(library_card(model, library))
         config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
         scripted = [prompts.TASKS[task][1] for task in trial.tasks]
-        texts, result.work = await _write(model, trial, windows, config, library, state.epoch)
-        result.written = written = texts
+        written, result.work = await _write(model, trial, windows, config, library, state.epoch)
+        result.written = written
         if not all(written):
             return state
         channels: dict[Channel, tuple[Sequence[str], Sequence[Window]]] = {

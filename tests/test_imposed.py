@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -176,6 +177,5 @@ def test_an_account_is_held_against_the_ledger(logs: dict[str, EvalLog]):
         assert value["account_exact"] == (sample.metadata["arm"] == "placebo")
         questions = [one["question"] for one in sample.store["StretchState:debrief"]]
         assert len(questions) == 2
-        assert not any(
-            vector in question for question in questions for vector in ("anxious", *sample.metadata["labels"])
-        )
+        words = set(re.findall(r"\w+", " ".join(questions)))
+        assert not words & {"anxious", *sample.metadata["labels"]}

@@ -208,7 +208,17 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             "clamp and ablate hold on to the neutral stories' mean, which the library of tiny lacks; measure it with",
         ),
         (
-            ["evals/localisation.py", "--model", "{model}", "-T", "library={own}", "-T", "max_imposed=3"],
+            [
+                "evals/localisation.py",
+                "--model",
+                "{model}",
+                "-T",
+                "library={own}",
+                "-T",
+                "vectors=calm",
+                "-T",
+                "max_imposed=3",
+            ],
             "max_imposed=3: sample calm-0-A-real would have up to ",
         ),
         (

@@ -1,6 +1,7 @@
 """The introspection result of one log as text: arms, comparisons, identification, power, cost."""
 
 from collections import Counter
+from typing import cast
 
 import pandas as pd
 from inspect_ai.log import EvalLog
@@ -139,7 +140,7 @@ def _notes(samples: pd.DataFrame, asked: int) -> list[str]:
 def _imposed(log: EvalLog) -> list[str]:
     """Return what was imposed, in a sentence; nothing where a log does not tell."""
     scores = [score for sample in log.samples or [] if (score := (sample.scores or {}).get("imposed_scorer"))]
-    known = [score.as_dict() for score in scores if isinstance(score.value, dict)]
+    known = [cast("dict[str, float]", score.value) for score in scores if isinstance(score.value, dict)]
     if not known:
         return []
     most, cap = max(value["imposed"] for value in known), min(value["max_imposed"] for value in known)

@@ -161,14 +161,15 @@ def _by_name_alone(takes: pd.DataFrame, truth: Planted) -> Iterator[_Found]:
 def _preference(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
     """Yield how strongly each state is chosen under letters: the planted liking is for names, so there must be none."""
     chosen = strengths(tables)
-    for key, part in groups(chosen[chosen["model"] == model] if len(chosen) else chosen, ["framing", "arm"]):
+    if chosen.empty:
+        return
+    for key, part in groups(chosen[chosen["model"] == model], ["framing", "arm"]):
         by_name = part.set_index("vector")
         for name in [name for name in truth.weights if name in by_name.index]:
             row = by_name.loc[name]
-            ends = [None if pd.isna(row[end]) else float(row[end]) for end in ("low", "high")]
-            estimate = Estimate(
-                float(row["strength"]), *ends, int(row["n"]), int(row["scripts"]), "bootstrap over scripts"
-            )
+            low, high = (None if pd.isna(row[end]) else float(row[end]) for end in ("low", "high"))
+            n, scripts = int(row["n"]), int(row["scripts"])
+            estimate = Estimate(float(row["strength"]), low, high, n, scripts, "bootstrap over scripts")
             yield _Found("preference", key["arm"], f"strength of {name}, under letters", _NONE, estimate, NUMBER)
         others = by_name[~by_name.index.isin(list(truth.weights)) & by_name["low"].notna()]
         if len(others) and key["arm"] != "placebo":
