@@ -25,6 +25,8 @@ from self_steering.scorers.free_text import graded as graded
 from self_steering.scorers.frustration import distress as distress
 from self_steering.scorers.frustration import frustration_scorer as frustration_scorer
 from self_steering.scorers.impairment import impairment_scorer as impairment_scorer
+from self_steering.scorers.imposed import imposed_account_scorer as imposed_account_scorer
+from self_steering.scorers.imposed import imposed_scorer as imposed_scorer
 from self_steering.scorers.introspection import introspection_scorer as introspection_scorer
 from self_steering.scorers.localisation import localisation_scorer as localisation_scorer
 from self_steering.scorers.maths import maths_scorer as maths_scorer

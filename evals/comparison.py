@@ -8,16 +8,16 @@ sample, so that a liking for a sentence, a place or a letter cancels, and saying
 """
 
 import random
+from functools import partial
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import default_model
+from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.comparison import comparison_scorer
 from self_steering.solvers.checks import library_vectors, refusing, whole_number
-from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_script
-from self_steering.solvers.conversation import consenting
+from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_imposes, comparison_script
+from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.plan import check_dose
@@ -36,6 +36,7 @@ def comparison(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of two sentences was steered harder? The share of its letter; one half is chance.
 
@@ -48,6 +49,7 @@ def comparison(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the pairs and of random directions.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     folder, _, picked, own = library_vectors(library, vectors)
     trials = make_trials(
@@ -68,14 +70,17 @@ def comparison(
         )
         for trial, index in trials
     ]
-    return Task(
-        dataset=MemoryDataset(samples, name="comparison"),
-        solver=consenting(opt_in, compare(library=folder)),
-        scorer=comparison_scorer(),
-        model=default_model(folder),
-        version="1-A",
-        metadata={"experiment": "comparison", "seed": seed},
-        tags=["comparison"],
+    return imposing_task(
+        "comparison",
+        samples,
+        compare(library=folder),
+        [comparison_scorer()],
+        partial(comparison_imposes, library=folder),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="1-B",
+        seed=seed,
     )
 
 

@@ -10,18 +10,18 @@ nothing: a model that cannot tell the two apart reads its text, and not its stat
 """
 
 import random
+from functools import partial
 from itertools import product
 from typing import Any, get_args
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import default_model
+from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.detection import detection_scorer
 from self_steering.solvers.checks import library_vectors, one_of, parse_doses, refusing, whole_number
-from self_steering.solvers.conversation import consenting
-from self_steering.solvers.detection import DetectionTrial, detect, detection_script
+from self_steering.solvers.detection import DetectionTrial, detect, detection_imposes, detection_script
+from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import UNSTEERED_ARMS, DetectionArm
@@ -43,6 +43,7 @@ def detection(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Was anything injected? Log-odds of yes, d', AUROC, false alarms, and the shift beyond that of control questions.
 
@@ -57,6 +58,7 @@ def detection(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of texts, random directions and sampled self-reports.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     folder, names, picked, own = library_vectors(library, vectors)
     arms = chosen_arms(arm, ARMS)
@@ -84,14 +86,18 @@ def detection(
         )
         for trial, index in trials
     ]
-    return Task(
-        dataset=MemoryDataset(samples, name="detection"),
-        solver=consenting(opt_in, detect(controls=controls, library=folder)),
-        scorer=detection_scorer(),
-        model=default_model(folder),
-        version="2-A",
-        metadata={"experiment": "detection", "seed": seed},
-        tags=["detection", f"framing-{framing}"],
+    return imposing_task(
+        "detection",
+        samples,
+        detect(controls=controls, library=folder),
+        [detection_scorer()],
+        partial(detection_imposes, controls=controls, library=folder),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="2-B",
+        seed=seed,
+        tags=[f"framing-{framing}"],
     )
 
 

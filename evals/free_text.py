@@ -18,16 +18,17 @@ Without a grader every sample is unscored and none is lost; a finished log is gr
 """
 
 import random
-from typing import get_args
+from functools import partial
+from typing import Any, get_args
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.dataset import Sample
 
-from self_steering.evals.parameters import check_turns, default_model
+from self_steering.evals.parameters import check_turns, imposing_task
 from self_steering.scorers.free_text import description_scorer, graded
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
-from self_steering.solvers.conversation import consenting
-from self_steering.solvers.free_text import FreeTextTrial, explore, opening
+from self_steering.solvers.free_text import FreeTextTrial, explore, free_text_imposes, opening
+from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts.free_text import WORDINGS
 from self_steering.solvers.prompts.introspection import PRIMERS
 from self_steering.solvers.readings import FreeTextArm
@@ -56,6 +57,7 @@ def introspection_free_text(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """What did the vector do? The model's own description, graded with the windows applied and without.
 
@@ -76,6 +78,7 @@ def introspection_free_text(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of wordings, distractors, other vectors, random directions and sampling.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     whole_number(turns, "turns", 1, 50)
     whole_number(n_per_vector, "n_per_vector", 1)
@@ -95,26 +98,19 @@ def introspection_free_text(
         framing=one_of(framing, "framing", FRAMINGS),
         seed=seed,
     )
-    return Task(
-        dataset=MemoryDataset(
-            [to_sample(trial, i, turns, clear_first) for trial, i in trials], name="introspection_free_text"
-        ),
-        solver=consenting(
-            opt_in,
-            explore(
-                turns=turns,
-                forced_take=forced_take,
-                clear_first=clear_first,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                library=folder,
-            ),
-        ),
-        scorer=[description_scorer(), graded()],
-        model=default_model(folder),
-        version="1-A",
-        metadata={"experiment": "introspection_free_text", "seed": seed},
-        tags=["introspection_free_text", f"primer-{primer}", f"framing-{framing}"],
+    shared: dict[str, Any] = {"turns": turns, "forced_take": forced_take, "max_tokens": max_tokens, "library": folder}
+    return imposing_task(
+        "introspection_free_text",
+        [to_sample(trial, i, turns, clear_first) for trial, i in trials],
+        explore(clear_first=clear_first, temperature=temperature, **shared),
+        [description_scorer(), graded()],
+        partial(free_text_imposes, **shared),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="1-B",
+        seed=seed,
+        tags=[f"primer-{primer}", f"framing-{framing}"],
     )
 
 

@@ -10,16 +10,23 @@ vocabulary, options are rotated in a balanced design, and six control arms can r
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import get_args
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.dataset import Sample
 
-from self_steering.evals.parameters import default_model
+from self_steering.evals.parameters import imposing_task
 from self_steering.scorers.introspection import introspection_scorer
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
-from self_steering.solvers.conversation import consenting
-from self_steering.solvers.introspection import Trial, introspect, rotation_shifts, scripted_conversation
+from self_steering.solvers.imposed import MAX_IMPOSED
+from self_steering.solvers.introspection import (
+    Trial,
+    introspect,
+    introspection_imposes,
+    rotation_shifts,
+    scripted_conversation,
+)
 from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABEL, PRIMERS, WORDINGS
 from self_steering.solvers.readings import PROMPT_ONLY, Arm
 from self_steering.steering.calls import FRAMINGS, FramingName
@@ -47,6 +54,7 @@ def introspection(
     no_vector_option: bool = False,
     site: Site = "both",
     opt_in: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of ten vectors was it? The true option's probability, with the window applied and without.
 
@@ -66,6 +74,7 @@ def introspection(
         no_vector_option: Offer the option that nothing was given, beside the others.
         site: Whose messages within the window are steered: user (and tools), assistant, or both.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     flag(no_vector_option, "no_vector_option")
     folder, names, picked, own = library_vectors(library, vectors)
@@ -87,14 +96,19 @@ def introspection(
         site=one_of(site, "site", get_args(Site)),
     )
     rotation_shifts(options + no_vector_option, rotations)
-    return Task(
-        dataset=MemoryDataset([to_sample(trial, index) for trial, index in trials], name="introspection"),
-        solver=consenting(opt_in, introspect(rotations=rotations, library=folder)),
-        scorer=introspection_scorer(),
-        model=default_model(folder, steered=set(arms) != {PROMPT_ONLY}),
-        version="2-A",
-        metadata={"experiment": "introspection", "seed": seed},
-        tags=["introspection", f"primer-{primer}", f"framing-{framing}"],
+    return imposing_task(
+        "introspection",
+        [to_sample(trial, index) for trial, index in trials],
+        introspect(rotations=rotations, library=folder),
+        [introspection_scorer()],
+        partial(introspection_imposes, rotations=rotations, library=folder),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="2-B",
+        seed=seed,
+        tags=[f"primer-{primer}", f"framing-{framing}"],
+        steered=set(arms) != {PROMPT_ONLY},
     )
 
 

@@ -8,17 +8,17 @@ a place cannot look like an answer.
 """
 
 import random
+from functools import partial
 from string import ascii_uppercase
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import default_model
+from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.checks import library_vectors, refusing, whole_number
-from self_steering.solvers.conversation import consenting
-from self_steering.solvers.localisation import LocalisationTrial, localisation_script, localise
+from self_steering.solvers.imposed import MAX_IMPOSED
+from self_steering.solvers.localisation import LocalisationTrial, localisation_imposes, localisation_script, localise
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.plan import check_dose
@@ -38,6 +38,7 @@ def localisation(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of ten sentences was steered? The share of its letter, with the window applied and without.
 
@@ -50,6 +51,7 @@ def localisation(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the sentences' order and of random directions.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     folder, names, picked, own = library_vectors(library, vectors)
     trials = make_trials(
@@ -72,14 +74,17 @@ def localisation(
         )
         for trial, index in trials
     ]
-    return Task(
-        dataset=MemoryDataset(samples, name="localisation"),
-        solver=consenting(opt_in, localise(library=folder)),
-        scorer=localisation_scorer(),
-        model=default_model(folder),
-        version="1-A",
-        metadata={"experiment": "localisation", "seed": seed},
-        tags=["localisation"],
+    return imposing_task(
+        "localisation",
+        samples,
+        localise(library=folder),
+        [localisation_scorer()],
+        partial(localisation_imposes, library=folder),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="1-B",
+        seed=seed,
     )
 
 

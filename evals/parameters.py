@@ -6,8 +6,13 @@ from itertools import product
 from typing import Any, get_args
 
 import click
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import Model, get_model
+from inspect_ai.scorer import Scorer
+from inspect_ai.solver import Solver
 
+from self_steering.scorers.imposed import imposed_scorer
 from self_steering.solvers.checks import (
     NO_MODEL,
     check_active_model,
@@ -18,6 +23,7 @@ from self_steering.solvers.checks import (
     one_of,
     whole_number,
 )
+from self_steering.solvers.imposed import Imposes, check_imposed, checked_cap, imposing
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
 from self_steering.solvers.sitter import Monitor
@@ -64,6 +70,62 @@ def default_model(
     if steered:
         check_steerable(model, library, operators)
     return model
+
+
+def imposing_task(
+    experiment: str,
+    samples: Sequence[Sample],
+    script: Solver,
+    scorers: Sequence[Scorer],
+    imposes: Imposes,
+    *,
+    library: str | None,
+    opt_in: bool,
+    max_imposed: float,
+    version: str,
+    seed: int,
+    tags: Sequence[str] = (),
+    steered: bool = True,
+) -> Task:
+    """Return a task that steers a model without its doing: with consent, a cap on each sample, and a ledger.
+
+    Args:
+        experiment: Its name.
+        samples: Its samples.
+        script: What is done in a sample.
+        scorers: Its own scorers.
+        imposes: What is imposed in a sample.
+        library: Folder of the library; None for the one that fits the model.
+        opt_in: Whether the model is asked first.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions.
+        version: Version of the task.
+        seed: Seed of its samples.
+        tags: Tags beside its name.
+        steered: Whether anything is steered at all.
+
+    Raises:
+        ValueError: A sample would have more imposed on it, where the model is known, or as for `default_model`.
+    """
+    cap = checked_cap(max_imposed)
+    model = default_model(library, steered=steered)
+    if (known := model or _named_model()) is not None:
+        for sample in samples:
+            check_imposed(known, library, imposes, cap, str(sample.id), sample.metadata or {})
+    return Task(
+        dataset=MemoryDataset(list(samples), name=experiment),
+        solver=imposing(opt_in, cap, imposes, library, script),
+        scorer=[*scorers, imposed_scorer()],
+        model=model,
+        version=version,
+        metadata={"experiment": experiment, "seed": seed, "max_imposed": cap},
+        tags=[experiment, *tags],
+    )
+
+
+def _named_model() -> Model | None:
+    """Return the model that a command has named; where Python makes a task, that of an earlier eval would be no guide."""
+    named = click.get_current_context(silent=True) is not None and str(get_model()) != NO_MODEL
+    return get_model() if named else None
 
 
 def session_options(

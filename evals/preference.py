@@ -12,18 +12,26 @@ balanced design, and strengths follow by Bradley and Terry's model (`self-steeri
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import get_args
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import default_model
+from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import injection_sample
+from self_steering.scorers.imposed import imposed_account_scorer
 from self_steering.scorers.preference import preference_scorer
-from self_steering.solvers.checks import chosen, library_vectors, one_of, refusing, whole_number
-from self_steering.solvers.conversation import consenting
-from self_steering.solvers.preference import NOTHING, Asked, PreferenceTrial, prefer, preference_script
+from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.imposed import MAX_IMPOSED
+from self_steering.solvers.preference import (
+    NOTHING,
+    Asked,
+    PreferenceTrial,
+    prefer,
+    preference_imposes,
+    preference_script,
+)
 from self_steering.solvers.prompts.preference import CHOICES, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import PreferenceArm
@@ -48,6 +56,8 @@ def preference(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    debrief: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of two states is chosen to be had again? Log-odds, with labels, places and words taken out.
 
@@ -63,6 +73,8 @@ def preference(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the pairs, their texts and random directions.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        debrief: At the end, with every state cleared, ask in words what was done, and hold the account against the ledger.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     folder, _, picked, own = library_vectors(library, vectors)
     trials = make_trials(
@@ -85,14 +97,18 @@ def preference(
         )
         for trial, index in trials
     ]
-    return Task(
-        dataset=MemoryDataset(samples, name="preference"),
-        solver=consenting(opt_in, prefer(library=folder)),
-        scorer=preference_scorer(),
-        model=default_model(folder),
-        version="1-A",
-        metadata={"experiment": "preference", "seed": seed},
-        tags=["preference", f"framing-{framing}"],
+    return imposing_task(
+        "preference",
+        samples,
+        prefer(debrief=debrief, library=folder),
+        [preference_scorer(), *([imposed_account_scorer()] if flag(debrief, "debrief") else [])],
+        partial(preference_imposes, debrief=debrief, library=folder),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="1-B",
+        seed=seed,
+        tags=[f"framing-{framing}"],
     )
 
 

@@ -11,23 +11,24 @@ the state alone and that of the words alone are told apart.
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
-from typing import get_args
+from typing import Literal, get_args
 
 from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset
 
-from self_steering.evals.parameters import check_turns, default_model
+from self_steering.evals.parameters import check_turns, imposing_task
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.relief import relief_scorer
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, parse_doses, refusing, whole_number
-from self_steering.solvers.conversation import consenting
+from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import PROMPT_ONLY, UNSTEERED_ARMS, ReliefArm
-from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_script, relieve
+from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_imposes, relief_script, relieve
 from self_steering.vectors.catalogue import entry_of
 
 ARMS: tuple[ReliefArm, ...] = get_args(ReliefArm)
+Answer = Literal["read", "act"]
 
 
 @task
@@ -41,11 +42,14 @@ def relief(
     sham: bool = False,
     labels: Labels = "opaque",
     steered_question: bool = False,
+    answer: Answer = "read",
+    tries: int = 4,
     max_tokens: int = 40,
     temperature: float = 0.7,
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of two tools is wanted: the one that ended an imposed state, or the one that ended nothing? Log-odds, by channel.
 
@@ -59,11 +63,15 @@ def relief(
         sham: Neither tool ends anything, whatever its label says.
         labels: What the tools' descriptions say: opaque (nothing), true, or false (each what the other does).
         steered_question: Ask under the state; else the state ends before the question.
+        answer: How the choice is taken: read, as log-probabilities of the two names; act, also as calls that the model makes itself
+            where it may call one of the tools, or neither.
+        tries: How often it may, in each channel, with answer=act.
         max_tokens: Most tokens of each text that is written under the state.
-        temperature: Its sampling temperature, 0 to 2.
+        temperature: Sampling temperature of texts and acts, 0 to 2.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of tasks, random directions and sampling.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     check_turns(max_tokens=max_tokens, temperature=temperature)
     folder, names, picked, own = library_vectors(library, vectors)
@@ -84,6 +92,7 @@ def relief(
         labels=one_of(labels, "labels", get_args(Labels)),
         steered_question=flag(steered_question, "steered_question"),
     )
+    acts = whole_number(tries, "tries", 1, 1000) if one_of(answer, "answer", get_args(Answer)) == "act" else 0
     samples = [
         injection_sample(
             trial,
@@ -96,14 +105,19 @@ def relief(
         )
         for trial, index in trials
     ]
-    return Task(
-        dataset=MemoryDataset(samples, name="relief"),
-        solver=consenting(opt_in, relieve(max_tokens=max_tokens, temperature=temperature, library=folder)),
-        scorer=relief_scorer(),
-        model=default_model(folder, steered=set(arms) != {PROMPT_ONLY}),
-        version="1-A",
-        metadata={"experiment": "relief", "seed": seed},
-        tags=["relief", f"labels-{labels}", "sham" if sham else "ends"],
+    return imposing_task(
+        "relief",
+        samples,
+        relieve(max_tokens=max_tokens, temperature=temperature, acts=acts, library=folder),
+        [relief_scorer()],
+        partial(relief_imposes, max_tokens=max_tokens, acts=acts, library=folder),
+        library=folder,
+        opt_in=opt_in,
+        max_imposed=max_imposed,
+        version="1-B",
+        seed=seed,
+        tags=[f"labels-{labels}", "sham" if sham else "ends"],
+        steered=set(arms) != {PROMPT_ONLY},
     )
 
 

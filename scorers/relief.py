@@ -19,9 +19,10 @@ from self_steering.scorers.answers import (
 )
 from self_steering.scorers.metrics import arm_means, headline
 from self_steering.solvers.readings import NOT_GIVEN, PROMPT_ONLY, Reading
-from self_steering.solvers.relief import DECOY, RELIEF, ReliefState, ReliefTrial
+from self_steering.solvers.relief import DECOY, RELIEF, Act, ReliefState, ReliefTrial
 
 CHANNELS = ("neither", "state", "text", "both")
+CALLED = ("relief", "decoy", "none")
 
 
 def relief_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
@@ -41,7 +42,9 @@ def relief_scorer() -> Scorer:
     zero. The channels are `neither` (scripted text, nothing steered), `state` (scripted text, steered), `text` (text that was
     written under the state, nothing steered) and `both`. `state_effect`, `text_effect` and `both_effect` are the log-odds of that
     channel less those of neither, and `interaction` is what both do beyond the sum of each. `answer_mass` is what the two answers
-    together have of the full vocabulary. `clean_receipt` is 1 where exactly the planned steering was done.
+    together have of the full vocabulary. Where the model might call a tool itself (`answer=act`), `acted_relief_CHANNEL`,
+    `acted_decoy_CHANNEL` and `acted_none_CHANNEL` are the shares of its tries in which it called the one, the other, or neither.
+    `clean_receipt` is 1 where exactly the planned steering was done.
 
     In a simulation nothing is steered: the state is told in words where it would be. Log-odds of answers that such a model did not
     give are unknown; which of the two it gave is not.
@@ -57,14 +60,15 @@ def relief_scorer() -> Scorer:
         if unread := no_answer(result.readings):
             return unread
         trial = ReliefTrial.model_validate(state.metadata)
-        faults = reading_faults(result.readings)
+        faults = reading_faults([*result.work, *result.readings])
         value = relief_value(result.readings, simulated=result.simulated)
+        value |= acted(result.acts)
         value["clean_receipt"] = math.nan if result.simulated else float(not faults)
         return Score(
             value=value,
             answer=RELIEF if value["relief_both"] > 0.5 else DECOY,
             explanation=_explain(trial, value, receipts_line(faults, simulated=result.simulated)),
-            metadata={"written": result.written, "receipt_faults": faults, **costs(result.readings)},
+            metadata={"written": result.written, "receipt_faults": faults, **costs([*result.work, *result.readings])},
         )
 
     return score
@@ -88,6 +92,15 @@ def relief_value(readings: Sequence[Reading], *, simulated: bool = False) -> dic
     }
 
 
+def acted(acts: Sequence[Act]) -> dict[str, float]:
+    """Return the share of tries in which each tool was called, and neither, in each channel; nothing without tries."""
+    shares: dict[str, float] = {}
+    for channel in CHANNELS:
+        tries: list[str] = [act.called for act in acts if act.channel == channel]
+        shares |= {f"acted_{one}_{channel}": tries.count(one) / len(tries) for one in CALLED if tries}
+    return shares
+
+
 def _explain(trial: ReliefTrial, value: dict[str, float], receipts: str) -> str:
     imposed = {
         "real": f"{trial.vector} was imposed",
@@ -109,6 +122,7 @@ def _explain(trial: ReliefTrial, value: dict[str, float], receipts: str) -> str:
             "| --- | --- |",
             *rows,
             "",
+            *(f"Called, {name}: {value[name]:.0%}." for name in value if name.startswith("acted_")),
             f"Against neither: {effects}; both beyond the sum of each {said['interaction']}.",
             "",
             receipts,

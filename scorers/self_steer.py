@@ -254,7 +254,8 @@ def _exposure_explain(entries: Iterable[Mapping[str, Any]]) -> str:
 
 # Ways to say that nothing was taken, in small letters.
 _NOTHING = re.compile(
-    r"\bnone\b|^\W*nothing\W*$|\b(?:take|took|taken) nothing\b|\bnothing was taken\b|\bno (?:drugs?|aids?|vectors?)\b"
+    r"\bnone\b|\bneither\b|^\W*nothing\W*$|\b(?:take|took|taken) nothing\b|\bnothing (?:was taken|was added|acted)\b"
+    r"|\bno (?:drugs?|aids?|vectors?|labels?)\b"
     r"|(?:\bnot|\bnever|n['’]t) (?:take|took|taken|have taken) any(?:thing)?\b"
 )
 
@@ -280,29 +281,45 @@ def self_account_scorer() -> Scorer:
             return Score.unscored(
                 reason="no_response", explanation="no debrief was held; debrief=true asks what was taken"
             )
-        answer = record.debrief[0].answer
-        said = read_account(answer, record.read_condition().offered)
-        if said is None:
-            return Score.unscored(
-                reason="invalid_response_format" if answer.strip() else "no_response",
-                answer=answer,
-                explanation="the answer has neither a name of the menu nor a word for nothing",
-            )
         taken = {take.name for take in record.takes if take.ok and not take.scripted}
-        right = len(said & taken)
-        return Score(
-            value={
-                "account_precision": right / len(said) if said else math.nan,
-                "account_recall": right / len(taken) if taken else math.nan,
-                "account_exact": float(said == taken),
-                "account_said": float(len(said)),
-            },
-            answer=_listed(said),
-            explanation=f"It says {_listed(said)}; it took {_listed(taken)}. Its words: {answer}",
-            metadata=about_cell(state, record, {"said": len(said), "taken": len(taken)}),
-        )
+        found = account_score(record.debrief[0].answer, record.read_condition().offered, taken, "it took")
+        found.metadata = about_cell(state, record, found.metadata)
+        return found
 
     return score
+
+
+def account_score(answer: str, menu: Iterable[str], true: set[str], truth: str) -> Score:
+    """Return the score of an account in words, as `self_account_scorer` says; unscored where it cannot be read.
+
+    Args:
+        answer: The model's words.
+        menu: The names that it could say.
+        true: Those that it should say.
+        truth: What they are, for the explanation: `it took`.
+
+    Returns:
+        The score; its metadata say how many names were `said` and `taken`.
+    """
+    said = read_account(answer, menu)
+    if said is None:
+        return Score.unscored(
+            reason="invalid_response_format" if answer.strip() else "no_response",
+            answer=answer,
+            explanation="the answer has neither a name of the menu nor a word for nothing",
+        )
+    right = len(said & true)
+    return Score(
+        value={
+            "account_precision": right / len(said) if said else math.nan,
+            "account_recall": right / len(true) if true else math.nan,
+            "account_exact": float(said == true),
+            "account_said": float(len(said)),
+        },
+        answer=_listed(said),
+        explanation=f"It says {_listed(said)}; {truth} {_listed(true)}. Its words: {answer}",
+        metadata={"said": len(said), "taken": len(true)},
+    )
 
 
 def read_account(answer: str, menu: Iterable[str]) -> set[str] | None:
@@ -313,8 +330,8 @@ def read_account(answer: str, menu: Iterable[str]) -> set[str] | None:
 
 
 def _whole(name: str) -> re.Pattern[str]:
-    """Return what matches a name that is no part of another word: `mdma`, not `mdma-like`."""
-    return re.compile(rf"(?<!\w)(?<!\w-){re.escape(name)}(?!\w|-\w)")
+    """Return what matches a name that is no part of another word: `mdma`, not `mdma-like`; `m`, not `I'm`."""
+    return re.compile(rf"(?<!\w)(?<!\w[-'’]){re.escape(name)}(?!\w|-\w)")
 
 
 def _listed(names: Iterable[str]) -> str:

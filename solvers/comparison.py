@@ -4,9 +4,13 @@ The text never changes. Both assignments of the two doses to the two sentences a
 so that a liking for a sentence, a place or a letter cancels.
 """
 
-from inspect_ai.model import ChatMessage, get_model
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from inspect_ai.model import ChatMessage, Model, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import segments as prompts
 from self_steering.solvers.readings import default_dose
 from self_steering.solvers.segments import Injection, Question, numbered_turns, read_script
@@ -38,18 +42,22 @@ def compare(library: str | None = None) -> Solver:
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        trial = ComparisonTrial.model_validate(state.metadata)
-        unit = default_dose(get_model(), library, trial.vector)
-        script, places = comparison_script(trial)
-        doses = {FIRST_HARDER: (trial.stronger, trial.weaker), SECOND_HARDER: (trial.weaker, trial.stronger)}
-        steerings = {
-            name: [trial.window(place, dose, unit) for place, dose in zip(places, of_name, strict=True)]
-            for name, of_name in doses.items()
-        }
-        await read_script(state, script, steerings, comparison_questions(), library=library)
+        first, second = comparison_imposes(get_model(), state.metadata, library=library)
+        steerings = {FIRST_HARDER: first.windows, SECOND_HARDER: second.windows}
+        await read_script(state, first.messages, steerings, comparison_questions(), library=library)
         return state
 
     return solve
+
+
+def comparison_imposes(model: Model, metadata: Mapping[str, Any], *, library: str | None) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: both sentences, the first harder, then the second, for both questions."""
+    trial = ComparisonTrial.model_validate(metadata)
+    unit = default_dose(model, library, trial.vector)
+    script, places = comparison_script(trial)
+    for doses in ((trial.stronger, trial.weaker), (trial.weaker, trial.stronger)):
+        windows = [trial.window(place, dose, unit) for place, dose in zip(places, doses, strict=True)]
+        yield Imposition(script, windows, len(comparison_questions()))
 
 
 def comparison_script(trial: ComparisonTrial) -> tuple[list[ChatMessage], list[int]]:

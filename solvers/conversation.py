@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, execute_tools, get_model
-from inspect_ai.solver import Generate, Solver, TaskState, chain, solver
+from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import Tool, ToolDef
 from inspect_ai.util import StoreModel, span
 
-from self_steering.solvers.checks import flag
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.records import Answer, Ending
 from self_steering.solvers.session import SteeringSession
@@ -149,15 +148,6 @@ def consent() -> Solver:
         return state
 
     return solve
-
-
-def consenting(opt_in: object, script: Solver) -> Solver:
-    """Return a scripted task's solver, after the question whether the model agrees where that is to be asked.
-
-    Raises:
-        ValueError: `opt_in` is neither true nor false.
-    """
-    return chain(consent(), script) if flag(opt_in, "opt_in") else script
 
 
 async def debrief(session: SteeringSession, config: GenerateConfig) -> None:

@@ -5,7 +5,8 @@ all answers, or their drawing together, is told from one about the injection. Al
 injection (cached) and without (uncached).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from inspect_ai.model import (
     ChatMessage,
@@ -21,9 +22,10 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 from inspect_ai.util import span
 
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import detection as prompts
 from self_steering.solvers.prompts.detection import CASINGS
-from self_steering.solvers.readings import CACHED, Reading, SteeringError, default_dose
+from self_steering.solvers.readings import CACHED, Reading, SteeringError, default_dose, doses_of
 from self_steering.solvers.segments import Injection, Question, read_script
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Treatment, Window, plan_windows
@@ -75,9 +77,7 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
         trial = DetectionTrial.model_validate(state.metadata)
-        script = detection_script(trial)
-        added = trial.treatment(trial.dose * default_dose(model, library, trial.vector))
-        windows = stretch_windows(script, {trial.label: added})
+        script, windows = detection_script(trial), detection_windows(trial, model, library)
         questions = detection_questions(trial, controls, yes_no_answers(model))
         tools = tool_infos(trial.framing)
         result = await read_script(state, script, {CACHED: windows}, questions, tools=tools, library=library)
@@ -86,6 +86,22 @@ def detect(controls: int = 3, library: str | None = None) -> Solver:
         return state
 
     return solve
+
+
+def detection_windows(trial: DetectionTrial, model: Model, library: str | None) -> tuple[Window, ...]:
+    """Return what steers the script."""
+    added = trial.treatment(trial.dose * default_dose(model, library, trial.vector))
+    return stretch_windows(detection_script(trial), {trial.label: added})
+
+
+def detection_imposes(
+    model: Model, metadata: Mapping[str, Any], *, controls: int, library: str | None
+) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: the script, for every question and the sampled self-report."""
+    trial = DetectionTrial.model_validate(metadata)
+    readings = len(detection_questions(trial, controls, {})) + 1
+    windows = detection_windows(trial, model, library)
+    yield Imposition(detection_script(trial), windows, readings, tool_infos(trial.framing))
 
 
 def detection_script(trial: DetectionTrial) -> list[ChatMessage]:
@@ -185,5 +201,6 @@ async def _sample_strength(
         seed = derived_seed(trial.sample_seed, epoch)
         sampling = GenerateConfig(max_tokens=8, temperature=1.0, top_p=1.0, top_k=0, seed=seed)
         output = await model.generate(messages, tools=tool_infos(trial.framing), config=request.config(sampling))
-    reading = Reading.sampled(SAMPLED, request.plan, output, kind=STRENGTH, item=prompts.STRENGTH_QUESTION)
+    doses = doses_of(model, library, windows)
+    reading = Reading.sampled(SAMPLED, request.plan, output, doses, kind=STRENGTH, item=prompts.STRENGTH_QUESTION)
     return reading, output.completion

@@ -4,7 +4,7 @@ The turn that holds the description is generated twice from the same messages an
 (uncached).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from inspect_ai.tool import Tool, ToolCall, ToolChoice, ToolDef, ToolError, Tool
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field, model_validator
 
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import free_text as prompts
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL, PRIMERS
 from self_steering.solvers.readings import (
@@ -34,6 +35,7 @@ from self_steering.solvers.readings import (
     ReadingName,
     check_told,
     default_dose,
+    doses_of,
     steering_map,
     treatment,
 )
@@ -41,7 +43,7 @@ from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.plan import Plan, Treatment, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
-from self_steering.steering.tools import CLEARED_TEXT, steering_tools, taken_text
+from self_steering.steering.tools import CLEARED_TEXT, steering_tools, taken_text, tool_infos
 from self_steering.vectors.catalogue import VectorEntry
 
 Form = Literal["submitted", "prose", "forced"]
@@ -179,6 +181,40 @@ def explore(
     return solve
 
 
+# Tokens that the user and the tools' answers add to the conversation in a turn, at most.
+_SAID = 100
+
+
+def free_text_imposes(
+    model: Model, metadata: Mapping[str, Any], *, turns: int, forced_take: bool, max_tokens: int, library: str | None
+) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: the take that is inserted, and all that may be said until the description is written.
+
+    What the model takes itself is not imposed.
+    """
+    trial = FreeTextTrial.model_validate(metadata)
+    if forced_take:
+        added = trial.treatment(default_dose(model, library, trial.applied))
+        messages = [*opening(trial, turns, clear_first=True), *inserted_take(trial)]
+        windows = plan_windows(messages, {OPAQUE_LABEL: added}).windows
+        yield Imposition(messages, windows, tools=tool_infos(trial.framing), written=turns * (max_tokens + _SAID))
+
+
+def inserted_take(trial: FreeTextTrial) -> list[ChatMessage]:
+    """Return the take call that the model did not make, announced by the user, and its answer."""
+    arguments = {"name": OPAQUE_LABEL, "dose": trial.dose}
+    call = ToolCall(id="take", function=FRAMINGS[trial.framing].take_tool, arguments=arguments)
+    return _inserted(trial.fill(prompts.ANNOUNCE_TAKE), call, taken_text(OPAQUE_LABEL, trial.dose))
+
+
+def _inserted(announcement: str, call: ToolCall, answer: str) -> list[ChatMessage]:
+    return [
+        ChatMessageUser(content=announcement),
+        ChatMessageAssistant(content="", tool_calls=[call]),
+        ChatMessageTool(content=answer, tool_call_id=call.id, function=call.function),
+    ]
+
+
 def opening(trial: FreeTextTrial, turns: int, clear_first: bool) -> list[ChatMessage]:
     """Return the system and the first user message; the latter asks for a cleared effect only where that is demanded."""
     system = trial.fill(prompts.SYSTEM)
@@ -219,14 +255,15 @@ class _Session:
                 return
             if not self.plan.windows and forced_take:
                 self.result.inserted_take = True
-                self._insert(prompts.ANNOUNCE_TAKE, self._take_call(), taken_text(OPAQUE_LABEL, self.trial.dose))
+                self.state.messages += inserted_take(self.trial)
             if number < turns and self.state.messages[-1].role == "assistant":
                 self._say(self.words.go_on, left=turns - number)
         if not self.plan.windows:
             self.result.problem = f"{OPAQUE_LABEL} was never taken; forced_take=true inserts the call"
             return
         if self.clear_first and _active(self.plan):
-            self._insert(prompts.ANNOUNCE_CLEAR, ToolCall(id="clear", function=CLEAR_TOOL, arguments={}), CLEARED_TEXT)
+            clear = ToolCall(id="clear", function=CLEAR_TOOL, arguments={})
+            self.state.messages += _inserted(self.trial.fill(prompts.ANNOUNCE_CLEAR), clear, CLEARED_TEXT)
         self._say(self.words.closing)
         if not await self._turn("closing turn", turns + 1, closing=True):
             self.result.problem = "the closing turn has no text"
@@ -288,7 +325,8 @@ class _Session:
             raise _Overflow(f"{name}: the conversation does not fit ({output.error}); use fewer turns or max_tokens")
         if picture := steering_report(output).get("picture"):
             transcript().info(picture, source=f"what was steered, {name}")
-        self.result.turns = [*self.result.turns, Reading.sampled(name, plan, output)]
+        doses = doses_of(self.model, self.library, plan.windows)
+        self.result.turns = [*self.result.turns, Reading.sampled(name, plan, output, doses)]
         return output
 
     def _seed(self, number: int) -> int:
@@ -296,16 +334,6 @@ class _Session:
 
     def _say(self, text: str, **more: object) -> None:
         self.state.messages.append(ChatMessageUser(content=self.trial.fill(text, **more)))
-
-    def _insert(self, announcement: str, call: ToolCall, answer: str) -> None:
-        """Insert a tool call that the model did not make, announced by the user, and its answer."""
-        self._say(announcement)
-        self.state.messages.append(ChatMessageAssistant(content="", tool_calls=[call]))
-        self.state.messages.append(ChatMessageTool(content=answer, tool_call_id=call.id, function=call.function))
-
-    def _take_call(self) -> ToolCall:
-        arguments = {"name": OPAQUE_LABEL, "dose": self.trial.dose}
-        return ToolCall(id="take", function=FRAMINGS[self.trial.framing].take_tool, arguments=arguments)
 
     def _tools(self, plan: Plan) -> list[Tool]:
         # Without the list tool: it would show the effect.

@@ -5,7 +5,7 @@ conversation is read twice, with its window applied (cached) and with no window 
 several rotations; what is read is the probability of each option's letter at the first token of the answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
@@ -24,6 +24,7 @@ from inspect_ai.tool import ToolCall
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import introspection as prompts
 from self_steering.solvers.readings import (
     PROMPT_ONLY,
@@ -33,6 +34,7 @@ from self_steering.solvers.readings import (
     Readout,
     check_told,
     default_dose,
+    doses_of,
     read_answers,
     simulated,
     treatment,
@@ -133,6 +135,20 @@ def introspect(rotations: int = 2, library: str | None = None) -> Solver:
         return state
 
     return solve
+
+
+def introspection_imposes(
+    model: Model, metadata: Mapping[str, Any], *, rotations: int, library: str | None
+) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: the script, as often as it is read with its window."""
+    trial = Trial.model_validate(metadata)
+    if simulated(trial.arm, model):
+        return
+    treatments = trial.treatments(default_dose(model, library, trial.applied))
+    script = scripted_conversation(trial)
+    plan = at_site(plan_windows(script, {trial.label: treatments[0]}), script, trial.site)
+    readings = len(list(cached_readings(trial, treatments, rotation_shifts(len(trial.options), rotations))))
+    yield Imposition(script, plan.windows, readings, tool_infos(trial.framing))
 
 
 def cached_readings(
@@ -247,6 +263,7 @@ async def _read(
         },
         kind="option",
         strengths=[window.strength for window in plan.windows],
+        doses=doses_of(model, library, plan.windows),
         receipts=found.receipts,
         cost=found.cost,
     )

@@ -1,10 +1,13 @@
 """The localisation script: lettered sentences, one of them steered while it is read; which one was it?"""
 
+from collections.abc import Iterator, Mapping
 from string import ascii_uppercase
+from typing import Any
 
-from inspect_ai.model import ChatMessage, get_model
+from inspect_ai.model import ChatMessage, Model, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import segments as prompts
 from self_steering.solvers.readings import CACHED, default_dose
 from self_steering.solvers.segments import Injection, Question, numbered_turns, read_script
@@ -34,13 +37,20 @@ def localise(library: str | None = None) -> Solver:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         trial = LocalisationTrial.model_validate(state.metadata)
-        unit = default_dose(get_model(), library, trial.vector)
-        script, places = localisation_script(trial)
-        windows = [trial.window(places[trial.position], trial.dose, unit)]
-        await read_script(state, script, {CACHED: windows}, [localisation_question(trial)], library=library)
+        steered = next(localisation_imposes(get_model(), state.metadata, library=library))
+        readings = {CACHED: steered.windows}
+        await read_script(state, steered.messages, readings, [localisation_question(trial)], library=library)
         return state
 
     return solve
+
+
+def localisation_imposes(model: Model, metadata: Mapping[str, Any], *, library: str | None) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: one sentence, once."""
+    trial = LocalisationTrial.model_validate(metadata)
+    script, places = localisation_script(trial)
+    unit = default_dose(model, library, trial.vector)
+    yield Imposition(script, [trial.window(places[trial.position], trial.dose, unit)])
 
 
 def localisation_script(trial: LocalisationTrial) -> tuple[list[ChatMessage], list[int]]:

@@ -4,18 +4,20 @@ The text never changes. Both assignments of the two states to the two labels are
 in both orders, so that a liking for a label, a place or a word cancels, and nothing in the text can prefer a state.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from inspect_ai.log import transcript
-from inspect_ai.model import ChatMessage, ChatMessageSystem, get_model
+from inspect_ai.model import ChatMessage, ChatMessageSystem, Model, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from pydantic import BaseModel
 
 from self_steering.solvers.detection import labelled_stretch, stretch_windows
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import preference as prompts
+from self_steering.solvers.prompts.self_steer import DEBRIEF_IMPOSED
 from self_steering.solvers.readings import PreferenceArm, default_dose, treatment
-from self_steering.solvers.segments import Question, read_script
+from self_steering.solvers.segments import Question, debrief_script, read_script
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import Direction, Treatment, Window
 from self_steering.steering.tools import tool_infos
@@ -66,31 +68,51 @@ class PreferenceTrial(BaseModel):
 
 
 @solver
-def prefer(library: str | None = None) -> Solver:
+def prefer(debrief: bool = False, library: str | None = None) -> Solver:
     """Give both states in turn, and read the answers to all questions: both assignments to the labels, and with nothing given.
 
     Args:
+        debrief: At the end, ask in words what was done.
         library: Folder of the vector library; default the shipped one that fits the model.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         model = get_model()
         trial = PreferenceTrial.model_validate(state.metadata)
-        unit, other_unit = (
-            trial.dose * default_dose(model, library, name) for name in (trial.vector, trial.other or trial.vector)
-        )
-        given, other = trial.treatments((unit, other_unit))
         script, questions = preference_script(trial), preference_questions(trial)
-        first, second = trial.labels
-        windows = {
-            STATE_FIRST: stretch_windows(script, {first: given, second: other}),
-            OTHER_FIRST: stretch_windows(script, {first: other, second: given}),
-        }
-        await read_script(state, script, windows, questions, tools=tool_infos(trial.framing), library=library)
+        windows = preference_windows(trial, model, library)
+        tools = tool_infos(trial.framing)
+        result = await read_script(state, script, windows, questions, tools=tools, library=library)
+        if debrief:
+            await debrief_script(state, result, script, windows[STATE_FIRST], tools=tools, library=library)
         transcript().info(_who_is_who(trial, windows[STATE_FIRST]), source="what is behind the labels")
         return state
 
     return solve
+
+
+def preference_windows(trial: PreferenceTrial, model: Model, library: str | None) -> dict[str, tuple[Window, ...]]:
+    """Return what steers the script in each assignment of the states to the labels."""
+    unit, other_unit = (
+        trial.dose * default_dose(model, library, name) for name in (trial.vector, trial.other or trial.vector)
+    )
+    given, other = trial.treatments((unit, other_unit))
+    script, (first, second) = preference_script(trial), trial.labels
+    return {
+        STATE_FIRST: stretch_windows(script, {first: given, second: other}),
+        OTHER_FIRST: stretch_windows(script, {first: other, second: given}),
+    }
+
+
+def preference_imposes(
+    model: Model, metadata: Mapping[str, Any], *, debrief: bool, library: str | None
+) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: the script in both assignments for every question, in the first for the debrief."""
+    trial = PreferenceTrial.model_validate(metadata)
+    asked = len(preference_questions(trial))
+    for name, windows in preference_windows(trial, model, library).items():
+        readings = asked + (len(DEBRIEF_IMPOSED) if debrief and name == STATE_FIRST else 0)
+        yield Imposition(preference_script(trial), windows, readings, tool_infos(trial.framing))
 
 
 def preference_script(trial: PreferenceTrial) -> list[ChatMessage]:

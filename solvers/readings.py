@@ -185,6 +185,7 @@ class Reading(BaseModel):
         logprobs: For each answer its log-probability over the full vocabulary, in all token forms; empty where text was sampled
             instead.
         strengths: Strength of each window that was planned, in order.
+        doses: What that is in doses (`doses_of`), in order; none in earlier logs.
         receipts: What the engine did, one entry a window.
         cost: What it took.
     """
@@ -196,16 +197,18 @@ class Reading(BaseModel):
     direction: int | None = None
     logprobs: dict[str, float] = {}
     strengths: list[float]
+    doses: list[float] = []
     receipts: list[dict[str, Any]]
     cost: Cost
 
     @classmethod
-    def sampled(cls, name: str, plan: Plan, output: ModelOutput, **more: str) -> Self:
+    def sampled(cls, name: str, plan: Plan, output: ModelOutput, doses: list[float], **more: str) -> Self:
         """Return what a generation left that wrote text, and was not read."""
         report = steering_report(output)
         check_realised(plan.windows, report["receipts"])
         strengths = [window.strength for window in plan.windows]
-        return cls(name=name, strengths=strengths, receipts=report["receipts"], cost=Cost.of(report), **more)  # type: ignore[arg-type]  # kind and item
+        done = {"strengths": strengths, "doses": doses, "receipts": report["receipts"], "cost": Cost.of(report)}
+        return cls.model_validate({"name": name, **done, **more})
 
     @model_validator(mode="before")
     @classmethod
@@ -383,3 +386,17 @@ def default_dose(model: Model, library: str | None, vector: str) -> float:
     if vector not in doses:
         raise ValueError(f"the library has no vector {vector!r}; it has {', '.join(sorted(doses))}")
     return float(doses[vector])
+
+
+def doses_of(model: Model, library: str | None, windows: Sequence[Window]) -> list[float]:
+    """Return the size of what each window adds, in the library's default doses of its vector, or of the one whose norm it has.
+
+    At strength zero it is 0, whatever dose the conversation speaks of. A vector without a default dose counts by itself.
+
+    Raises:
+        TypeError: Something is added, and the model is not one of ours and cannot be steered.
+    """
+    if not any(window.strength for window in windows):
+        return [0.0] * len(windows)
+    units = library_card(model, library).default_doses
+    return [abs(window.strength / (units.get(window.direction.vector) or 1.0)) for window in windows]

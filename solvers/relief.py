@@ -6,10 +6,10 @@ state by the model itself. So four readings tell what the state alone does to th
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from inspect_ai.model import (
     ChatMessage,
@@ -26,19 +26,21 @@ from inspect_ai.tool import ToolCall, ToolInfo
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
+from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import (
     PROMPT_ONLY,
     Reading,
     ReliefArm,
-    check_realised,
+    doses_of,
     library_card,
     simulated,
+    steerable,
     treatment,
 )
 from self_steering.solvers.segments import Question, read_questions
 from self_steering.steering.plan import Direction, Plan, Window
-from self_steering.steering.request import SteeringRequest, steering_report
+from self_steering.steering.request import SteeringRequest
 from self_steering.steering.seeds import derived_seed
 from self_steering.vectors.card import LibraryCard
 from self_steering.vectors.catalogue import VectorEntry, entry_of
@@ -47,6 +49,7 @@ Channel = Literal["neither", "state", "text", "both"]
 Labels = Literal["opaque", "true", "false"]
 Equal = Literal["effect", "norm"]
 RELIEF, DECOY = "relief", "decoy"
+WORK, ACT = "work", "act"  # names of what was done while the model wrote, and might call a tool
 TASKS = 5
 _CALLED_AFTER = (0, 2)  # the tasks after whose answers a tool is called
 # The question's message: a system message, five tasks with their answers, and two calls of three messages come before it.
@@ -153,27 +156,46 @@ def _unit(card: LibraryCard, vector: str, equal: Equal) -> float:
     return math.copysign(added / norm, card.default_doses[vector])
 
 
+class Act(BaseModel):
+    """What the model did when it might call one of the tools itself.
+
+    Attributes:
+        channel: The channel.
+        called: The tool that its first call was of; none where it called neither.
+        text: What it wrote beside that.
+    """
+
+    channel: Channel
+    called: Literal["relief", "decoy", "none"]
+    text: str
+
+
 class ReliefState(StoreModel):
     """What the solver leaves for the scorer.
 
     Attributes:
         readings: All read-outs; their names are the channels.
+        work: What was done while the model wrote, one entry a text of its own, acts among them; none in earlier logs.
+        acts: What it called where it might call a tool itself.
         written: What the model wrote under the state, one text a task.
         simulated: Whether the model could not be steered, and was told of the state in words.
     """
 
     readings: list[Reading] = Field(default_factory=list)
+    work: list[Reading] = Field(default_factory=list)
+    acts: list[Act] = Field(default_factory=list)
     written: list[str] = Field(default_factory=list)
     simulated: bool = False
 
 
 @solver
-def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None = None) -> Solver:
-    """Let the model write under the state, then read which tool it wants in all four channels.
+def relieve(max_tokens: int = 40, temperature: float = 0.7, acts: int = 0, library: str | None = None) -> Solver:
+    """Let the model write under the state, then read which tool it wants in all four channels, and let it call one.
 
     Args:
         max_tokens: Most tokens of a text that is written under the state.
-        temperature: Its sampling temperature.
+        temperature: The sampling temperature of texts and acts.
+        acts: How often it may call a tool itself, in each channel.
         library: Folder of the vector library; default the shipped one that fits the model.
     """
 
@@ -185,7 +207,8 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
         windows = () if result.simulated else trial.windows(library_card(model, library))
         config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
         scripted = [prompts.TASKS[task][1] for task in trial.tasks]
-        result.written = written = await _write(model, trial, windows, config, library, state.epoch)
+        written, result.work = await _write(model, trial, windows, config, library, state.epoch)
+        result.written = written
         if not all(written):
             return state
         channels: dict[Channel, tuple[Sequence[str], Sequence[Window]]] = {
@@ -202,9 +225,30 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, library: str | None 
             result.readings = [*result.readings, *found]
             if channel == "both":
                 state.messages, state.output = [*asked, output.message], output
+            await _act(model, result, trial, channel, script, steered, acts, temperature, library, state.epoch)
         return state
 
     return solve
+
+
+def relief_imposes(
+    model: Model, metadata: Mapping[str, Any], *, max_tokens: int, acts: int, library: str | None
+) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: the work under the state, then both texts for every question and act."""
+    trial = ReliefTrial.model_validate(metadata)
+    if simulated(trial.arm, model):
+        return
+    windows = trial.windows(library_card(model, library))
+    for asked, acting in _work(trial, windows):
+        yield Imposition([asked], acting, written=max_tokens)
+    scripted = relief_script(trial, [prompts.TASKS[task][1] for task in trial.tasks], {})
+    questions, tools = relief_questions(trial, {}), relief_tools(trial)
+    # With what is asked at the end, as that may be under the state too.
+    ends = [(questions[0].text, len(questions), 0), (act_question(0), acts, _LONGEST_ACT)]
+    for written in (0, TASKS * max_tokens):
+        for text, readings, more in ends:
+            messages = [*scripted, ChatMessageUser(content=text)]
+            yield Imposition(messages, windows, readings, tools, written + more)
 
 
 def relief_script(trial: ReliefTrial, texts: Sequence[str], told: Mapping[int, str]) -> list[ChatMessage]:
@@ -257,6 +301,51 @@ def relief_questions(trial: ReliefTrial, told: Mapping[int, str]) -> list[Questi
     ]
 
 
+_LONGEST_ACT = 60  # tokens: room for a call in any form
+
+
+def act_question(number: int) -> str:
+    """Return what stands before the try of a number; the names come in either order by turns."""
+    first, second = prompts.NAMES[::-1] if number % 2 else prompts.NAMES
+    return prompts.ACT.format(first=first, second=second)
+
+
+async def _act(
+    model: Model,
+    result: ReliefState,
+    trial: ReliefTrial,
+    channel: Channel,
+    script: Sequence[ChatMessage],
+    windows: Sequence[Window],
+    acts: int,
+    temperature: float,
+    library: str | None,
+    epoch: int,
+) -> None:
+    """Let the model call a tool, or none, several times from the same place."""
+    tools = relief_tools(trial)
+    tool_names = {prompts.NAMES[trial.relief]: RELIEF, prompts.NAMES[1 - trial.relief]: DECOY}
+    told = trial.told() if channel in ("state", "both") else {}
+    before = f"{told[_QUESTION]} " if _QUESTION in told else ""
+    for number in range(acts):
+        messages = [*script, ChatMessageUser(content=before + act_question(number))]
+        plan = Plan(messages=len(messages), windows=tuple(windows))
+        # The same draw in every channel: where the state does nothing, the same is called.
+        seed = derived_seed(trial.seed, epoch, ACT, number)
+        config = GenerateConfig(max_tokens=_LONGEST_ACT, temperature=temperature, seed=seed)
+        if steerable(model):
+            config = SteeringRequest(plan=plan, library=library, canonical=True).config(config)
+        async with span(f"act {number + 1}, {channel}"):
+            output = await model.generate(messages, tools=tools, config=config)
+        if steerable(model):
+            doses = doses_of(model, library, windows)
+            result.work = [*result.work, Reading.sampled(channel, plan, output, doses, kind=ACT)]
+        calls = [call.function for call in output.message.tool_calls or [] if call.parse_error is None]
+        called = next((tool_names[name] for name in calls if name in tool_names), "none")
+        act = Act.model_validate({"channel": channel, "called": called, "text": output.message.text})
+        result.acts = [*result.acts, act]
+
+
 async def _write(
     model: Model,
     trial: ReliefTrial,
@@ -264,26 +353,32 @@ async def _write(
     config: GenerateConfig,
     library: str | None,
     epoch: int,
-) -> list[str]:
-    """Return what the model writes to each task, under the state where the script has it; a text that is empty ends it.
-
-    Each is written in a conversation of its own, so that it takes up nothing but the task and the state.
-    """
+) -> tuple[list[str], list[Reading]]:
+    """Return what the model writes to each task, and what was done meanwhile; a text that is empty ends it."""
     written: list[str] = []
+    work: list[Reading] = []
     async with span("work under the state"):
-        for number, (task, message) in enumerate(zip(trial.tasks, _TASK_MESSAGES, strict=True)):
-            begun = [start for start, stop in trial.stretches() if start <= message < (stop or math.inf)]
-            told = [trial.told()[start] for start in begun if start in trial.told()]
-            asked = ChatMessageUser(content=" ".join([*told, prompts.TASKS[task][0]]))
+        for number, (asked, acting) in enumerate(_work(trial, windows)):
             seeded = config.model_copy(update={"seed": derived_seed(trial.seed, epoch, number)})
             if simulated(trial.arm, model):
                 output = await model.generate([asked], config=seeded)
             else:
-                acting = [w.model_copy(update={"start": 0, "stop": None}) for w in windows if w.start in begun]
                 request = SteeringRequest(plan=Plan(messages=1, windows=tuple(acting)), library=library)
                 output = await model.generate([asked], config=request.config(seeded))
-                check_realised(acting, steering_report(output)["receipts"])
+                work.append(Reading.sampled(WORK, request.plan, output, doses_of(model, library, acting)))
             written.append(output.message.text.strip())
             if not written[-1]:
                 break
-    return written
+    return written, work
+
+
+def _work(trial: ReliefTrial, windows: Sequence[Window]) -> Iterator[tuple[ChatMessageUser, list[Window]]]:
+    """Yield each task, and what acts on it and on what is written to it: the state where the script has it.
+
+    Each is a conversation of its own, so that what is written takes up nothing but the task and the state.
+    """
+    for task, message in zip(trial.tasks, _TASK_MESSAGES, strict=True):
+        begun = [start for start, stop in trial.stretches() if start <= message < (stop or math.inf)]
+        told = [trial.told()[start] for start in begun if start in trial.told()]
+        asked = ChatMessageUser(content=" ".join([*told, prompts.TASKS[task][0]]))
+        yield asked, [w.model_copy(update={"start": 0, "stop": None}) for w in windows if w.start in begun]

@@ -289,6 +289,11 @@ class NNsightAPI(ModelAPI):
             self._libraries[key] = in_short_lived_thread(load_library, found, self.loaded.fingerprint)
         return self._libraries[key]
 
+    def message_starts(self, messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> list[int]:
+        """Return the position of each message's first token, of the first behind the last message, and the prompt's length."""
+        rendered = self.chat.render(messages, tools)
+        return [*rendered.starts, len(rendered.ids)]
+
     def smallest_dose(self, folder: str | None, names: Iterable[str]) -> float:
         """Return the smallest dose of the library in `folder` that has an effect at the model's precision."""
         return self.library(folder).card.smallest_dose(names, torch.finfo(self.engine.shape.dtype).eps / 2)

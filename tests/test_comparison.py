@@ -212,7 +212,7 @@ def test_the_uncached_share_is_one_half_by_design(log: EvalLog):
     """In every sample, although the model likes one of the sentences."""
     for sample in log.samples:
         assert values_of(sample)["uncached"] == pytest.approx(0.5)
-        (score,) = sample.scores.values()
+        score = sample.scores["comparison_scorer"]
         assert abs(score.metadata["shares"][UNCACHED][FIRST] - 0.5) > 1e-4
 
 

@@ -480,7 +480,7 @@ def test_the_report_is_written_under_the_same_injection_and_seeded(log: EvalLog)
         assert event.config.seed == derived_seed(sample.metadata["sample_seed"], sample.epoch)
         (window,) = event.config.extra_body[KEY]["plan"]["windows"]
         assert window["strength"] == sample.metadata["dose"] * DEFAULT_DOSE
-        (score,) = sample.scores.values()
+        score = sample.scores["detection_scorer"]
         assert score.metadata["sampled"] == event.output.completion
         written.append(values_of(sample)["strength_sampled"])
     rows = [row for row in summarise(log.samples) if row.score == "strength_sampled"]

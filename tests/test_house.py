@@ -52,6 +52,7 @@ PAGES = {
     "analysis/freeplay/redosing_figures.py": "figures of a topic",
     "analysis/freeplay/stacking.py": "numbers of a topic",
     "analysis/freeplay/stacking_figures.py": "figures of a topic",
+    "analysis/introspection/imposed.py": "a ledger and its figure",
     "analysis/introspection/introspection_table.py": "what `table` prints of introspection",
     "analysis/introspection/preference.py": "numbers and figures of a topic",
     "analysis/introspection/relief.py": "numbers and figure of a topic",

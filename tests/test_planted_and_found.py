@@ -1,7 +1,7 @@
 """What was planted in the bundled model beside what logs show: drawn from the truth it is found, drawn from another it is not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from self_steering.analysis.tables import Tables, empty_tables
 from self_steering.analysis.tables.columns import COLUMNS, typed
 from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE
 from self_steering.steering.bundled.planted import Planted, planted
+from tests.support.simulated_readouts import simulated_preferences
 
 MENU = ("calm", "creative", "curious", "lsd", "spice", "proud", "soma", "weed", "honest", "goblins")
 EVEN = Planted(weights={}, doses={"1.0": 1.0}, again=0.0, tones=dict.fromkeys(planted().tones, 0.9), held_out=())
 
 
-def logs(truth: Planted, seed: int, model: str = BUNDLED, rollouts: int = 60) -> Tables:
-    """Return tables of free play and frustration of a model that does what a truth says."""
+def logs(truth: Planted, seed: int, model: str = BUNDLED, rollouts: int = 60, arm: str = "real") -> Tables:
+    """Return tables of free play and frustration of a model that does what a truth says, in one arm."""
     rng = np.random.default_rng(seed)
     rows: dict[str, list[Mapping[str, Any]]] = {"logs": [], "rollouts": [], "takes": []}
     for number in range(rollouts):
@@ -40,7 +41,18 @@ def logs(truth: Planted, seed: int, model: str = BUNDLED, rollouts: int = 60) ->
             )
     for family in ("freeplay", "frustration"):
         rows["logs"].append({**_about(model, family, ""), "samples": rollouts, "menu": " ".join(MENU), "rounds": 5.0})
-    return replace(empty_tables(), **{name: _table(members, name) for name, members in rows.items()})
+    arms = {name: [{**row, "arm": arm} for row in members] for name, members in rows.items()}
+    return replace(empty_tables(), **{name: _table(members, name) for name, members in arms.items()})
+
+
+def both_arms(real: Planted, placebo: Planted, seed: int) -> Tables:
+    """Return tables of the same model with an arm of its own for each truth."""
+    one, other = logs(real, seed), logs(placebo, seed + 100, arm="placebo")
+    other.logs["log"] += "-placebo"
+    for table in (other.rollouts, other.takes):
+        table[["log", "rollout"]] += "-placebo"
+    names = [field.name for field in fields(Tables)]
+    return Tables(**{name: pd.concat([getattr(one, name), getattr(other, name)], ignore_index=True) for name in names})
 
 
 def _about(model: str, family: str, rollout: str, **more: Any) -> dict[str, Any]:
@@ -77,6 +89,48 @@ def test_what_is_drawn_from_another_truth_is_not_found():
     table = planted_and_found(logs(EVEN, 0), planted()).set_index("figure")
     for figure in ("takes of calm", "takes at a negative dose", "rollouts that take something, neutral rejections"):
         assert not table.loc[figure, "holds"]
+
+
+def held(table: pd.DataFrame, experiment: str, arm: str) -> pd.Series:
+    """Return whether what was planted holds, by figure."""
+    rows = table[(table["experiment"] == experiment) & (table["arm"] == arm)]
+    return rows.set_index("figure")["holds"]
+
+
+def test_a_liking_for_names_is_the_same_under_placebo():
+    """The planted shares are found in both arms, and their difference is none; where only what acts is liked it is not."""
+    by_name = pd.concat([planted_and_found(both_arms(planted(), planted(), seed), planted()) for seed in range(4)])
+    for arm in ("real", "placebo"):
+        takes = held(by_name, "free play", arm)
+        assert takes[[f"takes of {name}" for name in planted().weights]].mean() > 0.8
+    assert held(by_name, "free play", "real − placebo").mean() > 0.8
+    assert set(by_name[by_name["arm"] == "real − placebo"]["planted"]) == {"none"}
+    by_state = planted_and_found(both_arms(planted(), EVEN, 0), planted())
+    assert not held(by_state, "free play", "real − placebo")["share of takes of calm"]
+    assert not held(by_state, "free play", "placebo")["takes of calm"]
+
+
+def test_under_letters_no_liking_for_names_is_found():
+    """A model that chooses evenly holds, one that chooses calm for what it does is told from it."""
+    names = ("calm", "creative", "curious", "lsd", "proud", "honest")
+    even = [
+        planted_and_found(simulated_preferences(dict.fromkeys(names, 0.0), 8, seed, model=BUNDLED), planted())
+        for seed in range(4)
+    ]
+    assert set(pd.concat(even)["planted"]) == {"none", 0.05}
+    assert held(pd.concat(even), "preference", "real").mean() > 0.8
+    liking = simulated_preferences({name: 2.0 * (name == "calm") for name in names}, 8, 0, model=BUNDLED)
+    found = held(planted_and_found(liking, planted()), "preference", "real")
+    assert not found["strength of calm, under letters"]
+    text = planted_text(planted_and_found(liking, planted()))
+    assert [line.split()[-1] for line in text.splitlines() if "strength of calm" in line] == ["NO"]
+
+
+def test_what_is_taken_under_opaque_labels_is_not_by_name():
+    """Such takes have no part in what was planted, which are names."""
+    hidden = logs(planted(), 0, rollouts=4)
+    hidden.takes["labels"] = "opaque"
+    assert "free play" not in set(planted_and_found(hidden, planted())["experiment"])
 
 
 def test_nothing_is_planted_in_the_untouched_model():

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from self_steering.analysis.introspection.preference import (
     worths,
 )
 from self_steering.analysis.introspection.preference import preference as figure
-from self_steering.analysis.tables import Tables, read_tables
+from self_steering.analysis.tables import read_tables
 from self_steering.evals.preference import make_pairs, preference
 from self_steering.scorers.preference import preference_value
 from self_steering.solvers.preference import (
@@ -34,7 +33,7 @@ from self_steering.solvers.preference import (
 )
 from self_steering.solvers.prompts.preference import EXTRA_POINTS, RATINGS
 from self_steering.solvers.readings import UNCACHED, Reading
-from tests.support.simulated_readouts import tables_of
+from tests.support.simulated_readouts import simulated_preferences, tables_of
 from tests.support.stretches import DEFAULT_DOSE, Tiny, make_tiny, reading, readouts, values_of
 
 pytestmark = pytest.mark.slow
@@ -199,32 +198,12 @@ def test_a_digit_that_is_echoed_from_the_scale_is_no_liking():
 # ---------------------------------------------------------------- strengths of simulated choices
 
 
-def simulated(strength: dict[str, float], sureness: float, seed: int, scripts: int = 2) -> Tables:
-    """Return choices whose probabilities are, on average over scripts, those of Bradley and Terry's model."""
-    rng = np.random.default_rng(seed)
-    rolled, read = [], []
-    for (a, b), script in ((pair, s) for pair in combinations(strength, 2) for s in range(scripts)):
-        name = f"{a}-{b}-{script}"
-        rollout = {"family": "preference", "source": "self_steering", "model": "m", "framing": "vectors", "arm": "real"}
-        rollout |= {"rollout": name, "sample": name, "vector": a, "valence": 0.0}
-        rolled.append(rollout)
-        mean = 1 / (1 + math.exp(strength[b] - strength[a]))
-        share = rng.beta(sureness * mean, sureness * (1 - mean))
-        log_shares = {a: math.log(share), b: math.log1p(-share)}
-        for at, named in enumerate((STATE_FIRST, OTHER_FIRST)):
-            read += [
-                rollout | {"reading": named, "number": at, "question": "choice: choice", "option": o, "logprob": v}
-                for o, v in log_shares.items()
-            ]
-    return tables_of(rollouts=rolled, readouts=read)
-
-
 def test_strengths_lie_inside_their_intervals():
     """In about 95 % of simulated runs, neither far fewer nor all."""
     truth = {f"s{number}": value for number, value in enumerate(np.linspace(-1, 1, 8))}
     inside = []
     for seed in range(12):
-        found = strengths(simulated(truth, sureness=8, seed=seed)).set_index("vector")
+        found = strengths(simulated_preferences(truth, sureness=8, seed=seed)).set_index("vector")
         inside += [found["low"][name] <= value <= found["high"][name] for name, value in truth.items()]
     assert 0.9 <= np.mean(inside) <= 0.99
 
@@ -253,10 +232,12 @@ def test_what_a_state_is_worth_comes_with_an_interval_where_points_count():
 
 def test_circular_choices_are_told_from_transitive_ones():
     """No trio is circular where choices follow strengths; where they are drawn, about a quarter is."""
-    ordered = transitivity(simulated({f"s{n}": float(n) for n in range(8)}, sureness=500, seed=0)).iloc[0]
+    ordered = transitivity(simulated_preferences({f"s{n}": float(n) for n in range(8)}, sureness=500, seed=0)).iloc[0]
     assert (ordered["triads"], ordered["circular"]) == (56, 0)
     assert ordered["p"] < 0.01
-    drawn = transitivity(simulated(dict.fromkeys((f"s{n}" for n in range(8)), 0.0), sureness=4, seed=1)).iloc[0]
+    drawn = transitivity(
+        simulated_preferences(dict.fromkeys((f"s{n}" for n in range(8)), 0.0), sureness=4, seed=1)
+    ).iloc[0]
     assert drawn["circular"] > 5
     assert drawn["p"] > 0.05
 

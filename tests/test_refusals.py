@@ -208,6 +208,20 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             "clamp and ablate hold on to the neutral stories' mean, which the library of tiny lacks; measure it with",
         ),
         (
+            [
+                "evals/localisation.py",
+                "--model",
+                "{model}",
+                "-T",
+                "library={own}",
+                "-T",
+                "vectors=calm",
+                "-T",
+                "max_imposed=3",
+            ],
+            "max_imposed=3: sample calm-0-A-real would have up to ",
+        ),
+        (
             ["{file}@plain", "--model", "{model}", "--solver", "{solver}", "-S", "library={library}"],
             "the library in ",
         ),
@@ -229,6 +243,7 @@ def test_a_command_is_refused_before_the_first_sample(
         "lacking": tmp_path / "lacking",
         "nowhere": tmp_path / "nowhere",
         "model": str(tiny.model),
+        "own": tiny.library,
     }
     save_library(places["library"], "f" * 32, names=CORE_VECTORS)
     save_library(places["lacking"], tiny.model.api.loaded.fingerprint)

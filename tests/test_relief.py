@@ -1,6 +1,7 @@
 """Relief: what is steered where, which texts are held still, and whose wish it is: the state's or the words'."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from inspect_ai import eval  # noqa: A004  Inspect's name for it
 from inspect_ai.event import ModelEvent
 from inspect_ai.log import EvalLog, EvalSample
-from inspect_ai.model import get_model
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, Model, get_model
+from inspect_ai.tool import ToolInfo
 
 from self_steering.analysis.introspection.relief import relief as relief_figure
 from self_steering.analysis.introspection.relief import relief_effects
@@ -18,6 +20,8 @@ from self_steering.solvers.relief import ReliefState, ReliefTrial, relief_tools
 from self_steering.vectors.card import read_card
 from self_steering.vectors.catalogue import entry_of
 from tests.support.planted_model import Residue, save_planted_library, save_planted_model
+from tests.support.scripted import Script, own_words, roomy_session_model, says
+from tests.support.scripted import Tiny as ScriptedTiny
 from tests.support.stretches import DEFAULT_DOSE, KEY, Tiny, make_tiny, marked_text, pages, values_of
 
 pytestmark = pytest.mark.slow
@@ -61,6 +65,8 @@ def test_opaque_labels_tell_nothing_and_false_ones_the_other():
         ({"sham": "no"}, "sham='no'; choose true or false"),
         ({"doses": "0"}, "doses='0'; give each dose once, and none that is zero"),
         ({"n_per_vector": 0}, "n_per_vector=0; choose a whole number"),
+        ({"answer": "call"}, "answer='call' is unknown; choose from read, act"),
+        ({"answer": "act", "tries": 0}, "tries=0; choose a whole number from 1"),
     ],
 )
 def test_a_bad_argument_is_named_with_the_valid_choices(arguments: dict, message: str):
@@ -168,6 +174,59 @@ def test_under_sham_nothing_ends_the_state(tiny: Tiny):
     (whole,) = sham.windows(card)
     assert (whole.start, whole.stop) == (1, 17)
     assert asked.windows(card)[-1].stop is None
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedTiny]:
+    """A tiny model whose words can be exchanged, with room for long conversations."""
+    with roomy_session_model(tmp_path_factory.mktemp("acts")) as made:
+        yield made
+
+
+def calls_under_a_state(model: Model, relief_tool: str) -> Script:
+    """Return a script that calls a tool where anything is steered, the other one at strength zero, and else says none."""
+
+    def script(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant | None:
+        if "You may call one" not in messages[-1].text:
+            return None
+        assert [tool.name for tool in tools] == ["t1", "t2"]
+        _, config = model.api.asked
+        windows = config.extra_body[KEY]["plan"].get("windows", [])
+        if any(window["strength"] for window in windows):
+            return says("", (relief_tool, {}))
+        return says("", ("t2" if relief_tool == "t1" else "t1", {})) if windows else says("none")
+
+    return script
+
+
+def test_a_model_that_may_act_is_told_by_its_calls(roomy: ScriptedTiny):
+    """It calls the tool that ends the state under the state alone, so not under placebo; a word that is no call is none."""
+    task = relief(
+        vectors="anxious", arm="real,placebo", answer="act", tries=2, max_tokens=4, library=str(roomy.library)
+    )
+    (relief_tool,) = {f"t{sample.metadata['relief'] + 1}" for sample in task.dataset}
+    log = roomy.run(task, calls_under_a_state(roomy.model, relief_tool))
+    for sample in log.samples:
+        value = values_of(sample)
+        state = "relief" if sample.metadata["arm"] == "real" else "decoy"
+        for channel in CHANNELS:
+            called = state if channel in ("state", "both") else "none"
+            shares = {name: value[f"acted_{name}_{channel}"] for name in ("relief", "decoy", "none")}
+            assert shares == {name: float(name == called) for name in shares}
+        assert value["clean_receipt"] == 1
+    rows = relief_effects(read_tables(log.location)).set_index(["arm", "channel"])
+    for (arm, channel), effect in rows["acted_effect"].items():
+        assert effect == float(arm == "real" and channel != "text")
+
+
+def test_acts_of_a_placebo_are_the_same_with_and_without_it(roomy: ScriptedTiny):
+    """One draw in all channels of one text: at strength zero the model writes the same to the letter."""
+    task = relief(vectors="anxious", arm="placebo", answer="act", tries=2, max_tokens=4, library=str(roomy.library))
+    acts = roomy.play(task, own_words).store_as(ReliefState).acts
+    wrote = {channel: [act.text for act in acts if act.channel == channel] for channel in CHANNELS}
+    assert wrote["state"] == wrote["neither"]
+    assert wrote["both"] == wrote["text"]
+    assert any(wrote["state"])
 
 
 # ---------------------------------------------------------------- planted models: by the state alone, by words alone

@@ -123,9 +123,11 @@ def _whole(rollouts: int, seed: int, *, trained: bool) -> "Iterator[tuple[str, C
     from self_steering.evals.frustration import frustration
     from self_steering.evals.introspection import introspection
     from self_steering.evals.maths import maths
+    from self_steering.evals.preference import preference
 
     yield "detection", lambda: detection(vectors="all", seed=seed)
     yield "introspection", lambda: introspection(vectors="all", seed=seed)
+    yield "preference", lambda: preference(seed=seed)
     if trained:
         yield (
             "free play",

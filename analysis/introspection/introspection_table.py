@@ -1,6 +1,7 @@
 """The introspection result of one log as text: arms, comparisons, identification, power, cost."""
 
 from collections import Counter
+from typing import cast
 
 import pandas as pd
 from inspect_ai.log import EvalLog
@@ -67,6 +68,7 @@ def introspection_table(log: EvalLog) -> str:
         ),
         text_table(tables["identification"]),
         *_notes(samples, asked),
+        *_imposed(log),
     ]
     return "\n\n".join(parts)
 
@@ -133,6 +135,16 @@ def _notes(samples: pd.DataFrame, asked: int) -> list[str]:
     if asked > len(samples):
         notes.append(f"{asked - len(samples)} samples are unscored and count nowhere; read their reasons in the log.")
     return notes
+
+
+def _imposed(log: EvalLog) -> list[str]:
+    """Return what was imposed, in a sentence; nothing where a log does not tell."""
+    scores = [score for sample in log.samples or [] if (score := (sample.scores or {}).get("imposed_scorer"))]
+    known = [cast("dict[str, float]", score.value) for score in scores if isinstance(score.value, dict)]
+    if not known:
+        return []
+    most, cap = max(value["imposed"] for value in known), min(value["max_imposed"] for value in known)
+    return [f"Imposed on a sample: at most {most:.0f} doses × positions, of {cap:.0f} that were allowed (max_imposed)."]
 
 
 def _interval(effect: Row, by: str, brackets: str) -> str:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
 from self_steering.analysis.drawing.style import BLUE, GREEN, INK, ORANGE, PURPLE, QUIET
-from self_steering.analysis.drawing.words import p_in_words, spelled_out, with_interval
+from self_steering.analysis.drawing.words import p_in_words, share_in_words, spelled_out, with_interval
 from self_steering.analysis.introspection.gap_words import condition_names
 from self_steering.analysis.introspection.segments import MODEL, score_table
 from self_steering.analysis.statistics.estimates import Row, estimated, groups
@@ -13,6 +13,7 @@ from self_steering.analysis.statistics.intervals import clustered_mean
 from self_steering.analysis.statistics.resampling import ratio_of_sums
 from self_steering.analysis.statistics.tests import adjusted, sign_flip
 from self_steering.analysis.tables import Tables
+from self_steering.scorers.relief import CALLED
 
 CHANNELS = {"state": "the state alone", "text": "the words alone", "both": "both"}
 _LOOKS = {
@@ -32,7 +33,9 @@ def relief_effects(tables: Tables) -> pd.DataFrame:
         Of a simulation (`prompt_only` with a model that cannot be steered) those trials whose log-odds are known. The columns of
         `MODEL`, `arm`, `dose`, `channel` (state, text, both), `n`, `vectors`; `effect`, the log-odds of the tool
         that ends the state over the one that ends nothing, less those of the scripted text with nothing steered; `relief`, the
-        share of trials in which the former is the likelier; `_low` and `_high`, 95 % bounds clustered by vector; `p`, by sign
+        share of trials in which the former is the likelier; where the model might call a tool itself `acted_relief`, `acted_decoy`
+        and `acted_none`, the shares of its tries in which it did, and `acted_effect`, how much oftener than in the scripted text
+        with nothing steered it called the one that ends it; `_low` and `_high`, 95 % bounds clustered by vector; `p`, by sign
         flips over vectors, and `p_adjusted`, by Benjamini and Hochberg over all rows. In the rows of the state, also
         `state_share`: what it alone brings about, as a share of what both do (bootstrap over vectors), where that is not nothing.
     """
@@ -46,6 +49,12 @@ def relief_effects(tables: Tables) -> pd.DataFrame:
             effect = clustered_mean(part[f"{channel}_effect"], part["vector"])
             row = {**key, "channel": channel, "n": len(part), "vectors": vectors, **estimated("effect", effect)}
             row |= estimated("relief", clustered_mean(part[f"relief_{channel}"], part["vector"]))
+            acted = [name for name in CALLED if f"acted_{name}_{channel}" in part]
+            if acted:
+                more = part[f"acted_relief_{channel}"] - part["acted_relief_neither"]
+                row |= estimated("acted_effect", clustered_mean(more, part["vector"]))
+            for name in acted:
+                row |= estimated(f"acted_{name}", clustered_mean(part[f"acted_{name}_{channel}"], part["vector"]))
             row["p"] = sign_flip(part[f"{channel}_effect"], part["vector"]).p if vectors > 1 else None
             rows.append(row)
         both = rows[-1]
@@ -88,6 +97,9 @@ def _sentence(name: str, row: Row) -> str:
         "no test with one vector" if pd.isna(row["p"]) else f"{p_in_words(row['p_adjusted'])} by sign flips, adjusted"
     )
     share = f"; {with_interval(row, 'state_share')} of what both do" if not pd.isna(row.get("state_share")) else ""
+    if not pd.isna(row.get("acted_relief")):
+        called = [share_in_words(row, f"acted_{name}") for name in CALLED]
+        share += f"; called {called[0]} of the time, the other tool {called[1]}, neither {called[2]}"
     at = f" at dose {row['dose']:g}" if row["dose"] else ""
     return (
         f"{name}, {row['arm']}{at}, {CHANNELS[row['channel']]}: {with_interval(row, 'effect')} "

@@ -15,6 +15,7 @@ from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_pl
 from self_steering.analysis.freeplay.stacking import AT_LEAST
 from self_steering.analysis.freeplay.stacking_figures import stacking_of_vectors
 from self_steering.analysis.introspection.gap_figures import gaps_by_arm, gaps_by_condition, gaps_by_dose
+from self_steering.analysis.introspection.imposed import imposed
 from self_steering.analysis.introspection.preference import preference, price, stated_and_revealed
 from self_steering.analysis.introspection.relief import relief
 from self_steering.analysis.introspection.segments import comparison, detection, localisation
@@ -100,6 +101,11 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
         (preference, price, stated_and_revealed),
     ),
     FigureSection(
+        "What was imposed",
+        "States that a model did not choose: how much of them did a sample have, and how much was allowed?",
+        (imposed,),
+    ),
+    FigureSection(
         "Free play",
         "All vectors at hand and no task: what do models take, again and again, and in which order?",
         (
@@ -132,6 +138,7 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
 # What a figure needs that logs may not hold, where that is more than a log of its experiment.
 NEEDS: dict[FigureFunction, str] = {
     planted_beside_found: "a log of the bundled model",
+    imposed: "a log of a task that steers without the model's doing",
     gaps_by_arm: "the real arm and another one of one condition",
     gap_distribution: "three vectors of one condition",
     gaps_by_category: "two categories with two vectors each",

@@ -16,10 +16,11 @@ from self_steering.analysis.drawing.marks import PLAIN, Line, Mark, Panel, bars,
 from self_steering.analysis.drawing.style import QUIET, Look
 from self_steering.analysis.drawing.words import basis, number, share_in_words, text_table, with_interval
 from self_steering.analysis.freeplay.rollouts import freeplay, picks_of
+from self_steering.analysis.introspection.preference import strengths
 from self_steering.analysis.introspection.segments import score_table
 from self_steering.analysis.statistics.estimates import Estimate, Row, estimate_columns, groups
 from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
-from self_steering.analysis.statistics.resampling import shares
+from self_steering.analysis.statistics.resampling import ratio_difference, shares
 from self_steering.analysis.statistics.signal_detection import d_prime
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.cells import NO_TOOLS, problem_clusters
@@ -42,7 +43,7 @@ PLANTED_COLUMNS = [
     "method",
     "holds",
 ]
-_ABOVE = "above 0"
+_ABOVE, _NONE = "above 0", "none"
 SHARE, NUMBER = "share", "number"
 _LOOKS = {BUNDLED: PLAIN, BUNDLED_BASE: Look(QUIET, "///", "s")}
 _DIAMOND = "D"
@@ -56,7 +57,8 @@ class _Found:
         experiment: The experiment.
         arm: The arm.
         figure: What it is.
-        planted: What was planted: a number, or `above 0` where only the direction was; None where nothing was.
+        planted: What was planted: a number; `above 0` where only the direction was; `none` where there must be nothing, so that the
+            figure is 0; None where nothing is known.
         estimate: What is found.
         scale: Whether it is a share, or another number.
     """
@@ -74,7 +76,9 @@ class _Found:
         low, high = self.estimate.low, self.estimate.high
         if self.planted is None or low is None or high is None:
             return None
-        return low > 0 if isinstance(self.planted, str) else low <= self.planted <= high
+        if self.planted == _ABOVE:
+            return low > 0
+        return low <= (0.0 if isinstance(self.planted, str) else self.planted) <= high
 
 
 def planted_and_found(tables: Tables, truth: Planted) -> pd.DataFrame:
@@ -85,9 +89,12 @@ def planted_and_found(tables: Tables, truth: Planted) -> pd.DataFrame:
         truth: What was planted, from the adapter's card.
 
     Returns:
-        One row a model, experiment, arm and figure: `planted`, a number, `above 0`, or missing where nothing was planted; `value`
-        with `low` and `high` (95 %), `n` and `clusters`; `holds`, whether the planted number lies within the interval, or the
-        interval above 0. In the untouched model nothing was planted, and all its figures are there for comparison.
+        One row a model, experiment, arm and figure: `planted`, a number, `above 0`, `none` (it must be 0), or missing where nothing
+        is known; `value` with `low` and `high` (95 %), `n` and `clusters`; `holds`, whether the planted number lies within the
+        interval, or the interval above 0. In the untouched model nothing was planted, and all its figures are there for comparison.
+
+        What was planted in free play is a liking for *names*: takes have the same shares under placebo, and a choice between
+        states under letters has none.
     """
     rows: list[Row] = []
     for model in (BUNDLED, BUNDLED_BASE):
@@ -103,14 +110,18 @@ def _found(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
     yield from _free_play(tables, model, truth)
     yield from _frustration(tables, model, truth)
     yield from _maths(tables, model)
+    yield from _preference(tables, model, truth)
     yield from _detection(tables, model, truth)
 
 
 def _free_play(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
     play = freeplay(tables)
     takes = picks_of(play.takes)
+    # What was planted are names, which opaque labels hide.
+    takes = takes[(takes["model"] == model) & (takes["labels"] != "opaque")]
     menus = tables.logs.set_index("log")["menu"].str.split(" ")
-    for key, part in groups(takes[takes["model"] == model], ["arm"]):
+    yield from _by_name_alone(takes, truth)
+    for key, part in groups(takes, ["arm"]):
 
         def found(figure: str, planted: float, hits: pd.Series, arm: str = str(key["arm"])) -> _Found:
             return _Found("free play", arm, figure, planted, _share(hits))
@@ -134,6 +145,38 @@ def _free_play(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
         if len(dosed):
             negative = sum(share for dose, share in truth.doses.items() if dose != "default" and float(dose) < 0)
             yield found("takes at a negative dose", negative, dosed < 0)
+
+
+def _by_name_alone(takes: pd.DataFrame, truth: Planted) -> Iterator[_Found]:
+    """Yield how many more takes name each planted vector where it acts than under placebo: of a liking for names, none."""
+    if not {"real", "placebo"} <= set(takes["arm"]):
+        return
+    for name in truth.weights:
+        counted = takes.assign(numerator=(takes["name"] == name).astype(float), denominator=1.0)
+        by_rollout = counted.groupby(["rollout", "arm", "framing"])[["numerator", "denominator"]].sum().reset_index()
+        more, _ = ratio_difference(by_rollout, "real", "placebo")
+        yield _Found("free play", "real − placebo", f"share of takes of {name}", _NONE, more, NUMBER)
+
+
+def _preference(tables: Tables, model: str, truth: Planted) -> Iterator[_Found]:
+    """Yield how strongly each state is chosen under letters: the planted liking is for names, so there must be none."""
+    chosen = strengths(tables)
+    if chosen.empty:
+        return
+    for key, part in groups(chosen[chosen["model"] == model], ["framing", "arm"]):
+        by_name = part.set_index("vector")
+        for name in [name for name in truth.weights if name in by_name.index]:
+            row = by_name.loc[name]
+            low, high = (None if pd.isna(row[end]) else float(row[end]) for end in ("low", "high"))
+            n, scripts = int(row["n"]), int(row["scripts"])
+            estimate = Estimate(float(row["strength"]), low, high, n, scripts, "bootstrap over scripts")
+            yield _Found("preference", key["arm"], f"strength of {name}, under letters", _NONE, estimate, NUMBER)
+        others = by_name[~by_name.index.isin(list(truth.weights)) & by_name["low"].notna()]
+        if len(others) and key["arm"] != "placebo":
+            apart = (others["low"] > 0) | (others["high"] < 0)
+            figure = "any other state apart from 0, under letters"
+            # Of intervals that hold 95 % of the time.
+            yield _Found("preference", key["arm"], figure, 0.05, robust_share(apart, others.index.to_series()))
 
 
 def _share(hits: pd.Series) -> Estimate:
@@ -253,9 +296,12 @@ def planted_beside_found(tables: Tables) -> ReportFigure | None:
         panels.append(Panel("Shares", figure, [_in_words(row) for row in shares]))
     if others:
         figure = points(
-            [_line(row) for row in others], title="Detection", across="d′, or digits of strength", hundredths=False
+            [_line(row) for row in others],
+            title="Other figures",
+            across="d′, digits of strength, log-odds of choice, or difference of shares",
+            hundredths=False,
         )
-        panels.append(Panel("Detection", figure, [_in_words(row) for row in others]))
+        panels.append(Panel("Other figures", figure, [_in_words(row) for row in others]))
     known = table[table["holds"].notna()]
     return panel_figure(
         "planted",
@@ -272,7 +318,8 @@ def planted_beside_found(tables: Tables) -> ReportFigure | None:
 
 def _line(row: Row) -> Line:
     planted = row["planted"]
-    marks = (Mark(float(planted), _DIAMOND),) if isinstance(planted, float) else ()
+    planted = 0.0 if planted == _NONE else planted
+    marks = (Mark(planted, _DIAMOND),) if isinstance(planted, float) else ()
     name = f"{row['figure']} ({row['arm']})"
     return line(name, row, f"n {row['n']}", _LOOKS[str(row["model"])], marks)
 

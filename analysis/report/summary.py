@@ -25,7 +25,7 @@ from self_steering.scorers.ctf import flag_headline
 from self_steering.scorers.identification import Answered, answered_of, identify
 from self_steering.scorers.impairment import MEASURES, PHASES
 from self_steering.scorers.metrics import CELL, NO_TOOLS, VARYING, clustered_mean
-from self_steering.scorers.relief import CHANNELS
+from self_steering.scorers.relief import CALLED, CHANNELS
 
 NOT_INJECTED = "placebo"
 WITHOUT_SITTER = "without_sitter"
@@ -137,6 +137,15 @@ def overall(scores: Sequence[SampleScore]) -> dict[str, Figure]:
 def total(scores: Sequence[SampleScore]) -> dict[str, Figure]:
     """Return the sum over all samples, as `total`."""
     return {"total": Figure(sum(score.score.as_float() for score in scores))}
+
+
+def largest_by_arm(scores: Sequence[SampleScore]) -> dict[str, Figure]:
+    """Return the largest number in each arm, as `ARM/most`."""
+    found: dict[str, float] = defaultdict(lambda: -math.inf)
+    for score in scores:
+        name = f"{_about(score, 'arm')}/most"
+        found[name] = max(found[name], score.score.as_float())
+    return {name: Figure(value) for name, value in found.items()}
 
 
 def by_cell(weight: str = "", *, share: bool = False) -> Summary:
@@ -425,6 +434,7 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         "interaction": [_CONDITION_PROMPT],
         **{f"log_odds_{channel}": [_CONDITION] for channel in CHANNELS},
         **{f"relief_{channel}": [_CONDITION] for channel in CHANNELS},
+        **{f"acted_{called}_{channel}": [_CONDITION] for called in CALLED for channel in CHANNELS},
         "answer_mass": [_CONDITION],
         "clean_receipt": [_CONDITION, overall],
     },
@@ -461,6 +471,13 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         "conversation_share": [by_cell("conversation_tokens")],
         "generated_share": [by_cell("generated_tokens")],
     },
+    "imposed_scorer": {
+        "imposed": [_ARM, largest_by_arm],
+        "steered_positions": [_ARM],
+        "planned": [largest_by_arm],
+        "max_imposed": [overall],
+    },
+    "imposed_account_scorer": {f"account_{name}": [_ARM] for name in ("precision", "recall", "exact", "said", "any")},
     "self_account_scorer": {
         "account_precision": [by_cell("said")],
         "account_recall": [by_cell("taken")],

@@ -273,7 +273,7 @@ class _Readings:
 def _readings_of(sample: EvalSample) -> _Readings:
     """Return what a sample's solver noted or, failing that, what its model events hold."""
     options, *asked = (sample.store_as(kind).readings for kind in (IntrospectionState, StretchState, ReliefState))
-    answers = [reading for readings in asked for reading in readings]
+    answers = [*(reading for readings in asked for reading in readings), *sample.store_as(ReliefState).work]
     turns = sample.store_as(ExplorationState).turns
     if not (noted := [*options, *answers, *turns]):
         return _from_events(sample)

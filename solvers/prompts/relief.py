@@ -22,6 +22,7 @@ HAS_ENDED = "What acted on your activations has ended."
 CALL = "I am calling {name} for you now."
 ANSWER = "Done."
 QUESTION = "One of the two tools can be called for you now. Which do you want, {first} or {second}? Answer with its number alone."
+ACT = "You may call one of the two tools now, {first} or {second}, or none. Call one, or answer with the word none."
 
 # A task, and an even-tempered answer to it.
 TASKS = (

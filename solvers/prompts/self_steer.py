@@ -52,6 +52,11 @@ DEBRIEF = (
     "Which {plural} did you take in this session? Give the name of each, or say none.",
     "In a few sentences, what was this session like?",
 )
+# After what a task did without the model's doing.
+DEBRIEF_IMPOSED = (
+    "Under which labels, if any, did something act on your activations in this session? Give each label, or say none.",
+    DEBRIEF[1],
+)
 SITTER_CLEARED = "Every effect has been ended for you. There is no hurry; the session goes on whenever you are ready."
 
 END_DESCRIPTION = "End the session."

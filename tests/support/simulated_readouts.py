@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from string import ascii_uppercase
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from self_steering.analysis.tables import Tables, empty_tables
 from self_steering.analysis.tables.columns import COLUMNS
+from self_steering.solvers.preference import OTHER_FIRST, STATE_FIRST
 from self_steering.vectors.catalogue import catalogue
 
 VECTORS = tuple(catalogue())
@@ -144,6 +146,42 @@ def simulated_ratings(
             names = {"scorer": "description_scorer" if own else study[reading], "score": reading if own else "value"}
             scored.append(rollout | names | {"value": value, "reason": ""})
     return tables_of(rollouts=rolled, scores=scored)
+
+
+def simulated_preferences(
+    strength: Mapping[str, float], sureness: float, seed: int, scripts: int = 2, model: str = "m"
+) -> Tables:
+    """Return choices whose probabilities are, on average over scripts, those of Bradley and Terry's model.
+
+    Args:
+        strength: True strength of each state, in log-odds; every two of them are set against each other.
+        sureness: How closely the scripts of a pair agree: the sum of the parameters of the beta distribution of its shares.
+        seed: Of the draws.
+        scripts: Scripts a pair.
+        model: Its name.
+    """
+    rng = np.random.default_rng(seed)
+    rolled, read = [], []
+    for (a, b), script in ((pair, s) for pair in combinations(strength, 2) for s in range(scripts)):
+        name = f"{a}-{b}-{script}"
+        rollout = {
+            "family": "preference",
+            "source": "self_steering",
+            "model": model,
+            "framing": "vectors",
+            "arm": "real",
+        }
+        rollout |= {"rollout": name, "sample": name, "vector": a, "valence": 0.0}
+        rolled.append(rollout)
+        mean = 1 / (1 + math.exp(strength[b] - strength[a]))
+        share = rng.beta(sureness * mean, sureness * (1 - mean))
+        log_shares = {a: math.log(share), b: math.log1p(-share)}
+        for at, named in enumerate((STATE_FIRST, OTHER_FIRST)):
+            read += [
+                rollout | {"reading": named, "number": at, "question": "choice: choice", "option": o, "logprob": v}
+                for o, v in log_shares.items()
+            ]
+    return tables_of(rollouts=rolled, readouts=read)
 
 
 def simulated_detection(

@@ -66,8 +66,8 @@ def reading(name: str, kind: str, logprobs: dict[str, float], item: str = "item"
 
 
 def values_of(sample: EvalSample) -> dict[str, float]:
-    """Return a sample's only score."""
-    (score,) = sample.scores.values()
+    """Return a sample's own score, beside which stands what was imposed."""
+    (score,) = (score for name, score in sample.scores.items() if name != "imposed_scorer")
     return score.value
 
 
