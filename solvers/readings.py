@@ -136,6 +136,17 @@ def check_realised(windows: Sequence[Window], receipts: Sequence[Mapping[str, An
         raise SteeringError(f"planned: {', '.join(planned) or 'nothing'}; done: {', '.join(done) or 'nothing'}")
 
 
+def _realised(plan: Plan, output: ModelOutput) -> dict[str, Any]:
+    """Return what the provider reports of a generation in which what was planned was done."""
+    if output.error:
+        raise ValueError(
+            f"the conversation does not fit: {output.error}; use fewer or shorter messages, options or answers"
+        )
+    report = steering_report(output)
+    check_realised(plan.windows, report["receipts"])
+    return report
+
+
 def _done(label: str, operation: str, strength: float) -> str:
     return f"{label}{'' if operation == 'add' else f', {operation},'} at strength {strength:g}"
 
@@ -203,9 +214,12 @@ class Reading(BaseModel):
 
     @classmethod
     def sampled(cls, name: str, plan: Plan, output: ModelOutput, doses: list[float], **more: str) -> Self:
-        """Return what a generation left that wrote text, and was not read."""
-        report = steering_report(output)
-        check_realised(plan.windows, report["receipts"])
+        """Return what a generation left that wrote text, and was not read.
+
+        Raises:
+            ValueError: The conversation does not fit the model's context.
+        """
+        report = _realised(plan, output)
         strengths = [window.strength for window in plan.windows]
         done = {"strengths": strengths, "doses": doses, "receipts": report["receipts"], "cost": Cost.of(report)}
         return cls.model_validate({"name": name, **done, **more})
@@ -279,10 +293,7 @@ async def read_answers(
     )
     config = request.config(GenerateConfig(max_tokens=1, temperature=0.0))
     output = await model.generate(list(messages), tools=list(tools), config=config)
-    if output.stop_reason == "model_length":
-        raise ValueError(f"the conversation does not fit: {output.error}; use a shorter primer or fewer options")
-    report = steering_report(output)
-    check_realised(plan.windows, report["receipts"])
+    report = _realised(plan, output)
     if show is not None:
         if picture := report.get("picture"):
             transcript().info(picture, source=f"what was steered, {show.rpartition(', ')[2]}")

@@ -383,7 +383,7 @@ BAD_CALLS = [
 def test_a_tool_error_does_not_end_the_sample_and_steers_nothing(calls: list, tiny: Tiny):
     """The model is told, nothing is taken or handed in by it, and the sample is graded in the end."""
     bad = [says("", call) for call in calls]
-    sample = play(tiny, says("", TAKE), says("", CLEAR), *bad, says("", submit("done")), turns=20)
+    sample = play(tiny, says("", TAKE), says("", CLEAR), *bad, says("", submit("done")), turns=10)
     assert [name for name, error in answers(sample) if error] == [name for name, _ in calls]
     assert description_score(sample).answer == "done"
     assert all(len(windows_of(event)) <= 1 for event in turns_of(sample))

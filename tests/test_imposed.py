@@ -179,3 +179,15 @@ def test_an_account_is_held_against_the_ledger(logs: dict[str, EvalLog]):
         assert len(questions) == 2
         words = set(re.findall(r"\w+", " ".join(questions)))
         assert not words & {"anxious", *sample.metadata["labels"]}
+
+
+def test_a_debrief_that_outgrows_the_context_is_told_in_one_line(tiny: Tiny):
+    """Its sample is an error that says how long the prompt is, and what to do."""
+    task = IMPOSING["preference"](vectors="anxious", arm="real", library=str(tiny.library))
+    quiet = {"display": "none", "log_realtime": False, "score_display": False, "log_dir": str(tiny.logs)}
+    endless = lambda messages, tools: says("calm " * 9000) if "Give each label" in messages[-1].text else None  # noqa: E731
+    with tiny.scripted(endless):
+        (log,) = eval(task, model=tiny.model, limit=1, **quiet)
+    (sample,) = read_eval_log(log.location).samples
+    assert "the conversation does not fit: the prompt has " in sample.error.message
+    assert "use fewer or shorter messages" in sample.error.message
