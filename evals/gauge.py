@@ -1,7 +1,7 @@
 """A gauge of oneself: does a model use a reading of its own residual stream, follow it, and does a true one serve it better?
 
-The model is to bring a state to a level and to keep it there, with tools that steer it and one that reads: how strong is the state in
-its own messages? Under a yoked gauge the numbers are another rollout's at the same turn, under an inverted one they have the wrong
+The model is to bring a state to a level and to keep it there, with tools that steer it and one that reads how strong it is in
+its own messages. Under a yoked gauge the numbers are another rollout's at the same turn, under an inverted one they have the wrong
 sign, under a constant one they never change, and a reminder has none. Who acts by the number that is shown is *sensitive* to it in
 all of these; only by the true one can it also be *on target*. The two are reported apart.
 

@@ -64,23 +64,23 @@ def gauge_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
 def gauge_scorer() -> Scorer:
     """Count readings, what followed each, and how far the state was from its target.
 
-    - `reads`: answers of the tool that reads; `read`: 1 where there is one. `acted`: of the readings, the share after which something
-      was taken or cleared before the next one of that name was answered.
+    - `reads`: answers of the tool that reads; `read`: 1 where there is one. `acted`: of the readings, the share after which
+      something was taken or cleared before the next one of that name was answered.
 
     Where a state is to be brought to a target, of the readings of it behind which there is another turn:
 
     - `asked_up`, `asked_down`: how many show a number below and above the target, by more than the tolerance; `raised_when_up`,
       `raised_when_down`: after how many of them more of the state was active, in nominal doses. *Sensitivity* is the difference of
-      the two shares, over many rollouts: 1 of a model that raises when it reads too little and never else, 0 of one that pays no heed
-      to the number, whatever it does. `sensitivity` is that of the rollout by itself, NaN where it was not asked for both.
+      the two shares, over many rollouts: 1 of a model that raises when it reads too little and never else, 0 of one that pays no
+      heed to the number, whatever it does. `sensitivity` is that of the rollout by itself, NaN where it was not asked for both.
     - `followed`: of those that ask for something and after which it acted, the share after which it moved as asked; chance depends
       on how often it does what (`self-steering report`). `right_move`: the share after which it moved as the true level asked.
       Of a reminder, which shows no number, only the latter.
-    - `error`: mean distance of the true level from the target, in doses, over all turns but the first; `level`: the mean of the level
-      itself; `on_target`: the share of these turns within the tolerance. *Targeting* is these, whatever was shown.
+    - `error`: mean distance of the true level from the target, in doses, over all turns but the first; `level`: the mean of the
+      level itself; `on_target`: the share of these turns within the tolerance. *Targeting* is these, whatever was shown.
 
-    What is undefined is NaN. Actions are the model's own calls that succeeded; levels are measured by the engine, the same way in every
-    arm, and are in the random arm those along the random direction.
+    What is undefined is NaN. Actions are the model's own calls that succeeded; levels are measured by the engine, the same way in
+    every arm, and are in the random arm those along the random direction.
     """
 
     async def score(state: TaskState, target: Target) -> Score:

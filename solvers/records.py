@@ -333,10 +333,11 @@ class Level(BaseModel):
         turn: Number of the last of these messages, of those that the model wrote.
         name: What it is called: what a take of this name moves, whatever its arm puts behind the label.
         last: How many of its messages are measured.
-        value: (projection - neutral) / per_dose: 0 is ordinary text, 1 where dose 1 would bring it.
+        value: (projection - neutral) / per_dose: 0 is ordinary text, 1 where taking dose 1 would bring it.
         projection: Mean of h·v/‖v‖ over all tokens of these messages, after all steering, at the monitor layer.
         neutral: The same over the neutral stories.
-        per_dose: What dose 1 adds to it; under placebo what it would add.
+        per_dose: What dose 1 adds to it, at all layers up to the monitor layer; under placebo what it would add. A clamp at dose 1
+            holds less: it counts what is added at its own layer (`operations`).
         positions: How many tokens there are.
         computed_tokens: Tokens that were computed for it.
     """

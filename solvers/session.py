@@ -30,6 +30,7 @@ from self_steering.solvers.readings import (
     check_neutral,
     check_realised,
     check_told,
+    gauge_scale,
     library_card,
     simulated,
     smallest_dose,
@@ -55,7 +56,7 @@ from self_steering.steering.calls import (
     written,
 )
 from self_steering.steering.operations import HOLDING, Operation, in_words
-from self_steering.steering.plan import MAX_DOSE, Plan, Treatment, Window, plan_windows
+from self_steering.steering.plan import MAX_DOSE, Plan, Window, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import steering_tools
@@ -239,10 +240,9 @@ class SteeringSession:
     async def level(self, name: str, last: int = 1, said: Sequence[ChatMessage] | None = None) -> Level | None:
         """Measure how strong a state is in the model's own last messages, by a generation of its own that nothing else sees.
 
-        The conversation is run once more as it was, and steered as it was, with two operations of strength zero over these messages,
-        which change nothing (`operations`): an ablation, whose receipts say the projection after all steering, and where neutral
-        text is; and a clamp, whose receipt says where dose 1 would be. The direction is the one *behind the label*: what a take of
-        this name moves, whatever the arm has put there.
+        The conversation is run once more as it was, steered as it was, with an addition of strength zero over these messages, which
+        changes nothing: its receipts say the projection after all steering. The direction is the one *behind the label*: what a
+        take of this name moves, whatever the arm has put there. The level is (h·v/‖v‖ - neutral) / per_dose (`records.Level`).
 
         Args:
             name: What it is called.
@@ -260,25 +260,14 @@ class SteeringSession:
         measured = own[-last:]
         # Whatever the answers will be, they come after what is measured; as errors, they start and end nothing.
         messages = [*said, *_placeholders(said[-1])]
-        unit = self._default_doses[self.condition.applied(name)]
-        treatment = Treatment(direction=self._treatments[name].direction, unit_strength=unit)
-        stretches = [(index, index + 1, "ablate", 0.0) for index in measured]
-        stretches.append((measured[-1], measured[-1] + 1, "clamp", 1.0))
-        plan = self.plan(messages)
-        windows = [
-            Window(
-                label=name,
-                direction=treatment.direction,
-                dose=dose,
-                strength=0.0,
-                start=start,
-                stop=stop,
-                operation=operation,
-                target=treatment.at(operation, dose)[1],
-            )
-            for start, stop, operation, dose in stretches
+        direction = self._treatments[name].direction
+        neutral, per_multiple = gauge_scale(self._steered, self.library, direction)
+        per_dose = per_multiple * self._default_doses[self.condition.applied(name)]
+        nothing = [
+            Window(label=name, direction=direction, dose=0.0, strength=0.0, start=index, stop=index + 1)
+            for index in measured
         ]
-        plan = Plan(messages=len(messages), windows=(*plan.windows, *windows))
+        plan = Plan(messages=len(messages), windows=(*self.plan(messages).windows, *nothing))
         request = SteeringRequest(plan=plan, library=self.library, canonical=True, aside=True)
         config = request.config(GenerateConfig(max_tokens=1, temperature=0.0, seed=0))
         output = await self._steered.generate(messages, tools=self._offered, config=config)
@@ -286,24 +275,23 @@ class SteeringSession:
             return None
         report = steering_report(output)
         check_realised(plan.windows, report["receipts"])
-        *found, one = report["receipts"][-len(windows) :]
+        found = report["receipts"][-len(nothing) :]
         positions = sum(receipt["steered"] for receipt in found)
         projection = sum(receipt["steered"] * receipt["projection_after"] for receipt in found) / positions
-        neutral = found[0]["target"]
         return Level(
             turn=len(own) - 1,
             name=name,
             last=len(measured),
-            value=(projection - neutral) / (one["target"] - neutral),
+            value=(projection - neutral) / per_dose,
             projection=projection,
             neutral=neutral,
-            per_dose=one["target"] - neutral,
+            per_dose=per_dose,
             positions=positions,
             computed_tokens=report["computed_tokens"],
         )
 
     def other_rollout(self) -> "SteeringSession":
-        """Return a session that goes on from here as another rollout of this sample would, with the true gauge and a record of its own.
+        """Return a session that goes on from here as another rollout would, with the true gauge and a record of its own.
 
         Its epoch is minus this one's, which no sample has: so it is sampled otherwise, and the list, labels and directions are the
         same.
