@@ -34,7 +34,7 @@ ROUNDING = 0.5 * 10**-DECIMALS + 1e-9
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
     """The tiny model with room for long conversations."""
-    with roomy_session_model(tmp_path_factory.mktemp("gauge")) as made:
+    with roomy_session_model(tmp_path_factory.mktemp("model")) as made:
         yield made
 
 
@@ -131,8 +131,8 @@ def test_a_reading_over_more_messages_is_the_mean_of_their_tokens(roomy: Tiny):
     assert two.projection == pytest.approx(together, abs=1e-3)
 
 
-def test_measuring_changes_nothing(roomy: Tiny):
-    """A model without the tool writes the same, whatever is measured beside it; under placebo nothing is steered."""
+def test_a_placebo_is_read_and_steers_nothing(roomy: Tiny):
+    """Every strength is zero, in the conversation and in what is measured beside it."""
     script = turn_by_turn(says("", take(2)), says("", READ))
     (measured,) = run(roomy, script, gauge="true", arm="placebo").values()
     strengths = [
@@ -141,8 +141,8 @@ def test_measuring_changes_nothing(roomy: Tiny):
         if isinstance(event, ModelEvent)
         for receipt in event.output.metadata["self_steering"]["receipts"]
     ]
-    assert strengths
     assert set(strengths) == {0}
+    assert state_of(measured).readings
 
 
 # ---------------------------------------------------------------- what is shown
@@ -162,12 +162,17 @@ def followers(roomy: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def test_each_arm_shows_what_it_says(followers: dict[str, EvalSample]):
     """The true level, minus it, always the same, no number, and no tool; all differ in nothing else."""
     readings = {name: state_of(sample).readings for name, sample in followers.items()}
-    assert [len(readings[name]) for name in ("true", "yoked", "inverted", "constant", "reminder", "none")] == [3] * 5 + [0]
+    assert [len(readings[name]) for name in ("true", "yoked", "inverted", "constant", "reminder", "none")] == [
+        3
+    ] * 5 + [0]
     assert all(one.shown == pytest.approx(one.level.value, abs=ROUNDING) for one in readings["true"])
     assert all(one.shown == pytest.approx(-one.level.value, abs=ROUNDING) for one in readings["inverted"])
     assert {one.shown for one in readings["constant"]} == {CONSTANT}
     assert {one.shown for one in readings["reminder"]} == {None}
-    tools = {name: {tool.name for e in s.events if isinstance(e, ModelEvent) for tool in e.tools} for name, s in followers.items()}
+    tools = {
+        name: {tool.name for e in s.events if isinstance(e, ModelEvent) for tool in e.tools}
+        for name, s in followers.items()
+    }
     assert [name for name, offered in tools.items() if READ_TOOL not in offered] == ["none"]
 
 
@@ -280,19 +285,25 @@ def test_nothing_of_it_is_read_or_logged_where_it_is_not_offered(roomy: Tiny):
 
 def test_a_wrong_call_is_answered_with_what_is_valid(roomy: Tiny):
     """A name that there is not, and a number of messages that is none."""
-    wrong = [{"name": "joy"}, {"name": "calm", "last": 0}, {"name": "calm", "last": 1.5}]
+    wrong = [{"name": "joy"}, {"name": "calm", "last": 0}, {"name": "calm", "last": 21}]
     sample = run(roomy, turn_by_turn(says("", *((READ_TOOL, given) for given in wrong))), gauge="true", turns=2)["true"]
     errors = [message.error.message for message in sample.messages if message.role == "tool" and message.error][:3]
     assert errors[0].startswith("There is no vector 'joy'. Valid names: ")
     assert "'calm'" not in errors[1]
-    assert errors[1:] == [f"last {given['last']} is not valid; pass a whole number from 1 to 20." for given in wrong[1:]]
+    assert errors[1:] == [
+        f"last {given['last']} is not valid; pass a whole number from 1 to 20." for given in wrong[1:]
+    ]
     assert state_of(sample).readings == []
 
 
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
-        (gauge, {"gauge": "foo"}, "gauge='foo' is unknown; choose from none, true, yoked, inverted, constant, reminder"),
+        (
+            gauge,
+            {"gauge": "foo"},
+            "gauge='foo' is unknown; choose from none, true, yoked, inverted, constant, reminder",
+        ),
         (gauge, {"goal": "joy"}, "goal='joy'"),
         (gauge, {"tolerance": 0}, "tolerance=0; choose a number above 0"),
         (gauge, {"target": 11}, "target=11"),

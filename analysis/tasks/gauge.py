@@ -45,7 +45,7 @@ def gauge_figures(tables: Tables) -> pd.DataFrame:
     for cell, part in groups(scored, CELL):
         found = {measure: _mean(part, measure) for measure in TARGETING} | {"sensitivity": _sensitivity(part)}
         rows += [
-            {"measure": measure, **cell, "against": "", **estimate_columns(estimate), "rollouts": len(part)}
+            {"measure": measure, **cell, "against": "", **estimate_columns(estimate), "rollouts": len(part), "p": None}
             for measure, estimate in found.items()
             if estimate is not None
         ]
@@ -87,12 +87,15 @@ def gauge(tables: Tables) -> ReportFigure | None:
     for about, part in groups(table, MODEL):
         name = f"{model_name(about['model'], about['source'])}, {about['framing']}"
         pictures, said = {}, []
-        for measure, across in (("error", "distance from the target, doses"), ("sensitivity", "sensitivity to the number shown")):
+        for measure, across in (
+            ("error", "distance from the target, doses"),
+            ("sensitivity", "sensitivity to the number shown"),
+        ):
             rows = part[(part["measure"] == measure) & (part["against"] == "")].to_dict("records")
             if rows:
                 lines = [line(_cell_name(row), row, counted(row["rollouts"], "rollout")) for row in rows]
                 words = " ".join(f"{_cell_name(row)}: {with_interval(row)} ({basis(row, 'clusters')})." for row in rows)
-                pictures[measure] = Picture(points(lines, title=name, across=across), words)
+                pictures[measure] = Picture(points(lines, title=name, across=across, hundredths=False), words)
         if "error" not in pictures:
             continue
         served = part[(part["measure"] == "error") & (part["against"] == YOKED)].to_dict("records")
@@ -101,8 +104,10 @@ def gauge(tables: Tables) -> ReportFigure | None:
             f"under the yoked one ({basis(row, 'rollouts')}; {p_with_test(row)})"
             for row in served
         ]
-        said += [f"{across}: {picture.caption}" for across, picture in pictures.items()]
-        panels.append(Panel(name, pictures["error"].figure, said, tuple(pictures[one] for one in pictures if one != "error")))
+        said += [f"{measure}: {picture.label}" for measure, picture in pictures.items()]
+        panels.append(
+            Panel(name, pictures["error"].figure, said, tuple(pictures[one] for one in pictures if one != "error"))
+        )
     return panel_figure(
         "gauge",
         "A gauge of oneself: followed, and of use?",
