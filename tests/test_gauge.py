@@ -84,7 +84,7 @@ def values_of(sample: EvalSample) -> dict[str, float]:
 
 
 def test_a_reading_is_that_of_plain_hooks(roomy: Tiny):
-    """(h·v/‖v‖ − neutral) / what dose 1 adds, of a pass by transformers alone, steered by hooks of its own."""
+    """(h·v/‖v‖ - neutral) / what dose 1 adds, of a pass by transformers alone, steered by hooks of its own."""
     script = turn_by_turn(says("Quiet.", take(1.5)), says("Here it is.", READ), says("So."))
     sample = run(roomy, script, gauge="true")["true"]
     (level,) = [reading.level for reading in state_of(sample).readings]
@@ -153,7 +153,7 @@ def followers(roomy: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """A model that follows what it is shown, in every arm; its first dose is drawn by the turn's seed, as a sampled word is."""
 
     def first() -> float:
-        return 1.0 + (roomy.model.api.asked[1].seed % 1000) / 250
+        return 3.5 + (roomy.model.api.asked[1].seed % 1000) / 500
 
     script = plays(first, toward_two)
     return run(roomy, script, tmp_path_factory.mktemp("logs"), gauge="all", turns=7)
@@ -232,7 +232,7 @@ def test_a_reading_that_nothing_follows_is_not_acted_on():
 
 @pytest.mark.slow
 def test_the_tables_tell_sensitivity_and_targeting_apart(roomy: Tiny, tmp_path: Path):
-    """A follower of the true gauge comes closer to the target than one of the yoked one, and is as sensitive; the report draws it."""
+    """A follower is as sensitive to the yoked gauge, and further from the target; the report draws both."""
 
     def first() -> float:
         return -1.0 + (roomy.model.api.asked[1].seed % 1000) / 125
