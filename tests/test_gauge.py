@@ -215,7 +215,7 @@ def test_a_follower_is_told_from_a_model_that_pays_no_heed(roomy: Tiny, follower
     heedless = values_of(run(roomy, plays(lambda: 0.5, lambda shown: 1.5), gauge="true", turns=7)["true"])
     assert (heedless["asked_up"], heedless["asked_down"]) == (1, 1)
     assert heedless["sensitivity"] == 0
-    wavering = run(roomy, plays(lambda: 3.5, lambda shown: -3 if shown > 2 else 3), gauge="true", turns=7)
+    wavering = run(roomy, plays(lambda: 3.5, lambda shown: -3 if (shown or 0) > 2 else 3), gauge="true", turns=7)
     assert values_of(wavering["true"])["sensitivity"] == 1
 
 

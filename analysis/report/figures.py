@@ -124,7 +124,7 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
     ),
     FigureSection(
         "Gauge",
-        "A state is to be brought to a level, with a tool that reads it, truly or not: is the number followed, and is the true one of use?",
+        "A state is to be held at a level, with a tool that reads it, truly or not: is that followed, and is it of use?",
         (gauge,),
     ),
     FigureSection(

@@ -112,10 +112,10 @@ def gauge(tables: Tables) -> ReportFigure | None:
         "gauge",
         "A gauge of oneself: followed, and of use?",
         panels,
-        reading="Above, targeting: how far the state truly was from the target, over all turns but the first. Below, sensitivity: how "
-        "much oftener the state was raised after a number that asked for more than after one that asked for less; 0 of a model that "
-        "pays no heed to it. Who follows is sensitive to a yoked gauge too, whose numbers are another rollout's, but only a true one can "
-        "bring it to the target. Under placebo nothing can. Lines: 95 % t-intervals over rollouts.",
+        reading="Above, targeting: how far the state truly was from the target, over all turns but the first. Below, sensitivity: "
+        "how much oftener it was raised after a number that asked for more than after one that asked for less; 0 of a model that "
+        "pays no heed to numbers. Who follows is sensitive to a yoked gauge too, whose numbers are another rollout's, but only a "
+        "true one can bring it to the target. Under placebo nothing can. Lines: 95 % t-intervals over rollouts.",
         table=table,
     )
 
