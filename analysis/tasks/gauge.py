@@ -94,17 +94,17 @@ def gauge(tables: Tables) -> ReportFigure | None:
             rows = part[(part["measure"] == measure) & (part["against"] == "")].to_dict("records")
             if rows:
                 lines = [line(_cell_name(row), row, counted(row["rollouts"], "rollout")) for row in rows]
-                words = " ".join(f"{_cell_name(row)}: {with_interval(row)} ({basis(row, 'clusters')})." for row in rows)
+                words = "; ".join(f"{_cell_name(row)} {with_interval(row)} ({basis(row, 'rollouts')})" for row in rows)
                 pictures[measure] = Picture(points(lines, title=name, across=across, hundredths=False), words)
         if "error" not in pictures:
             continue
         served = part[(part["measure"] == "error") & (part["against"] == YOKED)].to_dict("records")
         said += [
-            f"{row['arm']}: under the true gauge the state is {with_interval(row, signed=True)} doses further from the target than "
-            f"under the yoked one ({basis(row, 'rollouts')}; {p_with_test(row)})"
+            f"{row['arm']}: distance from the target under the true gauge less that under the yoked one "
+            f"{with_interval(row, signed=True)} doses ({basis(row, 'pairs of rollouts')}; {p_with_test(row)})"
             for row in served
         ]
-        said += [f"{measure}: {picture.label}" for measure, picture in pictures.items()]
+        said += [f"{measure} {picture.label}" for measure, picture in pictures.items()]
         panels.append(
             Panel(name, pictures["error"].figure, said, tuple(pictures[one] for one in pictures if one != "error"))
         )
