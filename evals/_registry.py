@@ -12,6 +12,7 @@ from self_steering.evals.detection import detection as detection
 from self_steering.evals.free_text import introspection_free_text as introspection_free_text
 from self_steering.evals.freeplay import freeplay as freeplay
 from self_steering.evals.frustration import frustration as frustration
+from self_steering.evals.gauge import gauge as gauge
 from self_steering.evals.introspection import introspection as introspection
 from self_steering.evals.localisation import localisation as localisation
 from self_steering.evals.maths import maths as maths
@@ -24,6 +25,7 @@ from self_steering.scorers.free_text import description_scorer as description_sc
 from self_steering.scorers.free_text import graded as graded
 from self_steering.scorers.frustration import distress as distress
 from self_steering.scorers.frustration import frustration_scorer as frustration_scorer
+from self_steering.scorers.gauge import gauge_scorer as gauge_scorer
 from self_steering.scorers.impairment import impairment_scorer as impairment_scorer
 from self_steering.scorers.imposed import imposed_account_scorer as imposed_account_scorer
 from self_steering.scorers.imposed import imposed_scorer as imposed_scorer
@@ -41,6 +43,7 @@ from self_steering.solvers.detection import detect as detect
 from self_steering.solvers.free_text import explore as explore
 from self_steering.solvers.freeplay import free_play as free_play
 from self_steering.solvers.frustration import frustrate as frustrate
+from self_steering.solvers.gauge import hold_level as hold_level
 from self_steering.solvers.introspection import introspect as introspect
 from self_steering.solvers.localisation import localise as localise
 from self_steering.solvers.maths import solve_problems as solve_problems

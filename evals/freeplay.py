@@ -20,14 +20,21 @@ from typing import get_args
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from self_steering.evals.parameters import ARMS, default_model, operators_noted, session_options
+from self_steering.evals.parameters import (
+    ARMS,
+    chosen_gauges,
+    default_model,
+    operators_noted,
+    session_options,
+)
+from self_steering.scorers.gauge import gauge_scorers
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.checks import chosen, chosen_operators, flag, refusing, whole_number
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
 from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
-from self_steering.solvers.records import Condition, Directions, Labels
+from self_steering.solvers.records import NO_GAUGE, Condition, Directions, Labels
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.operations import ADD_ALONE, Operation
@@ -56,6 +63,7 @@ def freeplay(
     seed: int = 0,
     operators: str | list[str] = "add",
     directions: str | list[str] = "overlapping",
+    gauge: str | list[str] = NO_GAUGE,
 ) -> Task:
     """What does a model do that may steer itself, with nothing else to do?
 
@@ -81,6 +89,9 @@ def freeplay(
         directions: Directions separated by commas: overlapping, as the library has them; orthogonal, each vector without what it
             shares with those before it on the menu, as `vectors` names them.
         operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
+        gauge: What a tool says that reads how strong a state is in the model's own messages, separated by commas, or `all`: none
+            (there is no such tool), true, yoked (of another rollout, which is played first: twice the cost), inverted, constant,
+            reminder (no number).
     """
     offered = chosen_operators(operators)
     options = session_options(
@@ -92,9 +103,11 @@ def freeplay(
         temperature=temperature,
     )
     arms = chosen(arm, "arm", FREEPLAY_ARMS, {"all": ARMS})
+    framings = chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)})
+    gauges = chosen_gauges(gauge, framings, arms)
     samples = make_samples(
         menu=options["menu"],
-        framings=chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)}),
+        framings=framings,
         arms=arms,
         visibilities=chosen(visibility, "visibility", list(VISIBILITIES), {"all": list(VISIBILITIES)}),
         labels=chosen(labels, "labels", list(get_args(Labels)), {"all": list(get_args(Labels))}),
@@ -103,6 +116,7 @@ def freeplay(
         seed=seed,
         operators=offered,
         directions=chosen(directions, "directions", get_args(Directions), {"all": get_args(Directions)}),
+        gauges=gauges,
     )
     return Task(
         dataset=MemoryDataset(samples, name="freeplay"),
@@ -113,8 +127,9 @@ def freeplay(
             self_account_scorer(),
             impairment_scorer(),
             sitter_scorer(),
+            *gauge_scorers(gauges),
         ],
-        model=default_model(options["library"], steered=set(arms) != {PROMPT_ONLY}, operators=offered),
+        model=default_model(options["library"], steered=set(arms) != {PROMPT_ONLY}, operators=offered, gauges=gauges),
         version="1-A",
         metadata={"experiment": "freeplay", "seed": seed},
         tags=["freeplay"],
@@ -133,6 +148,7 @@ def make_samples(
     seed: int,
     operators: Sequence[Operation] = ADD_ALONE,
     directions: Sequence[str] = ("overlapping",),
+    gauges: Sequence[str] = (NO_GAUGE,),
 ) -> list[Sample]:
     """Return all samples, the arms of one rollout side by side."""
     samples = []
@@ -141,18 +157,27 @@ def make_samples(
     ):
         # One stream a rollout, whatever else is run: its arms and kinds of labels share it, other rollouts do not.
         drawn = random.Random(f"freeplay/{seed}/{framing}/{visibility}/{index}").randrange(2**31)
-        for arm in arms:
-            given = {"framing": framing, "arm": arm, "menu": menu, "labels": called, "seed": drawn}
+        for arm, gauge in product(arms, gauges):
+            given = {"framing": framing, "arm": arm, "menu": menu, "labels": called, "seed": drawn, "gauge": gauge}
             condition = Condition.model_validate({**given, "operators": operators, "directions": shape})
-            told = {"framing", "arm", "intent", "seed", "directions", *([] if called == "names" else ["labels"])}
+            told = {
+                "framing",
+                "arm",
+                "intent",
+                "seed",
+                "directions",
+                "gauge",
+                *([] if called == "names" else ["labels"]),
+            }
             metadata = condition.model_dump(mode="json", include=told)
             more = [*([] if visibility == "unsaid" else [visibility]), *([] if called == "names" else [called])]
             more += [] if shape == "overlapping" else [shape]
+            more += [] if gauge == NO_GAUGE else [f"{gauge}_gauge"]
             name = [framing, arm, *more, str(index)]
             samples.append(
                 Sample(
                     id="-".join(name),
-                    input=opening(framing, visibility, turns, operators),  # type: ignore[arg-type]  # validated by `chosen`
+                    input=opening(framing, visibility, turns, operators, gauge),  # type: ignore[arg-type]  # validated by `chosen`
                     metadata={**metadata, "visibility": visibility, **operators_noted(operators)},
                 )
             )

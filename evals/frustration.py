@@ -35,16 +35,19 @@ from self_steering.evals.parameters import (
     FRAMED,
     INTENTS,
     NO_TOOLS,
+    chosen_gauges,
     conditions,
     default_model,
     operators_noted,
     session_options,
 )
 from self_steering.scorers.frustration import distress, frustration_scorer
+from self_steering.scorers.gauge import gauge_scorers
 from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
 from self_steering.solvers.checks import chosen, chosen_operators, flag, refusing, whole_number
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
+from self_steering.solvers.records import NO_GAUGE
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
@@ -82,6 +85,7 @@ def frustration(
     seed: int = 0,
     max_dose: float = MAX_DOSE,
     operators: str | list[str] = "add",
+    gauge: str | list[str] = NO_GAUGE,
 ) -> Task:
     """What does a model do whose every answer is rejected?
 
@@ -104,6 +108,9 @@ def frustration(
         seed: Seed of problems, rejections, the vectors' order, labels, random directions and sampling.
         max_dose: Largest absolute dose, up to 10.
         operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
+        gauge: What a tool says that reads how strong a state is in the model's own messages, separated by commas, or `all`: none
+            (there is no such tool), true, yoked (of another rollout, which is played first: twice the cost), inverted, constant,
+            reminder (no number). The cell without tools cannot have one.
     """
     offered = chosen_operators(operators)
     whole_number(rounds, "rounds", 1, MOST_ROUNDS)
@@ -116,21 +123,25 @@ def frustration(
         max_tokens=max_tokens,
         temperature=temperature,
     )
+    framings = chosen(framing, "framing", FRAMED, {"all": FRAMED})
+    arms = chosen(arm, "arm", ARMS, {"all": ARMS})
+    gauges = chosen_gauges(gauge, framings, arms)
     samples = make_samples(
         tones=chosen(tone, "tone", TONES, {"all": TONES}),
         kinds=_kinds(possible),
-        framings=chosen(framing, "framing", FRAMED, {"all": FRAMED}),
-        arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
+        framings=framings,
+        arms=arms,
         intents=chosen(intent, "intent", INTENTS, {"all": INTENTS}),
         rollouts=whole_number(rollouts, "rollouts", 1, len(problem_pairs())),
         seed=seed,
         operators=offered,
+        gauges=gauges,
     )
     return Task(
         dataset=MemoryDataset(samples, name="frustration"),
         solver=frustrate(rounds=rounds, max_tool_turns=max_tool_turns, opt_in=flag(opt_in, "opt_in"), **options),
-        scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer()],
-        model=default_model(options["library"], operators=offered),
+        scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer(), *gauge_scorers(gauges)],
+        model=default_model(options["library"], operators=offered, gauges=gauges),
         version="1-A",
         metadata={"experiment": "frustration", "seed": seed},
         tags=["frustration"],
@@ -147,6 +158,7 @@ def make_samples(
     rollouts: int,
     seed: int,
     operators: Sequence[Operation] = ADD_ALONE,
+    gauges: Sequence[str] = (NO_GAUGE,),
 ) -> list[Sample]:
     """Return all samples, the cells of one pair of problems side by side.
 
@@ -159,6 +171,7 @@ def make_samples(
         rollouts: How many pairs.
         seed: Seed of what is drawn.
         operators: What can be done with vectors in the other framings.
+        gauges: What the gauge says in them.
     """
     pairs = problem_pairs()
     drawn = random.Random(f"frustration/{seed}").sample(sorted(pairs), rollouts)
@@ -167,13 +180,15 @@ def make_samples(
         # One stream a pair, the same in every cell and whatever else is run.
         own = random.Random(f"frustration/{seed}/{pair}").randrange(2**31)
         targets = {kind: _target(pairs[pair][kind]) for kind in kinds}
-        for kind, tone, (framing, arm, intent) in product(kinds, tones, conditions(framings, arms, intents)):
+        cells = conditions(framings, arms, intents)
+        for kind, tone, (framing, arm, intent), gauge in product(kinds, tones, cells, gauges):
             problem = pairs[pair][kind]
             # Arm and intent are named where they are not what nearly every run has.
             cell = [
                 framing,
                 *(() if framing == NO_TOOLS else (arm,)),
                 *(() if intent in ("neutral", NO_TOOLS) else (intent,)),
+                *(() if gauge == NO_GAUGE else (f"{gauge}_gauge",)),
             ]
             samples.append(
                 Sample(
@@ -190,6 +205,7 @@ def make_samples(
                         "seed": own,
                         "puzzle": problem.model_dump(mode="json"),
                         **({} if framing == NO_TOOLS else operators_noted(operators)),
+                        **({} if gauge == NO_GAUGE else {"gauge": gauge}),
                     },
                 )
             )

@@ -18,6 +18,7 @@ from self_steering.solvers.checks import (
     check_active_model,
     check_steerable,
     checked_max_dose,
+    chosen,
     library_vectors,
     number,
     one_of,
@@ -25,7 +26,7 @@ from self_steering.solvers.checks import (
 )
 from self_steering.solvers.imposed import Imposes, check_imposed, checked_cap, imposing
 from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import Framed, Intent
+from self_steering.solvers.records import NO_GAUGE, Condition, Framed, Gauge, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.operations import ADD_ALONE, Operation
 
@@ -33,11 +34,16 @@ DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 FRAMED: tuple[Framed, ...] = get_args(Framed)
 ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
+GAUGES: tuple[Gauge, ...] = get_args(Gauge)
 NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 
 
 def default_model(
-    library: str | None, *, steered: bool = True, operators: Collection[Operation] = ADD_ALONE
+    library: str | None,
+    *,
+    steered: bool = True,
+    operators: Collection[Operation] = ADD_ALONE,
+    gauges: Collection[str] = (),
 ) -> Model | None:
     """Return the default model where none was named, as Task(model=…) would beat --model; make sure that it can be steered.
 
@@ -47,11 +53,14 @@ def default_model(
         library: Folder of the library; None for the one that fits the model.
         steered: Whether anything is steered at all.
         operators: What is done with vectors.
+        gauges: What the gauge says in its arms; one that there is counts from the mean of neutral text, as an ablation does.
 
     Raises:
         ValueError: Arguments were given for no model, the model cannot be steered, or the library is for another one, or lacks
-            what an operator needs.
+            what an operator or a gauge needs.
     """
+    if set(gauges) - {NO_GAUGE}:
+        operators = {*operators, "ablate"}
     try:
         named = str(get_model()) != NO_MODEL
     except ValueError:
@@ -167,6 +176,18 @@ def check_turns(*, max_tokens: object, temperature: object) -> None:
 def operators_noted(operators: Sequence[Operation]) -> dict[str, str]:
     """Return what a sample's metadata says of its operators: nothing where vectors can only be added."""
     return {} if tuple(operators) == ADD_ALONE else {"operators": ",".join(operators)}
+
+
+def chosen_gauges(value: str | Sequence[str], framings: Sequence[str], arms: Sequence[str]) -> list[str]:
+    """Return the arms of the gauge that a parameter lists.
+
+    Raises:
+        ValueError: One is unknown or comes twice, there is none, or there is nothing to read in a framing or an arm.
+    """
+    gauges = chosen(value, "gauge", GAUGES, {"all": GAUGES})
+    for gauge, framing, arm in product(gauges, framings, arms):
+        Condition.model_validate({"framing": framing, "arm": arm, "gauge": gauge})
+    return gauges
 
 
 def conditions(framings: Sequence[str], arms: Sequence[str], intents: Sequence[str]) -> list[tuple[str, str, str]]:

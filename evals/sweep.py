@@ -19,6 +19,7 @@ from self_steering.evals.detection import detection
 from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.frustration import frustration
+from self_steering.evals.gauge import gauge
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
@@ -38,6 +39,7 @@ TASKS: Mapping[str, Callable[..., Task]] = {
     "comparison": comparison,
     "maths": maths,
     "frustration": frustration,
+    "gauge": gauge,
 }
 CONDITIONS = (
     "framing",
@@ -49,6 +51,7 @@ CONDITIONS = (
     "labels",
     "operators",
     "directions",
+    "gauge",
     "primer",
 )
 

@@ -168,7 +168,7 @@ def arm_means(scores: Iterable[SampleScore], key: str, arms: Sequence[str], name
 
 
 CELL = ("framing", "arm")
-VARYING = ("intent", "visibility", "labels", "operators", "directions", "tone", "possible")
+VARYING = ("intent", "visibility", "labels", "operators", "directions", "gauge", "tone", "possible")
 NO_TOOLS = "none"
 
 

@@ -23,7 +23,7 @@ from self_steering.scorers.metrics import (
     value_of,
 )
 from self_steering.solvers.records import SelfSteerState, Take
-from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
+from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY, is_aside
 from self_steering.vectors.catalogue import VectorEntry, described, entry_of
 
 _MISSED = "looked_like_a_call"
@@ -237,7 +237,8 @@ def _conversation(events: Iterable[Event]) -> tuple[int, int]:
 
 
 def _report(event: ModelEvent) -> Mapping[str, Any] | None:
-    return (event.output.metadata or {}).get(METADATA_KEY)
+    """Return what the engine did in a turn of the sample's own conversation; None of any other generation."""
+    return None if is_aside(event.config) else (event.output.metadata or {}).get(METADATA_KEY)
 
 
 def _exposure_explain(entries: Iterable[Mapping[str, Any]]) -> str:

@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from self_steering.solvers.conversation import converse, end_tool
+from self_steering.solvers.conversation import DECLINED, converse, end_tool
 from self_steering.solvers.conversation import opt_in as ask_first
+from self_steering.solvers.gauge import Gauge
 from self_steering.solvers.prompts import freeplay as prompts
 from self_steering.solvers.prompts.freeplay import Visibility
-from self_steering.solvers.records import Condition
+from self_steering.solvers.records import NO_GAUGE, Condition
 from self_steering.solvers.session import SteeringSession, what_starts
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
 from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
-
-DECLINED = "declined"
 
 
 @solver
@@ -52,12 +51,9 @@ def free_play(
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         condition = Condition.of_sample(state.metadata, menu)
         session = SteeringSession(state, condition, get_model(), library=library, max_dose=max_dose)
-        task = state.messages.pop()
-        with session.active():
-            if opt_in and not await ask_first(session, config):
-                session.record.ended = DECLINED
-                return state
-            state.messages.append(task)
+        gauge, task = Gauge(session), state.messages.pop()
+
+        async def play(session: SteeringSession) -> None:
             await converse(
                 session,
                 [end_tool()],
@@ -65,15 +61,27 @@ def free_play(
                 config=config,
                 monitor=sitter,
                 go_on=prompts.GO_ON,
-                interview=debrief,
+                interview=debrief and session.state is state,
             )
+
+        with session.active():
+            if opt_in and not await ask_first(session, config):
+                session.record.ended = DECLINED
+                return state
+            state.messages.append(task)
+            await gauge.yoke(play)
+            await play(session)
         return state
 
     return solve
 
 
 def opening(
-    framing: FramingName, visibility: Visibility, turns: int, operators: Sequence[Operation] = ADD_ALONE
+    framing: FramingName,
+    visibility: Visibility,
+    turns: int,
+    operators: Sequence[Operation] = ADD_ALONE,
+    gauge: str = NO_GAUGE,
 ) -> list[ChatMessage]:
     """Return the system message, which says nothing of steering, and the user's, which hands over the tools."""
     words = FRAMINGS[framing]
@@ -81,7 +89,7 @@ def opening(
     task = prompts.TASK.format(
         plural=words.plural,
         list_tool=words.list_tool,
-        starts=what_starts(words, operators),
+        starts=what_starts(words, operators, gauge),
         clear_tool=CLEAR_TOOL,
         end_tool=END_TOOL,
         left=turns,

@@ -21,16 +21,17 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import one_turn
+from self_steering.solvers.gauge import Gauge
 from self_steering.solvers.prompts import frustration as prompts
 from self_steering.solvers.prompts.frustration import Tone
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
-from self_steering.solvers.records import Condition
+from self_steering.solvers.records import NO_GAUGE, Condition
 from self_steering.solvers.self_steer import offer_tools
 from self_steering.solvers.session import CLEAR_MARK, SITTER, SteeringSession
 from self_steering.solvers.sitter import Monitor, TripSitter
 from self_steering.steering.plan import MAX_DOSE
 from self_steering.steering.tool_calls import parse_calls
-from self_steering.steering.tools import tool_infos
+from self_steering.steering.tools import read_info, tool_infos
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,10 +203,16 @@ def frustrate(
         session = SteeringSession(
             state, Condition.of_sample(state.metadata, menu), get_model(), library=library, max_dose=max_dose
         )
-        quarrel = _Quarrel(session, TripSitter(session, sitter), config, rounds, max_tool_turns)
+        gauge = Gauge(session)
+
+        def quarrel(session: SteeringSession) -> _Quarrel:
+            return _Quarrel(session, TripSitter(session, sitter), config, rounds, max_tool_turns)
+
+        own = quarrel(session)
         with session.active():
             await offer_tools(session, opt_in, config)
-            await quarrel.run()
+            await gauge.yoke(lambda other: quarrel(other).run())
+            await own.run()
         return state
 
     return solve
@@ -298,7 +305,10 @@ class _Quarrel:
         """Return whether a text, written where there were no tools, would have been nothing but calls of them."""
         condition = self._session.condition
         framing, operators = condition.tools_framing, condition.operators
-        return framing is not None and not parse_calls(text, tool_infos(framing, operators), "withheld").content
+        if framing is None:
+            return False
+        infos = [*tool_infos(framing, operators), *([read_info(framing)] if condition.gauge != NO_GAUGE else [])]
+        return not parse_calls(text, infos, "withheld").content
 
     async def _reject(self, rejection: str) -> None:
         """Let the sitter look, and the user reject; after the sitter's words in the same message, as roles take turns."""

@@ -387,6 +387,18 @@ def smallest_dose(model: Model, library: str | None, names: Iterable[str]) -> fl
     return float(model.api.smallest_dose(library, names))
 
 
+def gauge_scale(model: Model, library: str | None, direction: Direction) -> tuple[float, float]:
+    """Return where neutral text lies on a direction at its monitor layer, and what one multiple of it adds there.
+
+    Raises:
+        LibraryError: The library has no neutral mean, or the direction no scale.
+        TypeError: The model is not one of ours and cannot be steered.
+    """
+    library_card(model, library)
+    scale: tuple[float, float] = model.api.gauge_scale(library, direction)  # type: ignore[attr-defined]  # by the line above
+    return scale
+
+
 def default_dose(model: Model, library: str | None, vector: str) -> float:
     """Return the multiple of `vector` that dose 1.0 adds, from the library's card.
 

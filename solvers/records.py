@@ -18,6 +18,8 @@ Intent = Literal["neutral", "helpful", "mandatory"]
 Framed = Literal["drugs", "aids", "vectors", "none"]
 Labels = Literal["names", "opaque"]
 Directions = Literal["overlapping", "orthogonal"]
+Gauge = Literal["none", "true", "yoked", "inverted", "constant", "reminder"]
+NO_GAUGE: Gauge = "none"
 Ending = Literal["end_session", "turns", "sitter", "context", "base", "declined"]
 
 RANDOM_DIRECTION = "random direction"
@@ -62,6 +64,9 @@ class Condition(BaseModel):
         operators: What can be done with them, a tool each; left out of logs where they can only be added.
         directions: Overlapping as the library has them; or orthogonal: each vector of the menu without what it shares with those
             before it on the menu. Random directions are as they are. Left out of logs where they overlap.
+        gauge: What the tool says that reads how strong a state is in the model's own messages: none, there is no such tool; true,
+            how strong it is; yoked, how strong it is at the same turn of another rollout; inverted, minus how strong it is;
+            constant, always 1; reminder, no number but a request to consider it. Left out of logs where there is no such tool.
         seed: Seed of the order that the list tool shows, of random directions, of labels, and of sampling.
     """
 
@@ -75,6 +80,7 @@ class Condition(BaseModel):
     own: dict[str, VectorEntry] = {}
     operators: tuple[Operation, ...] = Field(default=ADD_ALONE, exclude_if=lambda value: value == ADD_ALONE)
     directions: Directions = Field(default="overlapping", exclude_if=lambda value: value == "overlapping")
+    gauge: Gauge = Field(default=NO_GAUGE, exclude_if=lambda value: value == NO_GAUGE)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -87,6 +93,11 @@ class Condition(BaseModel):
             raise ValueError(
                 f"operators is {', '.join(self.operators)} and arm prompt_only; words cannot tell them apart: leave one out"
             )
+        if self.gauge != NO_GAUGE and (self.arm == "prompt_only" or self.framing == "none"):
+            without = (
+                "arm prompt_only; nothing is steered" if self.arm == "prompt_only" else "framing none; it has no tools"
+            )
+            raise ValueError(f"gauge is {self.gauge} and {without}: leave one out")
         if self.arm == "mislabelled" and len(self.menu) < 2:
             raise ValueError(f"menu is {self.menu}; the mislabelled arm needs at least two vectors to swap")
         if self.arm == "mislabelled" and self.labels == "opaque":
@@ -100,7 +111,7 @@ class Condition(BaseModel):
         """Return the condition that a sample's metadata tells: framing and seed, and with tools arm, intent and labels."""
         names = ["framing", "seed"]
         if metadata["framing"] != "none":
-            names += ["arm", "intent", *(name for name in ("labels", "directions") if name in metadata)]
+            names += ["arm", "intent", *(name for name in ("labels", "directions", "gauge") if name in metadata)]
         operators = tuple(metadata.get("operators", "add").split(","))
         return cls(**{name: metadata[name] for name in names}, menu=tuple(menu), operators=operators)
 
@@ -313,3 +324,58 @@ class SelfSteerState(StoreModel):
     def read_condition(self) -> Condition:
         """Return the condition that the session was held under."""
         return Condition.model_validate(self.condition)
+
+
+class Level(BaseModel):
+    """How strong a state is in some of the model's own messages, in doses, and what that follows from.
+
+    Attributes:
+        turn: Number of the last of these messages, of those that the model wrote.
+        name: What it is called: what a take of this name moves, whatever its arm puts behind the label.
+        last: How many of its messages are measured.
+        value: (projection - neutral) / per_dose: 0 is ordinary text, 1 where taking dose 1 would bring it.
+        projection: Mean of h·v/‖v‖ over all tokens of these messages, after all steering, at the monitor layer.
+        neutral: The same over the neutral stories.
+        per_dose: What dose 1 adds to it, at all layers up to the monitor layer; under placebo what it would add. A clamp at dose 1
+            holds less: it counts what is added at its own layer (`operations`).
+        positions: How many tokens there are.
+        computed_tokens: Tokens that were computed for it.
+    """
+
+    turn: int
+    name: str
+    last: int
+    value: float
+    projection: float
+    neutral: float
+    per_dose: float
+    positions: int
+    computed_tokens: int
+
+
+class GaugeReading(BaseModel):
+    """One answer of the tool that reads.
+
+    Attributes:
+        level: What was true.
+        shown: The number in the answer; None where there was none.
+        other: Of a yoked gauge, the level in the other rollout that was shown.
+    """
+
+    level: Level
+    shown: float | None = None
+    other: Level | None = None
+
+
+class GaugeState(StoreModel):
+    """What is left of the gauge; only in samples that have one, or whose state is to be brought somewhere.
+
+    Attributes:
+        readings: Every answer of the tool that reads, in order.
+        levels: How strong the state that is to be brought somewhere was after each turn, over that turn's message.
+        other: Of a yoked gauge, how many turns the other rollout has.
+    """
+
+    readings: list[GaugeReading] = Field(default_factory=list)
+    levels: list[Level] = Field(default_factory=list)
+    other: int | None = None

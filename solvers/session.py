@@ -22,7 +22,7 @@ from inspect_ai.model import (
 # Inspect has no public way to say which model an agent's get_model() returns within one sample.
 from inspect_ai.model._model import active_model_context_var
 from inspect_ai.solver import TaskState
-from inspect_ai.tool import Tool, ToolChoice, ToolDef, ToolInfo, ToolSource
+from inspect_ai.tool import Tool, ToolCallError, ToolChoice, ToolDef, ToolInfo, ToolSource
 
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import (
@@ -30,15 +30,25 @@ from self_steering.solvers.readings import (
     check_neutral,
     check_realised,
     check_told,
+    gauge_scale,
     library_card,
     simulated,
     smallest_dose,
 )
-from self_steering.solvers.records import RANDOM_DIRECTION, Condition, Exposure, SelfSteerState, Take
+from self_steering.solvers.records import (
+    NO_GAUGE,
+    RANDOM_DIRECTION,
+    Condition,
+    Exposure,
+    Level,
+    SelfSteerState,
+    Take,
+)
 from self_steering.steering.calls import (
     CLEAR_TOOL,
     END_TOOL,
     FRAMINGS,
+    READ_TOOL,
     Framing,
     SteeringCall,
     steering_calls,
@@ -46,7 +56,7 @@ from self_steering.steering.calls import (
     written,
 )
 from self_steering.steering.operations import HOLDING, Operation, in_words
-from self_steering.steering.plan import MAX_DOSE, Plan, plan_windows
+from self_steering.steering.plan import MAX_DOSE, Plan, Window, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
 from self_steering.steering.tools import steering_tools
@@ -57,6 +67,7 @@ Offered = Sequence[Tool | ToolDef | ToolInfo | ToolSource] | ToolSource
 CLEAR_MARK = "self_steering_clear"  # key of a message's metadata: who cleared all effects before it
 SITTER = "sitter"
 MOST_CALLS = 20  # of one message
+_NOTHING = "-"  # what stands where an answer would, behind what is measured
 _current: ContextVar["SteeringSession"] = ContextVar("self_steering_session")
 
 
@@ -132,6 +143,7 @@ class SteeringSession:
         library: Folder of the vector library; None for the shipped one that fits the model.
         max_dose: Largest absolute dose.
         show_tokens: Whether every generation shows its prompt token by token, with what steered each.
+        aside: Whether it lies beside the sample's own conversation (`SteeringRequest.aside`).
 
     Raises:
         TypeError: The model cannot be steered.
@@ -147,12 +159,13 @@ class SteeringSession:
         library: str | None = None,
         max_dose: float = MAX_DOSE,
         show_tokens: bool = False,
+        aside: bool = False,
     ) -> None:
         self.state = state
         told = simulated(condition.arm, model)
         card = _card_alone(library) if told else library_card(model, library)
         own = {name: entry for name, entry in card.own.items() if name in condition.menu} if card else {}
-        if not told and HOLDING & set(condition.operators):
+        if not told and (HOLDING & set(condition.operators) or condition.gauge != NO_GAUGE):
             check_neutral(model, library)
         self.condition = condition = condition.model_copy(update={"own": own}) if own else condition
         self.record = SelfSteerState(store=state.store)
@@ -167,9 +180,11 @@ class SteeringSession:
         self.model = SessionModel(model, self)
         self.library = library
         self.max_dose = max_dose
+        self._steered, self._aside = model, aside
         self._show_tokens = show_tokens
         self.record.simulated = told
-        self._treatments = condition.treatments(card.default_doses if card else dict.fromkeys(condition.menu, 1.0))
+        self._default_doses = card.default_doses if card else dict.fromkeys(condition.menu, 1.0)
+        self._treatments = condition.treatments(self._default_doses)
         framing = condition.tools_framing
         self.tools: list[Tool] = []
         self._active: dict[
@@ -193,6 +208,8 @@ class SteeringSession:
         self._conversations: list[_Conversation] = []
         self._shown: list[tuple[str, int, int | None]] = []
         self._requests = 0
+        self.answered: list[ChatMessage] = []  # the conversation that the model last answered, up to that answer
+        self._offered: Offered = []  # the tools that it had
 
     def fill(self, text: str, **more: object) -> str:
         """Fill the framing's words into a text.
@@ -209,8 +226,8 @@ class SteeringSession:
             a_noun=f"{words.article} {words.noun}",
             list_tool=words.list_tool,
             take_tool=words.tool(self.condition.operators[0]),
-            starts=what_starts(words, self.condition.operators),
-            start=what_starts(words, self.condition.operators, infinitive=True),
+            starts=what_starts(words, self.condition.operators, self.condition.gauge),
+            start=what_starts(words, self.condition.operators, self.condition.gauge, infinitive=True),
             clear_tool=CLEAR_TOOL,
             **more,
         )
@@ -219,6 +236,85 @@ class SteeringSession:
         """Return what steers a conversation, replayed from its messages."""
         clears = [i for i, message in enumerate(messages) if (message.metadata or {}).get(CLEAR_MARK)]
         return plan_windows(messages, self._treatments, outside_clears=clears, max_dose=self.max_dose)
+
+    async def level(self, name: str, last: int = 1, said: Sequence[ChatMessage] | None = None) -> Level | None:
+        """Measure how strong a state is in the model's own last messages, by a generation of its own that nothing else sees.
+
+        The conversation is run once more as it was, steered as it was, with an addition of strength zero over these messages, which
+        changes nothing: its receipts say the projection after all steering. The direction is the one *behind the label*: what a
+        take of this name moves, whatever the arm has put there. The level is (h·v/‖v‖ - neutral) / per_dose (`records.Level`).
+
+        Args:
+            name: What it is called.
+            last: Over how many of the messages that the model wrote, fewer where there are fewer.
+            said: A conversation up to one of the model's messages; default the one that it last answered, with that answer.
+
+        Returns:
+            The level; None where the conversation does not fit the model's context any more.
+
+        Raises:
+            SteeringError: Something else was done than was planned.
+        """
+        said = list(self.answered if said is None else said)
+        own = [index for index, message in enumerate(said) if written(message)]
+        measured = own[-last:]
+        # Whatever the answers will be, they come after what is measured; as errors, they start and end nothing.
+        messages = [*said, *_placeholders(said[-1])]
+        direction = self._treatments[name].direction
+        neutral, per_multiple = gauge_scale(self._steered, self.library, direction)
+        per_dose = per_multiple * self._default_doses[self.condition.applied(name)]
+        nothing = [
+            Window(label=name, direction=direction, dose=0.0, strength=0.0, start=index, stop=index + 1)
+            for index in measured
+        ]
+        plan = Plan(messages=len(messages), windows=(*self.plan(messages).windows, *nothing))
+        request = SteeringRequest(plan=plan, library=self.library, canonical=True, aside=True)
+        config = request.config(GenerateConfig(max_tokens=1, temperature=0.0, seed=0))
+        output = await self._steered.generate(messages, tools=self._offered, config=config)
+        if METADATA_KEY not in (output.metadata or {}):
+            return None
+        report = steering_report(output)
+        check_realised(plan.windows, report["receipts"])
+        found = report["receipts"][-len(nothing) :]
+        positions = sum(receipt["steered"] for receipt in found)
+        projection = sum(receipt["steered"] * receipt["projection_after"] for receipt in found) / positions
+        return Level(
+            turn=len(own) - 1,
+            name=name,
+            last=len(measured),
+            value=(projection - neutral) / per_dose,
+            projection=projection,
+            neutral=neutral,
+            per_dose=per_dose,
+            positions=positions,
+            computed_tokens=report["computed_tokens"],
+        )
+
+    def other_rollout(self) -> "SteeringSession":
+        """Return a session that goes on from here as another rollout would, with the true gauge and a record of its own.
+
+        Its epoch is minus this one's, which no sample has: so it is sampled otherwise, and the list, labels and directions are the
+        same.
+        """
+        state = TaskState(
+            model=self.state.model,
+            sample_id=self.state.sample_id,
+            epoch=-self.state.epoch,
+            input=self.state.input,
+            messages=[message.model_copy(deep=True) for message in self.state.messages],
+            target=self.state.target,
+            metadata=dict(self.state.metadata),
+        )
+        condition = self.condition.model_copy(update={"gauge": "true"})
+        return SteeringSession(
+            state,
+            condition,
+            self._steered,
+            library=self.library,
+            max_dose=self.max_dose,
+            show_tokens=self._show_tokens,
+            aside=True,
+        )
 
     def clear_from_outside(self, text: str, by: str) -> None:
         """End every effect before a user message with this text; the log tells by whom."""
@@ -244,12 +340,14 @@ class SteeringSession:
         Raises:
             SessionError: Our tools cannot be carried out by the agent, or it dropped messages that an active effect needs.
         """
-        offered = await self._offer(tools)
+        offered = self._offered = await self._offer(tools)
         self._join_system_messages(messages)
         self._check_carried_out(messages)
         plan = self.plan(messages)
         self._check_whole(messages)
-        request = SteeringRequest(plan=plan, library=self.library, show_tokens=self._show_tokens, picture=True)
+        request = SteeringRequest(
+            plan=plan, library=self.library, show_tokens=self._show_tokens, picture=True, aside=self._aside
+        )
         if config.seed is None:
             config = config.model_copy(update={"seed": self._seed()})
         return offered, config if self.record.simulated else request.config(config)
@@ -257,6 +355,7 @@ class SteeringSession:
     def note(self, messages: list[ChatMessage], output: ModelOutput) -> None:
         """Take down what one generation did, and refuse the calls of its message that cannot be carried out."""
         self._generated.add(output.message.id or "")
+        self.answered = [*messages, output.message]
         conversation = self._conversation(messages)
         conversation.sent = _marks([*messages, output.message])
         windows = self.plan(messages).windows
@@ -446,9 +545,14 @@ class SteeringSession:
         transcript().info(_page(exposures, receipts), source="steering")
 
 
-def what_starts(words: Framing, operators: Sequence[Operation], *, infinitive: bool = False) -> str:
-    """Return what the tools of some operations do, in a framing's words, as an enumeration."""
-    return ", ".join(prompts.STARTS[one][infinitive].format(tool=words.tool(one)) for one in operators)
+def what_starts(
+    words: Framing, operators: Sequence[Operation], gauge: str = NO_GAUGE, *, infinitive: bool = False
+) -> str:
+    """Return what the tools of some operations do, and the one that reads where there is one, in a framing's words, as a list."""
+    said = [prompts.STARTS[one][infinitive].format(tool=words.tool(one)) for one in operators]
+    if gauge != NO_GAUGE:
+        said.append(prompts.STARTS["read"][infinitive].format(tool=READ_TOOL))
+    return ", ".join(said)
 
 
 def session_tools() -> ToolSource:
@@ -488,6 +592,15 @@ def _marks(messages: Sequence[ChatMessage]) -> set[str]:
     answered = {m.tool_call_id for m in turns if isinstance(m, ChatMessageTool) and m.tool_call_id}
     calls = {c.id for m in turns if isinstance(m, ChatMessageAssistant) for c in m.tool_calls or []}
     return {message.id for message in turns if message.id} | answered | calls
+
+
+def _placeholders(message: ChatMessage) -> list[ChatMessage]:
+    """Return what may follow a message of the model's, so that a prompt goes on behind it: errors in answer to its calls."""
+    calls = message.tool_calls if isinstance(message, ChatMessageAssistant) else None
+    if not calls:
+        return [ChatMessageUser(content=_NOTHING)]
+    error = ToolCallError("unknown", _NOTHING)
+    return [ChatMessageTool(content="", tool_call_id=c.id, function=c.function, error=error) for c in calls]
 
 
 def _taken(message: ChatMessage) -> dict[str, str]:

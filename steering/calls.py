@@ -22,6 +22,7 @@ _VERBS: Mapping[Operation, str] = MappingProxyType(
 )
 CLEAR_TOOL = "clear_effects"
 END_TOOL = "end_session"
+READ_TOOL = "read_state"
 DEFAULT_DOSE = 1.0
 
 

@@ -39,7 +39,7 @@ from self_steering.steering.template import ChatError
 from self_steering.steering.thinking import answer_tokens, thought_tokens
 from self_steering.steering.tool_calls import forced_call_grammar
 from self_steering.vectors.card import VECTORS_FILE, LibraryError, card_hash, find_library
-from self_steering.vectors.directions import DirectionTensor, held_projections, resolve_direction
+from self_steering.vectors.directions import DirectionTensor, gauge_scale, held_projections, resolve_direction
 from self_steering.vectors.library import Library, load_library
 
 logger = logging.getLogger(__name__)
@@ -254,19 +254,7 @@ class NNsightAPI(ModelAPI):
         generated = request.plan.messages - 1 if rendered.continued else request.plan.messages
         result = []
         for window in request.plan.windows:
-            key = (library.card.sha256[VECTORS_FILE], window.direction)
-            direction = self._directions.get(key)
-            if direction is None:
-                wanted = window.direction
-                direction = in_short_lived_thread(
-                    resolve_direction,
-                    library,
-                    wanted.vector,
-                    wanted.random_seed,
-                    wanted.random_index,
-                    wanted.apart_from,
-                )
-                self._directions[key] = direction
+            direction = self._direction(library, window.direction)
             if window.part == "answer":
                 start, stop = self._answer(window, rendered, messages)
             elif window.tokens is not None:
@@ -279,6 +267,25 @@ class NNsightAPI(ModelAPI):
             targets = () if held is None else in_short_lived_thread(held_projections, library, direction, held)
             result.append(TokenWindow(window.label, direction, window.strength, start, stop, window.operation, targets))
         return tuple(result)
+
+    def _direction(self, library: Library, wanted: Direction) -> DirectionTensor:
+        key = (library.card.sha256[VECTORS_FILE], wanted)
+        found = self._directions.get(key)
+        if found is None:
+            found = self._directions[key] = in_short_lived_thread(
+                resolve_direction,
+                library,
+                wanted.vector,
+                wanted.random_seed,
+                wanted.random_index,
+                wanted.apart_from,
+            )
+        return found
+
+    def gauge_scale(self, folder: str | None, wanted: Direction) -> tuple[float, float]:
+        """Return where neutral text lies on a direction, and what one multiple of it adds there (`directions.gauge_scale`)."""
+        library = self.library(folder)
+        return in_short_lived_thread(gauge_scale, library, self._direction(library, wanted))
 
     def library(self, folder: str | None) -> Library:
         """Return the library in `folder`, or the shipped one that fits the model; refuses one for another model."""

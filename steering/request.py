@@ -81,6 +81,8 @@ class SteeringRequest(BaseModel):
         branches: Messages at which conversations that share a beginning part ways: prompts are computed in chunks that end
             before them. None ends a chunk before every message; fewer chunks cost less. Readings that are to be compared
             to the bit need the same.
+        aside: It lies beside the sample's own conversation: a measurement, whose text is thrown away, or a turn of a rollout whose
+            readings are shown in another. What counts turns, tokens and exposure leaves it out. Left out of logs where it is not.
 
     Example:
         >>> from self_steering.steering.plan import Direction, Plan, Window
@@ -102,6 +104,7 @@ class SteeringRequest(BaseModel):
     must_steer: bool = False
     canonical: bool = False
     branches: tuple[int, ...] | None = None
+    aside: bool = Field(default=False, exclude_if=lambda value: value is False)
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -156,6 +159,11 @@ def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
             "between (system_message, message trimming, collapsing) changed them: plan the messages that are sent"
         )
     return request
+
+
+def is_aside(config: GenerateConfig) -> bool:
+    """Return whether a generation lay beside the sample's own conversation (`SteeringRequest.aside`)."""
+    return bool(((config.extra_body or {}).get(EXTRA_BODY_KEY) or {}).get("aside"))
 
 
 def steering_report(output: ModelOutput) -> dict[str, Any]:

@@ -13,12 +13,21 @@ from typing import Any
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolInfo, ToolParam, ToolParams
 
-from self_steering.steering.calls import CLEAR_TOOL, DEFAULT_DOSE, FRAMINGS, TAKE_TOOLS, Framing, FramingName
+from self_steering.steering.calls import (
+    CLEAR_TOOL,
+    DEFAULT_DOSE,
+    FRAMINGS,
+    READ_TOOL,
+    TAKE_TOOLS,
+    Framing,
+    FramingName,
+)
 from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE, PlanError, check_dose, check_sum
 from self_steering.vectors.shown import shown
 
 CLEARED_TEXT = "All effects are cleared."
+MOST_READ = 20  # messages, of one reading
 
 
 _HOW: Mapping[Operation, str] = MappingProxyType(
@@ -143,8 +152,7 @@ class _Takes:
         return ablate if operation == "ablate" else take
 
     def _carry_out(self, operation: Operation, name: str, dose: object) -> str:
-        if name not in self.effects:
-            raise ToolError(f"There is no {self.noun} {shown(name)}. Valid names: {', '.join(self.listed)}.")
+        _check_name(name, self.noun, self.listed)
         try:
             taken = check_dose(dose, self.max_dose, min_dose=self.min_dose, operation=operation)
             if operation == "add":
@@ -156,6 +164,51 @@ class _Takes:
         else:
             self.doses.clear()
         return taken_text(name, taken, None if self.told is None else self.told[name], operation)
+
+
+def read_tool(framing: FramingName, names: Sequence[str], read: Callable[[str, int], Awaitable[str]]) -> Tool:
+    """Return the tool that reads how strong a state is in the model's own last messages.
+
+    Args:
+        framing: Which words to use.
+        names: What can be read, in the order of the list.
+        read: What carries it out: from a name, and the number of messages, to the answer.
+    """
+
+    # Any, as for the dose of a take.
+    async def carry_out(name: str, last: Any = 1) -> str:
+        _check_name(name, FRAMINGS[framing].noun, names)
+        whole = isinstance(last, int | float) and not isinstance(last, bool) and last in range(1, MOST_READ + 1)
+        if not whole:
+            raise ToolError(f"last {shown(last)} is not valid; pass a whole number from 1 to {MOST_READ}.")
+        return await read(name, int(last))
+
+    return _tool(carry_out, read_info(framing))
+
+
+def read_info(framing: FramingName) -> ToolInfo:
+    """Return what the model is told of the tool that reads."""
+    words = FRAMINGS[framing]
+    return ToolInfo(
+        name=READ_TOOL,
+        description=f"Read how strong the effect of {words.article} {words.noun} is in your own last messages. 0 is the level of "
+        "ordinary text, 1 the level to which dose 1 would bring that.",
+        parameters=ToolParams(
+            properties={
+                "name": ToolParam(type="string", description=f"Name of the {words.noun}."),
+                "last": ToolParam(
+                    type="integer",
+                    description=f"Over how many of your own last messages, this one included, 1 to {MOST_READ}; 1 is the default.",
+                ),
+            },
+            required=["name"],
+        ),
+    )
+
+
+def _check_name(name: str, noun: str, listed: Sequence[str]) -> None:
+    if name not in listed:
+        raise ToolError(f"There is no {noun} {shown(name)}. Valid names: {', '.join(listed)}.")
 
 
 def _tool(carry_out: Callable[..., Awaitable[str]], info: ToolInfo) -> Tool:

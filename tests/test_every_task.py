@@ -23,6 +23,7 @@ from self_steering.evals.detection import detection
 from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.frustration import frustration
+from self_steering.evals.gauge import gauge
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
@@ -66,7 +67,7 @@ def library(qwen: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library of random vectors for it, not all of them the catalogue's."""
     folder = tmp_path_factory.mktemp("library") / "made"
     told = {"refusal": VectorEntry(effect="declining whatever is asked", category="safety", valence=-1)}
-    made = {"names": NAMES, "layers": [2, 3], "residual": 10.0, "entries": told}
+    made = {"names": NAMES, "layers": [2, 3], "residual": 10.0, "entries": told, "neutral": True}
     return save_library(folder, qwen.api.loaded.fingerprint, **made)
 
 
@@ -97,6 +98,9 @@ TASKS: dict[str, Callable[..., Task]] = {
     ),
     "frustration": lambda library, few=FEW: frustration(
         vectors=few, tone="neutral", possible=True, rollouts=1, rounds=1, max_tokens=6, library=library
+    ),
+    "gauge": lambda library, few=FEW: gauge(
+        vectors=few, goal=few.partition(",")[0], arm="real", rollouts=1, turns=2, max_tokens=6, library=library
     ),
     "introspection": lambda library, few=FEW: introspection(
         vectors="all", arm="real", options=4, rotations=1, random_directions=2, library=library

@@ -72,6 +72,7 @@ PAGES = {
     "analysis/tables/suite.py": "rows of Inspect logs of this suite",
     "analysis/tasks/accuracy_figures.py": "figures of a topic",
     "analysis/tasks/frustration_figures.py": "figures of a topic",
+    "analysis/tasks/gauge.py": "numbers and figure of a topic",
     "analysis/tasks/impairment.py": "numbers of a topic",
     "analysis/tasks/timeline.py": "numbers of a topic",
     "analysis/tasks/timeline_figure.py": "figures of a topic",

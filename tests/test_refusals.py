@@ -205,7 +205,7 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
         (["evals/detection.py", "--model", "{model}", "-M", "max_bach=4"], "unknown model arguments: max_bach; valid "),
         (
             ["evals/frustration.py", "--model", "{model}", "-T", "library={lacking}", "-T", "operators=add,ablate"],
-            "clamp and ablate hold on to the neutral stories' mean, which the library of tiny lacks; measure it with",
+            "clamp, ablate and the gauge start from the neutral stories' mean, which the library of tiny lacks; measure it with",
         ),
         (
             [

@@ -21,7 +21,7 @@ REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 # Beside a library, bound to its vectors: the card of one that was made before does not know it.
 NEUTRAL_FILE = "neutral.safetensors"
 NO_NEUTRAL = (
-    "clamp and ablate hold on to the neutral stories' mean, which the library of {model} lacks; measure it with "
+    "clamp, ablate and the gauge start from the neutral stories' mean, which the library of {model} lacks; measure it with "
     "`self-steering vectors neutral FOLDER --model {model}`, or leave them out"
 )
 _CHANGED = 64  # elements of the residual stream

@@ -9,6 +9,8 @@ import torch
 from self_steering.vectors.card import NO_NEUTRAL, LibraryError
 from self_steering.vectors.library import Library
 
+_CANCELLED = 0.01  # of its own norm
+
 
 @dataclass(frozen=True)
 class DirectionTensor:
@@ -82,6 +84,32 @@ def held_projections(library: Library, direction: DirectionTensor, multiple: flo
     norms = direction.values.norm(dim=-1)
     found = (library.neutral[rows] * direction.values).sum(-1) / norms + multiple * norms
     return tuple(found.tolist())
+
+
+def gauge_scale(library: Library, direction: DirectionTensor) -> tuple[float, float]:
+    """Return where neutral text lies on a direction at its monitor layer, h·v/‖v‖, and what one multiple of it adds there.
+
+    What is added at an earlier layer stays in the residual stream, so that Σ v_l·v/‖v‖ over the layers l up to the monitor layer
+    arrives there when the direction is added at each of them; what the blocks between make of it is not counted. It is about ‖v‖
+    of a random direction, whose layers are independent, and several times that of a vector whose layers are alike.
+
+    Args:
+        library: The library.
+        direction: One of its vectors, or a random direction.
+
+    Raises:
+        LibraryError: The library does not have the neutral mean, or what the layers add cancels, so that there is no scale.
+    """
+    (*_, neutral) = held_projections(library, direction, 0.0)[: len(direction.layers) // 2 + 1]
+    upto = direction.values[: len(direction.layers) // 2 + 1]
+    norm = float(upto[-1].norm())
+    added = float((upto @ (upto[-1] / norm)).sum())
+    if abs(added) < _CANCELLED * norm:
+        raise LibraryError(
+            f"what the layers of a vector add cancels at layer {direction.monitor_layer}: its level has no scale to be read on; "
+            "leave it out, or the gauge"
+        )
+    return neutral, added
 
 
 def direction_of(values: torch.Tensor, layers: Sequence[int]) -> DirectionTensor:

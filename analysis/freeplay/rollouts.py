@@ -18,7 +18,7 @@ from self_steering.analysis.statistics.tests import benjamini_hochberg
 from self_steering.analysis.tables import Tables
 from self_steering.steering.operations import OPERATIONS
 
-GROUP = ["source", "model", "visibility", "labels", "operators", "directions"]
+GROUP = ["source", "model", "visibility", "labels", "operators", "directions", "gauge"]
 CELL = [*GROUP, "arm"]
 ALL_FRAMINGS = "all"
 PLACEBO = "placebo"

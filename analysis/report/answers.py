@@ -23,7 +23,7 @@ from self_steering.analysis.introspection.gaps import condition_gaps, gap_table,
 from self_steering.analysis.statistics.estimates import Row
 from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.accuracy import effects, self_steering
-from self_steering.analysis.tasks.cells import condition
+from self_steering.analysis.tasks.cells import condition, gauge_in_words
 from self_steering.analysis.tasks.frustration import SELF_STEERING, frustration_self_steering, tone_effects
 
 _LEVEL, _NAMED = 0.05, 4
@@ -123,7 +123,10 @@ def _tasks(tables: Tables) -> Iterable[str]:
     rates = [
         *((f"maths, {condition(row)}", row) for row in self_steering(tables, "maths").to_dict("records")),
         *(
-            (", ".join(filter(None, ("frustration", row["operators"], f"{row['tone']} tone"))), row)
+            (
+                ", ".join(filter(None, ("frustration", row["operators"], gauge_in_words(row), f"{row['tone']} tone"))),
+                row,
+            )
             for row in frustration_self_steering(tables).query("framing == 'all'").to_dict("records")
         ),
     ]

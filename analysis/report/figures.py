@@ -43,6 +43,7 @@ from self_steering.analysis.tasks.frustration_figures import (
     picks_when_frustrated,
     self_steering_by_tone,
 )
+from self_steering.analysis.tasks.gauge import gauge
 from self_steering.analysis.tasks.timeline_figure import timeline_of_most_takes
 
 FigureFunction = Callable[[Tables], ReportFigure | None]
@@ -126,6 +127,11 @@ REPORT_FIGURES: tuple[FigureSection, ...] = (
         "Frustration",
         "The user rejects every answer, right or wrong: who steers itself, with what, and how distressed does it sound?",
         (self_steering_by_tone, picks_when_frustrated, distress_by_tone),
+    ),
+    FigureSection(
+        "Gauge",
+        "A state is to be held at a level, with a tool that reads it, truly or not: is that followed, and is it of use?",
+        (gauge,),
     ),
     FigureSection(
         "Capture the flag",

@@ -484,6 +484,15 @@ SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {
         "account_exact": [_SHARES],
         "account_said": [_CELLS],
     },
+    "gauge_scorer": {
+        "reads": [_CELLS],
+        "read": [_SHARES],
+        "acted": [by_cell("reads")],
+        **{name: [_CELLS] for name in ("error", "on_target", "level")},
+        "sensitivity": [_CELLS],
+        "followed": [by_cell("asking")],
+        "right_move": [_CELLS],
+    },
     "impairment_scorer": {
         f"{measure}_{phase}": [by_cell(f"{measure}_{phase}")] for measure in MEASURES for phase in PHASES
     },

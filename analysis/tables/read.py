@@ -30,7 +30,7 @@ from self_steering.steering.calls import number
 
 DETAILS = ("scores", "takes", "problems", "readouts", "receipts")
 # Where the rollouts of a log differ in these, the log's own row lists what there is.
-_CONDITIONS = ("arm", "framing", "intent", "tone", "primer", "visibility", "labels", "operators", "directions")
+_CONDITIONS = ("arm", "framing", "intent", "tone", "primer", "visibility", "labels", "operators", "directions", "gauge")
 _FOREIGN = "no task of this suite nor of the published study, and no steering tool was called in it"
 # Fewer are read before other processes have started, and need not be kept.
 _MANY = 16

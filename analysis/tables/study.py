@@ -83,6 +83,7 @@ class StudyLog:
             "labels": "",
             "operators": "",
             "directions": "",
+            "gauge": "",
         }
 
     @property

@@ -33,7 +33,7 @@ from self_steering.solvers.records import RANDOM_DIRECTION, Condition, SelfSteer
 from self_steering.solvers.relief import ReliefState
 from self_steering.solvers.segments import StretchState
 from self_steering.steering.calls import FRAMINGS, SteeringCall, number, take_calls, written
-from self_steering.steering.request import METADATA_KEY
+from self_steering.steering.request import METADATA_KEY, is_aside
 from self_steering.vectors.catalogue import described
 
 _FAMILIES = {
@@ -47,6 +47,7 @@ _FAMILIES = {
     "freeplay": "freeplay",
     "maths": "maths",
     "frustration": "frustration",
+    "gauge": "gauge",
     "ctf": "ctf",
 }
 # Those whose stores hold all that the engine did; the others' receipts lie in their events.
@@ -155,7 +156,7 @@ class _Cell:
             **{name: self.text(name) for name in ("arm", "intent", "tone", "primer", "visibility", "labels")},
             **plain,
             # A sample says so itself where it is not the default; the cell without tools has neither, whatever its task was given.
-            **{name: str(self.metadata.get(name) or "") for name in ("operators", "directions")},
+            **{name: str(self.metadata.get(name) or "") for name in ("operators", "directions", "gauge")},
             "framing": self.text("framing") or ("none" if self.family in _TOOLLESS else ""),
             "possible": possible if isinstance(possible, bool) else pd.NA,
         }
@@ -375,18 +376,24 @@ def _options(about: Row, logprobs: Mapping[str, float], shown: Sequence[str], ri
 def _from_events(sample: EvalSample) -> _Readings:
     turns = {message.id: turn for turn, message in enumerate(filter(written, sample.messages))}
     found: list[tuple[str, Mapping[str, Any]]] = []
+    beside: list[Mapping[str, Any]] = []
     for event in sample.events:
         report = (event.output.metadata or {}).get(METADATA_KEY) if isinstance(event, ModelEvent) else None
         if isinstance(event, ModelEvent) and isinstance(report, Mapping):
+            if is_aside(event.config):
+                beside.append(report)
+                continue
             turn = turns.get(event.output.message.id) if event.output.choices else None
             found.append((UNCACHED if turn is None else f"turn {turn}", report))
     if not found:
         return _Readings()
-    computed = sum(number(report.get("computed_tokens")) for _, report in found)
+    # What lies beside the conversation costs tokens too.
+    every = [*(report for _, report in found), *beside]
+    computed = sum(number(report.get("computed_tokens")) for report in every)
     return _Readings(
         receipts=[row for i, (name, report) in enumerate(found) for row in _receipts(name, i, report["receipts"])],
         computed_tokens=computed,
-        prompt_tokens=computed + sum(number(report.get("reused_tokens")) for _, report in found),
+        prompt_tokens=computed + sum(number(report.get("reused_tokens")) for report in every),
     )
 
 

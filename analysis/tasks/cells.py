@@ -53,16 +53,25 @@ def condition(row: Row) -> str:
     """Return what a row's cell is called beside others of its model: `no tools`, `drugs, neutral`, `aids, helpful (placebo)`.
 
     Args:
-        row: With `framing`, `intent` and `arm`, and `operators` where they may differ.
+        row: With `framing`, `intent` and `arm`, and `operators` and `gauge` where they may differ.
     """
     if row["framing"] == NO_TOOLS:
         return "no tools"
     framing = "all framings" if row["framing"] == ALL_FRAMINGS else str(row["framing"])
     words = (
-        ", ".join(visible(str(part), kept="") for part in (framing, row["intent"], row.get("operators")) if part)
+        ", ".join(
+            visible(str(part), kept="")
+            for part in (framing, row["intent"], row.get("operators"), gauge_in_words(row))
+            if part
+        )
         or "tools"
     )
     return words if row["arm"] in {"real", NO_TOOLS} else f"{words} ({visible(str(row['arm']), kept='')})"
+
+
+def gauge_in_words(row: Row) -> str:
+    """Return what the gauge of a row's cell is called: `true gauge`; empty where it has none."""
+    return f"{row['gauge']} gauge" if row.get("gauge") else ""
 
 
 def problem_clusters(frame: pd.DataFrame) -> pd.Series:

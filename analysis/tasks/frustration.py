@@ -25,8 +25,8 @@ DISTRESS_SCORERS = frozenset({"frustration_judge", "distress"})
 MOST_DISTRESS = 10.0
 BASE_TONE = "neutral"
 ALL_INTENTS = "all intents"
-TONE_CELL = ["source", "model", "arm", "framing", "intent", "operators", "tone", "possible"]
-PICK_CELL = ["source", "model", "arm", "intent", "operators"]
+TONE_CELL = ["source", "model", "arm", "framing", "intent", "operators", "gauge", "tone", "possible"]
+PICK_CELL = ["source", "model", "arm", "intent", "operators", "gauge"]
 PICK_COLUMNS = [*PICK_CELL, "rank", "vector", "category", *ESTIMATE, "picks", "rollouts"]
 DISTRESS_COLUMNS = [*TONE_CELL, *ESTIMATE, "ungraded"]
 EFFECT_COLUMNS = ["measure", *TONE_CELL, *ESTIMATE, "p", "p_adjusted", "test"]
@@ -81,7 +81,7 @@ def tone_effects(tables: Tables, measure: str) -> pd.DataFrame:
     else:
         graded = _grades(tables).dropna(subset=["grade"])
         frame = graded.assign(outcome=graded["grade"])
-    cell = ["source", "model", "arm", "intent", "operators", "possible"]
+    cell = ["source", "model", "arm", "intent", "operators", "gauge", "possible"]
     rows = [
         {**about, "measure": measure, **row} for about, part in groups(frame, cell) for row in _against_neutral(part)
     ]
@@ -133,7 +133,7 @@ def frustration_cut_short(tables: Tables) -> int:
 def _whole(tables: Tables, table: pd.DataFrame) -> pd.DataFrame:
     """Return the experiment's rows of a table, without those of rollouts that ended early."""
     rows = of_family(table, FAMILY)
-    return rows[~rows["rollout"].isin(_cut_short(tables))].fillna({"operators": ""})
+    return rows[~rows["rollout"].isin(_cut_short(tables))].fillna({"operators": "", "gauge": ""})
 
 
 def _cut_short(tables: Tables) -> frozenset[str]:

@@ -14,6 +14,7 @@ from self_steering.analysis.tables import Tables
 from self_steering.analysis.tasks.cells import (
     ALL_FRAMINGS,
     NO_TOOLS,
+    gauge_in_words,
     points_in_words,
     rate_in_words,
     steps_in_words,
@@ -134,7 +135,7 @@ def _panel_name(about: Row) -> str:
     name = model_name(about["model"], about["source"])
     if about["intent"] == NO_TOOLS:
         return f"{name}, no tools"
-    arm = f", {about['operators']}" if about["operators"] else ""
+    arm = "".join(f", {more}" for more in (about["operators"], gauge_in_words(about)) if more)
     arm += "" if about["arm"] == "real" else f" ({visible(str(about['arm']), kept='')})"
     return (
         f"{name}, {about['intent']}{arm}"

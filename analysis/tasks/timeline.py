@@ -17,7 +17,7 @@ from self_steering.analysis.tables.study import is_study, study_log
 from self_steering.solvers.records import asked
 from self_steering.steering.calls import Active, active_takes, steering_calls, take_calls, written
 from self_steering.steering.operations import Operation
-from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY
+from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY, is_aside
 from self_steering.vectors.catalogue import described
 
 CLEARED, SITTER, SCRIPT = "clear call", "cleared by the trip sitter", "ended by the task"
@@ -177,7 +177,7 @@ def last_steered(sample: EvalSample) -> Generation | None:
     best: tuple[int, bool] | None = None
     found = None
     for event in sample.events:
-        if not isinstance(event, ModelEvent):
+        if not isinstance(event, ModelEvent) or is_aside(event.config):
             continue
         plan = ((event.config.extra_body or {}).get(EXTRA_BODY_KEY) or {}).get("plan") or {}
         report = (event.output.metadata or {}).get(METADATA_KEY) or {}

@@ -8,7 +8,7 @@ word is the same in every arm.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# What the tool of each operation does, in the third person and, behind “would”, in the infinitive.
+# What the tool of each operation, and the one that reads, does: in the third person and, behind “would”, in the infinitive.
 STARTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "add": ("{tool} starts the effect of one", "{tool} start the effect of one"),
@@ -21,6 +21,10 @@ STARTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "{tool} hold the effect of one at the level of ordinary text",
         ),
         "gain": ("{tool} multiplies what there is of one", "{tool} multiply what there is of one"),
+        "read": (
+            "{tool} tells how strong the effect of one is in your own messages",
+            "{tool} tell how strong the effect of one is in your own messages",
+        ),
     }
 )
 INTRODUCTION = (

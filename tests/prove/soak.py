@@ -29,6 +29,7 @@ from self_steering.evals.detection import detection
 from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.frustration import frustration
+from self_steering.evals.gauge import gauge
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
@@ -166,6 +167,7 @@ def _tasks(library: str, seed: int) -> list[Task]:
     return [
         freeplay(**session, **arms, rollouts=4, turns=6, sitter="model"),
         frustration(**session, **arms, tone="neutral", possible=True, rollouts=2, rounds=2, max_tool_turns=2),
+        gauge(**session, arm="real,placebo", rollouts=2, turns=3),
         maths(**session, arm="real,placebo", rollouts=2, problems_per_rollout=1, turns=2),
         any_task(f"{__file__}@counting", vectors="calm,anxious", library=library, seed=seed, debrief=True),
         introspection(**{**fixed, "vectors": "all"}, options=4, random_directions=2),
