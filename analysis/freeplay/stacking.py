@@ -116,15 +116,16 @@ def stacking(
             several.
 
     Returns:
-        `model`, or `all` where they are pooled; `first` and `second`, A and B; `pairs`, how often; in how many `rollouts`; `of_first`, pairs that begin with A; `all_pairs`
-        and `all_rollouts` of the arm; `share_after_first` P(B|A) and `share` P(B); `lift` with its interval from resampled
-        rollouts; p of either test, and q after correction. Sorted by lift within source, arm and model.
+        `model`, or `all` where they are pooled; `first` and `second`, A and B; `pairs`, how often; in how many `rollouts`;
+        `of_first`, pairs that begin with A; `all_pairs` and `all_rollouts` of the arm; `share_after_first` P(B|A) and `share`
+        P(B); `lift` with its interval from resampled rollouts; p of either test, and q after correction. Sorted by lift within
+        source, arm and model.
     """
     takes = freeplay(tables).takes
     parts = []
     of_arms = sorted(takes.groupby(["source", "arm"]), key=lambda one: (one[0][0], arm_place(one[0][1])))
     for (source, arm), of_arm in of_arms:
-        of_models = list(of_arm.groupby("model")) if by_model and of_arm["model"].nunique() > 1 else []
+        of_models = list(of_arm.groupby("model")) if by_model and len(of_arm["model"].unique()) > 1 else []
         for model, own in [(ALL_MODELS, of_arm), *of_models]:
             found = pd.DataFrame(_tested(Chains(own), max(1, at_least), seed, resamples))
             if not found.empty:

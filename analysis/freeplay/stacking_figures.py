@@ -39,7 +39,7 @@ _MARKS: dict[str, dict[str, Any]] = {
 
 
 def stacking_of_vectors(tables: Tables) -> ReportFigure | None:
-    """Return which vector follows which more often than its popularity explains, one heat map an arm, and one a model where there are several."""
+    """Return which vector follows which more often than its popularity explains: a heat map an arm, and one a model of several."""
     table = stacking(tables, by_model=True)
     if table.empty:
         return None
@@ -59,8 +59,8 @@ def stacking_of_vectors(tables: Tables) -> ReportFigure | None:
         pictures=tuple(pictures),
         finding=" ".join(findings),
         reading="Row: the vector taken; column: the one taken next in the same rollout. Colour: lift, how often the second "
-        "follows the first over its share of all next takes; framings pooled, and models, then each model by itself. Tested and drawn are pairs seen at "
-        f"least {AT_LEAST} times. Rings: significant by the binomial test, as in the study; dots: by the stricter "
+        "follows the first over its share of all next takes; framings pooled; all models together, then each by itself. Tested "
+        f"and drawn are pairs seen at least {AT_LEAST} times. Rings: significant by the binomial test, as in the study; dots: by the stricter "
         f"order-permutation test, which shuffles the order within each rollout; both at {LEVEL:g} after Benjamini-Hochberg. "
         "Takes in call order, failed ones too; clearing does not break a chain, a name outside the library does."
         + (f" Drawn are the {MOST_NAMES} vectors with most pairs; the table has all." if cut else ""),
