@@ -396,8 +396,8 @@ def free_text_against_choice(tables: Tables) -> ReportFigure | None:
         "this suite's from 1 to 10, the study's from 0 to 1. Plain bars: cached; hatched bars: uncached; lines: 95 % t-intervals "
         "over vectors. By category and by name: the cached descriptions in which a word is the name of a vector of the true "
         "category, or of the true vector; dotted ticks: the same descriptions set against every vector of that arm. "
-        "Scatter: one mark a vector, real arm: the gain in rating against the gap of the choice. Bars: all cached ratings by arm; under placebo "
-        "nothing was added: that is their floor." + missing_in_words(tables, "free_text"),
+        "Scatter: one mark a vector, real arm: the gain in rating against the gap of the choice. Last bars: all cached ratings by "
+        "arm; under placebo nothing was added: that is their floor." + missing_in_words(tables, "free_text"),
         table=pd.concat(rows, ignore_index=True),
     )
 
