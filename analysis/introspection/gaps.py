@@ -155,7 +155,8 @@ def _names_in(texts: pd.Series, names: Sequence[str]) -> pd.DataFrame:
 
 def _descriptions(tables: Tables) -> pd.DataFrame:
     """Return the cached descriptions' scores, one row a rollout that has one, its text in `answer`."""
-    scores = tables.scores[(tables.scores["family"] == "free_text") & (tables.scores["answer"].fillna("") != "")]
+    scores = tables.scores[tables.scores["family"] == "free_text"]
+    scores = scores[scores["answer"].notna() & scores["answer"].ne("")]
     given = scores[(scores["score"] == CACHED) | (scores["scorer"].map(_STUDY_RATINGS) == CACHED)]
     return given.drop_duplicates("rollout")
 
