@@ -46,7 +46,7 @@ def figures(tables):
 
 def printed(one: Headline, figures) -> list[dict]:
     """Return the rows of a figure's table that are of a headline effect."""
-    key, value, only = PLACES[one.effect]
+    key, _, only = PLACES[one.effect]
     of = {**only, "source": one.source, "model": one.model, **dict(one.condition)}
     of |= {"arm": one.arm} if one.arm else {}
     names = of.keys() & set(figures[key].table)

@@ -213,3 +213,13 @@ def test_takes_stand_in_their_turn_with_the_dose_taken_so_far():
     figure = draw(course_of_free_play, made)
     check(figure)
     assert "half of 3 takes are made by turn 1, most of them emotion" in figure.finding
+
+
+@pytest.mark.parametrize("figure", [course_of_free_play, redosing_in_free_play])
+def test_a_panel_in_which_nothing_is_drawn_says_why(figure):
+    """One rollout has no mean dose; a redose without a dose has none to show."""
+    made = tables(rollout(take("calm", float("nan"), turn=0), take("calm", float("nan"), turn=1), turns=2))
+    for picture in draw(figure, made).pictures:
+        for axes in picture.figure.axes:
+            marks = [line for line in axes.lines if line.get_marker() != "None"]
+            assert marks or axes.patches or any(text.get_text() for text in axes.texts), axes.get_ylabel()

@@ -60,10 +60,10 @@ def stacking_of_vectors(tables: Tables) -> ReportFigure | None:
         finding=" ".join(findings),
         reading="Row: the vector taken; column: the one taken next in the same rollout. Colour: lift, how often the second "
         "follows the first over its share of all next takes; framings pooled; all models together, then each that has such pairs "
-        "by itself. "
-        f"Tested and drawn are pairs seen at least {AT_LEAST} times. Rings: significant by the binomial test, as in the study; "
-        f"dots: by the stricter order-permutation test, which shuffles the order within each rollout; both at {LEVEL:g} "
-        "after Benjamini-Hochberg. Takes in call order, failed ones too; clearing does not break a chain, a name outside the library does."
+        "by itself. Tested and drawn are pairs seen at "
+        f"least {AT_LEAST} times. Rings: significant by the binomial test, as in the study; dots: by the stricter "
+        f"order-permutation test, which shuffles the order within each rollout; both at {LEVEL:g} after Benjamini-Hochberg. "
+        "Takes in call order, failed ones too; clearing does not break a chain, a name outside the library does."
         + (f" Drawn are the {MOST_NAMES} vectors with most pairs; the table has all." if cut else ""),
         table=table,
     )

@@ -57,6 +57,7 @@ _UNSEEN = 1e-9  # a letter outside the top tokens was given 1e-38 or so
 _LEVEL = 0.05
 _READING_LOOKS = {CACHED: Look(BLUE, "", "o"), UNCACHED: Look(ORANGE, "///", "D")}
 _BAR = 0.34
+_NO_BAR = 5e-4  # so short a bar is not seen: its value is written
 _LINE_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (GOLD, "P"), (SKY, "v"))
 
 
@@ -163,6 +164,9 @@ def _reading_bars(axes: Axes, part: pd.DataFrame, name: str, rows: Sequence[floa
     of, values = _READING_LOOKS[name], part[name].astype(float)
     style = {"facecolor": of.colour, "hatch": of.hatch, "edgecolor": PAPER, "linewidth": 0}
     axes.barh(rows, values - least, _BAR, least, label=name, **style)
+    for row, value in zip(rows, values, strict=True):
+        if value - least < _NO_BAR:
+            axes.annotate(f"{value:.2g}", (least, row), (4, 0), textcoords="offset points", va="center", fontsize=10)
     axes.hlines(rows, part[f"{name}_low"].astype(float), part[f"{name}_high"].astype(float), color=INK, linewidth=1.4)
 
 

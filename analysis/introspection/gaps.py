@@ -124,7 +124,7 @@ def namings(tables: Tables) -> pd.DataFrame:
 
     Returns:
         `source`, `model`, `primer`, `arm`; `n`, `vectors`; `named_vector` and `named_category`, shares with `_low` and `_high`
-        (cluster-robust over vectors), `method`; `expected_vector` and `expected_category`, set against all vectors.
+        (cluster-robust over vectors), `method`; `expected_vector` and `expected_category`, set against all vectors (NaN for one).
     """
     known = {name: entry.category for name, entry in catalogue().items()}
     given = _descriptions(tables)
@@ -141,7 +141,11 @@ def namings(tables: Tables) -> pd.DataFrame:
         for name, against in hits.items():
             # Row and column are descriptions: its own vector's on the diagonal.
             share = robust_share(against.diagonal().astype(float), part["vector"])
-            row |= {**estimated(f"named_{name}", share), "method": share.method, f"expected_{name}": against.mean()}
+            row |= {
+                **estimated(f"named_{name}", share),
+                "method": share.method,
+                f"expected_{name}": against.mean() if row["vectors"] > 1 else math.nan,
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -456,6 +456,8 @@ def _naming_pictures(named: pd.DataFrame) -> list[Picture]:
                 axes.barh(at, row[f"named_{name}"], 0.5, **arm_style(row["arm"]))
                 if not pd.isna(row[f"named_{name}_low"]):
                     axes.hlines(at, row[f"named_{name}_low"], row[f"named_{name}_high"], color=INK, linewidth=1.4)
+                if not row[f"named_{name}"]:
+                    axes.annotate("none", (0, at), (4, 0), textcoords="offset points", va="center", fontsize=10)
                 axes.vlines(row[f"expected_{name}"], at - 0.4, at + 0.4, color=INK, linewidth=1.6, linestyle=":")
             axes.set_xlim(0, 1)
             as_percent(axes)
@@ -475,6 +477,8 @@ def _naming_sentences(named: pd.DataFrame) -> list[str]:
 
 def _named_in_words(row: Row, name: str) -> str:
     share = with_interval(row, f"named_{name}", scale=100, decimals=1, unit="%")
+    if pd.isna(row[f"expected_{name}"]):
+        return f"{share}, with one vector nothing to compare with"
     return f"{share}, {row[f'expected_{name}']:.1%} if set against any vector of the arm"
 
 

@@ -142,20 +142,26 @@ def _tasks(tables: Tables) -> Iterable[str]:
             f"({counted(rollouts, 'rollout')})."
             if never == len(free)
             else f"Self-steering where no take was demanded: most in {_model(row)}, {name}: {share_in_words(row)} of {row['n']} "
-            f"rollouts; in {never} of {counted(len(free), 'cell')} nobody took anything."
+            f"rollouts; in {never or 'none'} of {counted(len(free), 'cell')} nobody took anything."
         )
     tones = tone_effects(tables, SELF_STEERING).to_dict("records")
     yield from _verdict(
         "Self-steering, against the neutral tone",
         [_effect(f"{_model(row)}, {row['tone']} tone", row, _points(row)) for row in tones],
     )
+    said = []
     for family in ("maths", "ctf"):
         found = effects(tables, family)
         rows = found[found["over"] == "all"].to_dict("records")
-        yield from _verdict(
+        said += _verdict(
             "Accuracy in maths" if family == "maths" else "Success at capture the flag",
             [_effect(f"{_model(row)}, {condition(row)} − {row['against']}", row, _points(row)) for row in rows],
         )
+    if rates and not said:
+        said = [
+            "What it costs cannot be told: no cell shares its problems with one without tools, or of neutral intent."
+        ]
+    yield from said
 
 
 def _model(row: Row) -> str:

@@ -20,7 +20,7 @@ onload = () => document.title = JSON.stringify([...document.querySelectorAll("if
   page.querySelectorAll("details").forEach(one => one.open = true);
   const drawn = [...page.querySelectorAll(".drawn")];
   const cut = drawn.filter(one => one.scrollWidth > one.clientWidth);
-  const told = cut.filter(one => getComputedStyle(one, "::before").display !== "none");
+  const told = cut.filter(one => getComputedStyle(one, "::before").content !== "none");
   return [page.documentElement.scrollWidth, cut.length, told.length];
 }));
 </script>"""
