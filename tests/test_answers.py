@@ -79,3 +79,5 @@ def test_what_cannot_be_told_is_said_to_be_so():
     assert "No other arm was read beside the real one" in introspection
     none = said(joined(simulated_choice(gaps=0.0, between=0.01, within=0.01, vectors=VECTORS[:8])))[1]
     assert "it does not hold (interval or corrected test)" in none
+    tones = simulated_frustration({("neutral", True): 0.5}, models=["one"])
+    assert "What it costs cannot be told" in said(tones)[2]
