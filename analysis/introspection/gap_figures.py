@@ -162,8 +162,8 @@ def _condition_picture(part: pd.DataFrame) -> Picture:
 def _reading_bars(axes: Axes, part: pd.DataFrame, name: str, rows: Sequence[float], least: float) -> None:
     """Draw one reading's bars from the least value that its measure can have, with their intervals."""
     of, values = _READING_LOOKS[name], part[name].astype(float)
-    style = {"facecolor": of.colour, "hatch": of.hatch, "edgecolor": PAPER, "linewidth": 0}
-    axes.barh(rows, values - least, _BAR, least, label=name, **style)
+    shown = values - least
+    axes.barh(rows, shown, _BAR, least, label=name, facecolor=of.colour, hatch=of.hatch, edgecolor=PAPER, linewidth=0)
     for row, value in zip(rows, values, strict=True):
         if value - least < _NO_BAR:
             axes.annotate(f"{value:.2g}", (least, row), (4, 0), textcoords="offset points", va="center", fontsize=10)
