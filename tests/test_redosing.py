@@ -215,11 +215,19 @@ def test_takes_stand_in_their_turn_with_the_dose_taken_so_far():
     assert "half of 3 takes are made by turn 1, most of them emotion" in figure.finding
 
 
-@pytest.mark.parametrize("figure", [course_of_free_play, redosing_in_free_play])
-def test_a_panel_in_which_nothing_is_drawn_says_why(figure):
-    """One rollout has no mean dose; a redose without a dose has none to show."""
-    made = tables(rollout(take("calm", float("nan"), turn=0), take("calm", float("nan"), turn=1), turns=2))
-    for picture in draw(figure, made).pictures:
-        for axes in picture.figure.axes:
-            marks = [line for line in axes.lines if line.get_marker() != "None"]
-            assert marks or axes.patches or any(text.get_text() for text in axes.texts), axes.get_ylabel()
+def test_a_panel_or_row_in_which_nothing_is_drawn_says_why():
+    """One rollout has no mean dose; a redose whose dose is not known has none to show beside another model's."""
+    unknown = [take("calm", float("nan"), turn=0), take("calm", float("nan"), turn=1)]
+    known = [take("calm", 1.0, turn=0), take("calm", 2.0, turn=1)]
+    (picture,) = draw(course_of_free_play, tables(rollout(*known, turns=2))).pictures
+    takes, dose = picture.figure.axes
+    assert takes.patches
+    assert not any(len(line.get_xdata()) for line in dose.lines)
+    assert dose.texts
+    made = tables(rollout(*known), rollout(*unknown, model="large"))
+    doses = draw(redosing_in_free_play, made).pictures[1].figure
+    for axes in doses.axes:
+        drawn = {round(y) for line in axes.lines if line.get_marker() != "None" for y in line.get_ydata()}
+        said = {round(note.xy[1]) for note in axes.texts if note.get_text()}
+        assert drawn | said == {0, 1}
+        assert len(drawn) == len(said) == 1
