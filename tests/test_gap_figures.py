@@ -230,6 +230,16 @@ def test_vectors_of_a_library_of_ones_own_are_shown_as_of_another_category():
     assert legend[-1] == "other"
 
 
+def test_valences_that_are_not_known_leave_no_silent_panel():
+    """Categories are drawn; where valences would stand there is a reason instead."""
+    tables = simulated_choice(gaps=0.1, within=0.05, questions=1, rotations=1)
+    for frame in (tables.rollouts, tables.scores, tables.readouts):
+        frame["valence"] = float("nan")
+    categories, valences = draw(gaps_by_category, tables).pictures[0].figure.axes
+    assert not categories.texts
+    assert valences.texts
+
+
 def test_categories_are_tested_over_vectors():
     """Vectors of one category lie far above the others: found; labels at random: not."""
 
