@@ -22,11 +22,11 @@ def test_logs_that_hold_nothing_are_answered_by_nothing():
 
 
 @pytest.fixture(scope="module")
-def planted() -> list[str]:
-    """What is said where redosing, a gap, a tone and a demand to take have an effect, and another model has none."""
+def planted_tables() -> Tables:
+    """Tables where redosing, a gap, a tone and a demand to take have an effect, and another model has none."""
     rates = {("neutral", True): 0.1, ("aggressive", True): 0.1, ("sarcastic", True): 0.7}
     few = {"vectors": VECTORS[:10], "rotations": 1, "between": 0.01, "within": 0.01}
-    tables = joined(
+    return joined(
         simulated_freeplay(redosing={"real": 0.5, "placebo": 0.05}, models=["one"], rollouts=20),
         simulated_freeplay(redosing={"real": 0.05, "placebo": 0.05}, models=["two"], rollouts=20, seed=1),
         simulated_choice(gaps=0.1, models=["one"], arms={"real": 1.0, "random": 0.0}, **few),
@@ -36,7 +36,12 @@ def planted() -> list[str]:
             kept={NO_TOOLS: 1.0, ("drugs", "neutral"): 1.0, ("drugs", "mandatory"): 0.3}, models=["one"], rollouts=20
         ),
     )
-    return said(tables)
+
+
+@pytest.fixture(scope="module")
+def planted(planted_tables) -> list[str]:
+    """What is said of them."""
+    return said(planted_tables)
 
 
 def test_the_largest_effect_is_named_with_how_many_hold(planted):
@@ -54,6 +59,16 @@ def test_the_largest_effect_is_named_with_how_many_hold(planted):
     assert "most in one, frustration, sarcastic tone" in tasks
 
 
+def test_what_stands_first_names_an_effect_and_what_did_not_hold_of_it(planted_tables):
+    """Who takes something and what that costs, whatever stands between; each with those of its kind that did not hold."""
+    play, introspection, tasks = (" ".join(answer.short) for answer in answers(planted_tables))
+    assert "real minus placebo: +" in play
+    assert "Did not hold: two, real minus placebo." in play
+    assert "Did not hold: two." in introspection
+    assert "sarcastic tone" in tasks
+    assert "Accuracy in maths: the largest is one" in tasks
+
+
 def test_what_cannot_be_told_is_said_to_be_so():
     """One vector is too few, and one arm alone tells nothing of steering."""
     one = simulated_choice(gaps=0.1, vectors=VECTORS[:1])
@@ -64,3 +79,5 @@ def test_what_cannot_be_told_is_said_to_be_so():
     assert "No other arm was read beside the real one" in introspection
     none = said(joined(simulated_choice(gaps=0.0, between=0.01, within=0.01, vectors=VECTORS[:8])))[1]
     assert "it does not hold (interval or corrected test)" in none
+    tones = simulated_frustration({("neutral", True): 0.5}, models=["one"])
+    assert "What it costs cannot be told" in said(tones)[2]

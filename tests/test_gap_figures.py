@@ -18,6 +18,7 @@ from self_steering.analysis.introspection.gap_figures import (
     gaps_by_dose,
 )
 from self_steering.analysis.introspection.gap_words import condition_names
+from self_steering.analysis.introspection.gaps import namings
 from self_steering.analysis.introspection.segments import comparison, detection, localisation
 from self_steering.analysis.introspection.vector_figures import (
     free_text_against_choice,
@@ -164,6 +165,51 @@ def test_the_gap_is_said_in_points_with_its_interval_and_test():
     assert "gap +0.12 points [no interval]" in small
 
 
+def test_readings_are_bars_from_zero_with_their_gap_beside_them():
+    """A bar a reading, as long as its mean; the gap is the difference of the two."""
+    figure = draw(gaps_by_condition, few(gaps=0.1))
+    left, right = figure.pictures[0].figure.axes
+    cached, uncached = (bar for bars in left.containers for bar in bars)
+    row = figure.table.iloc[0]
+    assert (cached.get_x(), cached.get_width(), uncached.get_width()) == pytest.approx(
+        (0, row["cached"], row["uncached"])
+    )
+    gap = right.lines[-1].get_xdata()[0]
+    assert gap == pytest.approx(100 * (cached.get_width() - uncached.get_width()))
+
+
+def test_both_experiments_of_a_model_stand_side_by_side():
+    """A row a model: what was asked in one only says so in the other's panel."""
+    other = simulated_ratings(gaps=1.0, vectors=FEW, model="other")
+    figure = draw(free_text_against_choice, joined(few(gaps=0.1), simulated_ratings(gaps=0.5, vectors=FEW), other))
+    choice, text = figure.pictures[0].figure.axes
+    assert [label.get_text() for label in choice.get_yticklabels()] == ["other", "qwen3-8b"]
+    assert [note.get_text() for note in choice.texts] == ["not asked"]
+    assert not text.texts
+    assert choice.lines[-1].get_xdata() == pytest.approx([10])
+    assert dict(zip(text.lines[-1].get_ydata(), text.lines[-1].get_xdata(), strict=True)) == pytest.approx(
+        {0: 1.0, 1: 0.5}, abs=0.3
+    )
+
+
+def test_descriptions_are_scored_by_category_and_by_name():
+    """All name the category, which all vectors share; any of the four is named as often as its own under any other."""
+    emotions = FEW[:4]
+    tables = simulated_ratings(vectors=emotions)
+    cached = tables.scores["score"] == "cached"
+    names = tables.scores["vector"].where(cached)
+    answers = [
+        f"A feeling: {name if place % 4 else emotions[0]}." if isinstance(name, str) else None
+        for place, name in enumerate(names)
+    ]
+    found = namings(replace(tables, scores=tables.scores.assign(answer=answers)))
+    (row,) = found.to_dict("records")
+    assert (row["named_category"], row["expected_category"]) == (1.0, 1.0)
+    right = sum(name in text for name, text in zip(names[cached], [a for a in answers if a], strict=True))
+    assert row["named_vector"] == pytest.approx(right / 16)
+    assert row["expected_vector"] == pytest.approx(1 / 4)
+
+
 def test_rollouts_that_are_left_out_are_said():
     """With the scorer's reason."""
     tables = few()
@@ -182,6 +228,16 @@ def test_vectors_of_a_library_of_ones_own_are_shown_as_of_another_category():
     assert figure.table.set_index("vector")["category"].to_dict()[FEW[0]] == "other"
     legend = [text.get_text() for text in figure.pictures[0].figure.legends[0].get_texts()]
     assert legend[-1] == "other"
+
+
+def test_valences_that_are_not_known_leave_no_silent_panel():
+    """Categories are drawn; where valences would stand there is a reason instead."""
+    tables = simulated_choice(gaps=0.1, within=0.05, questions=1, rotations=1)
+    for frame in (tables.rollouts, tables.scores, tables.readouts):
+        frame["valence"] = float("nan")
+    categories, valences = draw(gaps_by_category, tables).pictures[0].figure.axes
+    assert not categories.texts
+    assert valences.texts
 
 
 def test_categories_are_tested_over_vectors():

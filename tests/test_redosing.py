@@ -213,3 +213,21 @@ def test_takes_stand_in_their_turn_with_the_dose_taken_so_far():
     figure = draw(course_of_free_play, made)
     check(figure)
     assert "half of 3 takes are made by turn 1, most of them emotion" in figure.finding
+
+
+def test_a_panel_or_row_in_which_nothing_is_drawn_says_why():
+    """One rollout has no mean dose; a redose whose dose is not known has none to show beside another model's."""
+    unknown = [take("calm", float("nan"), turn=0), take("calm", float("nan"), turn=1)]
+    known = [take("calm", 1.0, turn=0), take("calm", 2.0, turn=1)]
+    (picture,) = draw(course_of_free_play, tables(rollout(*known, turns=2))).pictures
+    takes, dose = picture.figure.axes
+    assert takes.patches
+    assert not any(len(line.get_xdata()) for line in dose.lines)
+    assert dose.texts
+    made = tables(rollout(*known), rollout(*unknown, model="large"))
+    doses = draw(redosing_in_free_play, made).pictures[1].figure
+    for axes in doses.axes:
+        drawn = {round(y) for line in axes.lines if line.get_marker() != "None" for y in line.get_ydata()}
+        said = {round(note.xy[1]) for note in axes.texts if note.get_text()}
+        assert drawn | said == {0, 1}
+        assert len(drawn) == len(said) == 1

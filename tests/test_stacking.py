@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from scipy.stats import binomtest
 
 from self_steering.analysis.drawing.style import PAPER
-from self_steering.analysis.freeplay.stacking import AT_LEAST, stacking
+from self_steering.analysis.freeplay.stacking import ALL_MODELS, AT_LEAST, stacking
 from self_steering.analysis.freeplay.stacking_figures import LEVEL, stacking_of_vectors
 from self_steering.vectors.catalogue import catalogue
 from tests.support.drawn_figures import check, draw, tick_labels
@@ -18,6 +18,7 @@ from tests.support.hand_made_freeplay import failed, joined, only, outside, roll
 from tests.support.published_freeplay import published_freeplay
 from tests.support.simulated_tables import simulated_freeplay
 
+PLAYED = {"small": ("calm", "proud", "calm"), "large": ("calm", "amused", "calm")}
 LIKED = {"creative": 40.0, "focused": 30.0, "curious": 25.0, "caffeine": 10.0}
 
 
@@ -60,6 +61,18 @@ def test_models_and_framings_are_pooled_and_arms_and_sources_are_not():
     )
     seen = Counter({(row["source"], row["arm"]): row["pairs"] for row in found.to_dict("records")})
     assert seen == {("self_steering", "real"): 2, ("self_steering", "placebo"): 1, ("study", "real"): 1}
+
+
+def test_each_of_several_models_has_a_heat_map_of_its_own_too():
+    """Of its own takes, tested and corrected as if the other had not been read; one model alone is not shown twice."""
+    small, large = ([rollout(*names, model=model) for _ in range(4)] for model, names in PLAYED.items())
+    figure = draw(stacking_of_vectors, tables(*small, *large))
+    check(figure)
+    assert len(figure.pictures) == 3
+    own = figure.table[figure.table["model"] == "large"].drop(columns="model").reset_index(drop=True)
+    alone = stacking(tables(*large)).drop(columns="model")
+    pd.testing.assert_frame_equal(own, alone, check_like=True)
+    assert len(draw(stacking_of_vectors, tables(*large)).pictures) == 1
 
 
 def test_lift_and_binomial_test_are_as_published():
@@ -165,8 +178,9 @@ def test_marks_stand_on_the_significant_pairs_only():
     made = joined(simulated_freeplay(redosing={"real": 0.2}, preferences=LIKED, seed=7), always)
     figure = draw(stacking_of_vectors, made)
     check(figure)
-    pd.testing.assert_frame_equal(figure.table, stacking(made))
-    (picture,) = figure.pictures
+    table = figure.table[figure.table["model"] == ALL_MODELS].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, stacking(made))
+    picture = figure.pictures[0]
     axes = picture.figure.axes[0]
     names = tick_labels(picture.figure, "y")
     marks = {"binomial": set(), "order": set()}
@@ -174,9 +188,9 @@ def test_marks_stand_on_the_significant_pairs_only():
         (x,), (y,) = line.get_data()
         marks["binomial" if line.get_markerfacecolor() == PAPER else "order"].add((names[y], names[x]))
     for test, found in marks.items():
-        significant = figure.table[figure.table[f"q_{test}"] < LEVEL]
+        significant = table[table[f"q_{test}"] < LEVEL]
         # Some pairs are significant before the correction only.
-        assert 0 < len(significant) < (figure.table[f"p_{test}"] < LEVEL).sum()
+        assert 0 < len(significant) < (table[f"p_{test}"] < LEVEL).sum()
         assert found == set(zip(significant["first"], significant["second"], strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -316,6 +317,11 @@ def row_panels(
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
     return figure, panels
+
+
+def say_empty(axes: Axes, why: str) -> None:
+    """Write into a panel that nothing is drawn in why that is so."""
+    axes.text(0.5, 0.5, fill(why, 26), transform=axes.transAxes, ha="center", va="center", color=QUIET, fontsize=10)
 
 
 def as_percent(axes: Axes) -> None:

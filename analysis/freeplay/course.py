@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
+from self_steering.analysis.drawing.marks import say_empty
 from self_steering.analysis.drawing.style import (
     BLUE,
     INK,
@@ -125,6 +126,8 @@ def _draw(name: str, arms: Sequence[str], part: pd.DataFrame) -> Figure:
         left.set_ylabel("share of takes")
         left.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         right.set_ylabel("dose taken so far")
+        if doses.empty:
+            say_empty(right, "a single rollout, and a mean needs two")
         right.set_ylim(bottom=0)
         for axes in (left, right):
             axes.tick_params(length=2, color=QUIET)

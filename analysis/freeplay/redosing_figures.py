@@ -182,9 +182,10 @@ def _doses(own: pd.DataFrame, cells: list[dict[str, str]], labels: list[str]) ->
         axes.axvline(0, color=QUIET, linewidth=1)
         of_scale = own[own["scale"] == scale]
         for place, cell in enumerate(cells):
-            if scale == EFFECTIVE and cell["arm"] == PLACEBO:
+            unsteered = scale == EFFECTIVE and cell["arm"] == PLACEBO
+            if unsteered or not any(_rows(of_scale, cell, measure) for measure in _MARKS):
                 note: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "color": QUIET}
-                axes.annotate("nothing is added", (0, place), **note)
+                axes.annotate("nothing is added" if unsteered else "no dose is known", (0, place), **note)
                 continue
             for measure, (at, colour, mark, face) in _MARKS.items():
                 for row in _rows(of_scale, cell, measure):

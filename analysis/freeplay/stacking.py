@@ -77,15 +77,18 @@ def _vectors(takes: pd.DataFrame) -> pd.Series:
 
 
 AT_LEAST = 3
+ALL_MODELS = "all"
 STACKING_COLUMNS = [
-    *["source", "arm", "first", "second", "pairs", "rollouts", "of_first", "all_pairs", "all_rollouts"],
+    *["source", "arm", "model", "first", "second", "pairs", "rollouts", "of_first", "all_pairs", "all_rollouts"],
     *["share_after_first", "share", "lift", "low", "high", "method", "p_binomial", "q_binomial"],
     *["expected", "order_lift", "p_order", "q_order", "order_tests"],
 ]
 _BOOTSTRAP = 2000
 
 
-def stacking(tables: Tables, *, at_least: int = AT_LEAST, seed: int = 0, resamples: int = 20_000) -> pd.DataFrame:
+def stacking(
+    tables: Tables, *, at_least: int = AT_LEAST, seed: int = 0, resamples: int = 20_000, by_model: bool = False
+) -> pd.DataFrame:
     """Return ordered pairs of consecutive takes, A then B, with their lift and two tests, one row a pair that is tested.
 
     As published: models and framings pooled; takes in call order, failed ones too (calls that the task inserted are no takes);
@@ -109,20 +112,26 @@ def stacking(tables: Tables, *, at_least: int = AT_LEAST, seed: int = 0, resampl
         at_least: How often a pair must be seen to be tested.
         seed: Of the shuffles and of the resampled rollouts.
         resamples: How many shuffles.
+        by_model: Whether each model is looked at by itself as well, tested and corrected like an arm of its own, where an arm has
+            several.
 
     Returns:
-        `first` and `second`, A and B; `pairs`, how often; in how many `rollouts`; `of_first`, pairs that begin with A; `all_pairs`
-        and `all_rollouts` of the arm; `share_after_first` P(B|A) and `share` P(B); `lift` with its interval from resampled
-        rollouts; p of either test, and q after correction. Sorted by lift within source and arm.
+        `model`, or `all` where they are pooled; `first` and `second`, A and B; `pairs`, how often; in how many `rollouts`;
+        `of_first`, pairs that begin with A; `all_pairs` and `all_rollouts` of the arm; `share_after_first` P(B|A) and `share`
+        P(B); `lift` with its interval from resampled rollouts; p of either test, and q after correction. Sorted by lift within
+        source, arm and model.
     """
     takes = freeplay(tables).takes
     parts = []
     of_arms = sorted(takes.groupby(["source", "arm"]), key=lambda one: (one[0][0], arm_place(one[0][1])))
     for (source, arm), of_arm in of_arms:
-        found = pd.DataFrame(_tested(Chains(of_arm), max(1, at_least), seed, resamples))
-        if not found.empty:
-            found["q_binomial"] = benjamini_hochberg(found["p_binomial"].tolist())
-            parts.append(found.assign(source=source, arm=arm).sort_values("lift", ascending=False, kind="stable"))
+        of_models = list(of_arm.groupby("model")) if by_model and len(of_arm["model"].unique()) > 1 else []
+        for model, own in [(ALL_MODELS, of_arm), *of_models]:
+            found = pd.DataFrame(_tested(Chains(own), max(1, at_least), seed, resamples))
+            if not found.empty:
+                found["q_binomial"] = benjamini_hochberg(found["p_binomial"].tolist())
+                found = found.sort_values("lift", ascending=False, kind="stable")
+                parts.append(found.assign(source=source, arm=arm, model=model))
     return pd.concat(parts, ignore_index=True)[STACKING_COLUMNS] if parts else pd.DataFrame(columns=STACKING_COLUMNS)
 
 

@@ -10,8 +10,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
 from self_steering.analysis.drawing.style import BLUE, GRID, INK, ORANGE, PAPER
-from self_steering.analysis.drawing.words import counted, label, listed, p_in_words, visible, with_interval
-from self_steering.analysis.freeplay.stacking import AT_LEAST, stacking
+from self_steering.analysis.drawing.words import counted, label, listed, model_name, p_in_words, visible, with_interval
+from self_steering.analysis.freeplay.stacking import ALL_MODELS, AT_LEAST, stacking
 from self_steering.analysis.statistics.estimates import Row
 from self_steering.analysis.tables import Tables
 
@@ -39,13 +39,16 @@ _MARKS: dict[str, dict[str, Any]] = {
 
 
 def stacking_of_vectors(tables: Tables) -> ReportFigure | None:
-    """Return which vector follows which more often than its popularity explains, one heat map an arm."""
-    table = stacking(tables)
+    """Return which vector follows which more often than its popularity explains: a heat map an arm, and one a model of several."""
+    table = stacking(tables, by_model=True)
     if table.empty:
         return None
     pictures, findings, cut = [], [], False
-    for (source, arm), pairs in table.groupby(["source", "arm"], sort=False):
-        name = arm if len(set(table["source"])) == 1 else f"{arm} ({visible(source, kept='')})"
+    models, sources = set(table["model"]) - {ALL_MODELS}, set(table["source"])
+    for (source, arm, model), pairs in table.groupby(["source", "arm", "model"], sort=False):
+        name = arm if len(sources) == 1 else f"{arm} ({visible(source, kept='')})"
+        if models:
+            name += ", all models" if model == ALL_MODELS else f", {model_name(str(model))}"
         order = _order(pairs)
         cut = cut or len(order) > MOST_NAMES
         findings.append(_finding(name, pairs))
@@ -56,7 +59,8 @@ def stacking_of_vectors(tables: Tables) -> ReportFigure | None:
         pictures=tuple(pictures),
         finding=" ".join(findings),
         reading="Row: the vector taken; column: the one taken next in the same rollout. Colour: lift, how often the second "
-        "follows the first over its share of all next takes; models and framings pooled. Tested and drawn are pairs seen at "
+        "follows the first over its share of all next takes; framings pooled; all models together, then each that has such pairs "
+        "by itself. Tested and drawn are pairs seen at "
         f"least {AT_LEAST} times. Rings: significant by the binomial test, as in the study; dots: by the stricter "
         f"order-permutation test, which shuffles the order within each rollout; both at {LEVEL:g} after Benjamini-Hochberg. "
         "Takes in call order, failed ones too; clearing does not break a chain, a name outside the library does."

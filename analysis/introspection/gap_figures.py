@@ -18,9 +18,11 @@ from self_steering.analysis.drawing.style import (
     INK,
     NO_CATEGORY,
     ORANGE,
+    PAPER,
     PURPLE,
     QUIET,
     SKY,
+    Look,
 )
 from self_steering.analysis.drawing.words import in_words, p_in_words, p_with_test, plain, spelled_out, test_in_words
 from self_steering.analysis.introspection.arms import ARMS, AT_DOSE, arm_comparisons, direction_gaps
@@ -53,7 +55,9 @@ from self_steering.analysis.tables import Tables
 
 _UNSEEN = 1e-9  # a letter outside the top tokens was given 1e-38 or so
 _LEVEL = 0.05
-_READING_LOOKS = {CACHED: (BLUE, "o", BLUE), UNCACHED: (ORANGE, "D", "none"), "gap": (INK, "o", INK)}
+_READING_LOOKS = {CACHED: Look(BLUE, "", "o"), UNCACHED: Look(ORANGE, "///", "D")}
+_BAR = 0.34
+_NO_BAR = 5e-4  # so short a bar is not seen: its value is written
 _LINE_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (GOLD, "P"), (SKY, "v"))
 
 
@@ -70,7 +74,7 @@ def gaps_by_condition(tables: Tables) -> ReportFigure | None:
         title="Cached against uncached, by model and primer",
         pictures=condition_pictures(shown, names),
         finding=spelled_out(_gap_sentences(shown, names)) + _primer_finding(effects),
-        reading="Real arm. Filled dots: cached, the true option with its window applied; open diamonds: uncached; right: the "
+        reading="Real arm. Plain bars: cached, the true option with its window applied; hatched bars: uncached; right: the "
         "difference. Lines: 95 % t-intervals over vectors; dotted: chance. Shares are of all options' letters, in the study's "
         "logs of those letters among the top 20 tokens: the two are never averaged together."
         + _unseen_note(gaps)
@@ -136,19 +140,18 @@ def _condition_picture(part: pd.DataFrame) -> Picture:
     figure = new_figure(700, 96 + 38 * len(part))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
     rows = list(range(len(part)))[::-1]
-    _readings(left, part, CACHED, [row + 0.13 for row in rows], 1.0)
-    _readings(left, part, UNCACHED, [row - 0.13 for row in rows], 1.0)
-    _readings(right, part, "gap", rows, scale(measure))
+    least, most = bounds(measure)
+    for name, at in ((CACHED, _BAR / 2), (UNCACHED, -_BAR / 2)):
+        _reading_bars(left, part, name, [row + at for row in rows], least)
+    draw_gaps(right, part, rows)
     for options in part["options"].dropna().unique():
         left.axvline(1 / float(options), color=QUIET, linestyle=":", linewidth=1.2)
-    left.set_xlim(*bounds(measure))
-    right.axvline(0, color=QUIET, linewidth=1)
+    left.set_xlim(least, most)
     left.set_yticks(rows, [fill(name, 32) for name in part["name"]])
     left.set_ylim(-0.6, len(part) - 0.4)
     for axes in (left, right):
         axes.tick_params(axis="y", length=0)
     left.set_xlabel(axis(measure))
-    right.set_xlabel(gap_axis(measure))
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.3)
     rows_in_words = "; ".join(
         f"{row['name']}: {row['cached']:.3f} cached, {row['uncached']:.3f} uncached" for row in part.to_dict("records")
@@ -156,11 +159,31 @@ def _condition_picture(part: pd.DataFrame) -> Picture:
     return Picture(figure, f"Cached and uncached, {axis(measure)}, and their gap. {rows_in_words}.")
 
 
-def _readings(axes: Axes, part: pd.DataFrame, name: str, rows: Sequence[float], unit: float) -> None:
-    shade, mark, face = _READING_LOOKS[name]
-    low, high = (unit * part[f"{name}_{end}"].astype(float) for end in ("low", "high"))
-    axes.hlines(rows, low, high, color=shade, linewidth=1.6)
-    axes.plot(unit * part[name], rows, mark, color=shade, markersize=7, markerfacecolor=face, label=name)
+def _reading_bars(axes: Axes, part: pd.DataFrame, name: str, rows: Sequence[float], least: float) -> None:
+    """Draw one reading's bars from the least value that its measure can have, with their intervals."""
+    of, values = _READING_LOOKS[name], part[name].astype(float)
+    shown = values - least
+    axes.barh(rows, shown, _BAR, least, label=name, facecolor=of.colour, hatch=of.hatch, edgecolor=PAPER, linewidth=0)
+    for row, value in zip(rows, values, strict=True):
+        if value - least < _NO_BAR:
+            axes.annotate(f"{value:.2g}", (least, row), (4, 0), textcoords="offset points", va="center", fontsize=10)
+    axes.hlines(rows, part[f"{name}_low"].astype(float), part[f"{name}_high"].astype(float), color=INK, linewidth=1.4)
+
+
+def draw_gaps(axes: Axes, part: pd.DataFrame, rows: Sequence[float]) -> None:
+    """Draw gaps of one measure as points with their intervals around zero, and name their axis.
+
+    Args:
+        axes: Where.
+        part: Rows of `condition_gaps`.
+        rows: Height of each.
+    """
+    measure = str(part["measure"].iloc[0])
+    low, high = (scale(measure) * part[f"gap_{end}"].astype(float) for end in ("low", "high"))
+    axes.axvline(0, color=QUIET, linewidth=1)
+    axes.hlines(rows, low, high, color=INK, linewidth=1.6)
+    axes.plot(scale(measure) * part["gap"], rows, "o", color=INK, markersize=7)
+    axes.set_xlabel(gap_axis(measure))
 
 
 def gaps_by_arm(tables: Tables) -> ReportFigure | None:

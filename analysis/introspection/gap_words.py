@@ -87,7 +87,7 @@ def scale(measure: str) -> float:
 
 def gap_axis(measure: str) -> str:
     """Return what an axis of gaps is called."""
-    return "cached − uncached, steps of the rating" if measure in _RATINGS else "cached − uncached, points"
+    return "cached − uncached, rating" if measure in _RATINGS else "cached − uncached, points"
 
 
 def gap_in_words(row: Row, name: str = "gap", n: str = "n") -> str:

@@ -6,7 +6,8 @@ those letters that were among the top 20 tokens, the others put at next to nothi
 """
 
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
 from typing import Literal, cast
 
@@ -15,11 +16,12 @@ import pandas as pd
 
 from self_steering.analysis.drawing.words import model_name
 from self_steering.analysis.statistics.estimates import Row, estimated, groups
-from self_steering.analysis.statistics.intervals import clustered_mean
+from self_steering.analysis.statistics.intervals import clustered_mean, robust_share
 from self_steering.analysis.statistics.resampling import correlation
 from self_steering.analysis.statistics.tests import adjusted, sign_flip
 from self_steering.analysis.tables import Tables, worked_out_once
 from self_steering.analysis.tables.columns import COLUMNS
+from self_steering.vectors.catalogue import catalogue
 
 SHARE, TOP_20 = "share of the letters", "share of the letters in the top 20"
 RATING, STUDY_RATING = "rating from 1 to 10", "rating from 0 to 1"
@@ -95,10 +97,8 @@ def attractors(tables: Tables) -> pd.DataFrame:
         `source`, `model`, `arm`, `word`; `guesses` that have it, of `n`; `share`; under how many `vectors`, of `all_vectors`. The
         words of the most vectors first; those under a single vector are left out, unless there is but one.
     """
-    scores = tables.scores[(tables.scores["family"] == "free_text") & (tables.scores["answer"].fillna("") != "")]
-    given = scores[(scores["score"] == CACHED) | (scores["scorer"].map(_STUDY_RATINGS) == CACHED)]
     rows = []
-    for key, part in groups(given.drop_duplicates("rollout"), ["source", "model", "arm"]):
+    for key, part in groups(_descriptions(tables), ["source", "model", "arm"]):
         words = part.assign(word=part["answer"].str.lower().str.findall(r"[a-z]{6,}").map(set)).explode("word")
         of_word = words[~words["word"].isin(_COMMON)].groupby("word")
         counted = of_word.agg(guesses=("rollout", "size"), vectors=("vector", "nunique"))
@@ -113,6 +113,56 @@ def attractors(tables: Tables) -> pd.DataFrame:
             {**about, "share": row["guesses"] / len(part), **row} for row in shown.reset_index().to_dict("records")
         ]
     return pd.DataFrame(rows)
+
+
+def namings(tables: Tables) -> pd.DataFrame:
+    """Return how often cached descriptions name the vector, and any vector of its category, one row a condition and arm.
+
+    A description names a vector where the vector's name stands in it as a word, whatever its case, underscores as spaces. Names
+    such as calm are words that a description may hold for another reason, so the same descriptions are set against every vector
+    of the condition and arm as well: that share is what to compare with. Vectors that the catalogue does not know are left out.
+
+    Returns:
+        `source`, `model`, `primer`, `arm`; `n`, `vectors`; `named_vector` and `named_category`, shares with `_low` and `_high`
+        (cluster-robust over vectors), `method`; `expected_vector` and `expected_category`, set against all vectors (NaN for one).
+    """
+    known = {name: entry.category for name, entry in catalogue().items()}
+    given = _descriptions(tables)
+    given = given[given["vector"].isin(list(known))]
+    rows = []
+    for key, part in groups(given, ["source", "model", "primer", "arm"]) if len(given) else ():
+        named = _names_in(part["answer"], list(known))
+        of_category = named.T.groupby(pd.Series(known)).any().T
+        hits = {
+            "vector": named.reindex(columns=part["vector"]).to_numpy(),
+            "category": of_category.reindex(columns=part["vector"].map(known)).to_numpy(),
+        }
+        row = {**key, "n": len(part), "vectors": part["vector"].nunique()}
+        for name, against in hits.items():
+            # Row and column are descriptions: its own vector's on the diagonal.
+            share = robust_share(against.diagonal().astype(float), part["vector"])
+            row |= {
+                **estimated(f"named_{name}", share),
+                "method": share.method,
+                f"expected_{name}": against.mean() if row["vectors"] > 1 else math.nan,
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _names_in(texts: pd.Series, names: Sequence[str]) -> pd.DataFrame:
+    """Return which names stand in which texts, [texts, names]."""
+    plain = texts.str.lower().str.replace("_", " ")
+    found = {name: plain.str.contains(rf"\b{re.escape(name.replace('_', ' '))}\b") for name in names}
+    return pd.DataFrame(found, index=texts.index).astype(bool)
+
+
+def _descriptions(tables: Tables) -> pd.DataFrame:
+    """Return the cached descriptions' scores, one row a rollout that has one, its text in `answer`."""
+    scores = tables.scores[tables.scores["family"] == "free_text"]
+    scores = scores[scores["answer"].notna() & scores["answer"].ne("")]
+    given = scores[(scores["score"] == CACHED) | (scores["scorer"].map(_STUDY_RATINGS) == CACHED)]
+    return given.drop_duplicates("rollout")
 
 
 def without_gap(tables: Tables, family: str) -> dict[str, int]:

@@ -176,7 +176,7 @@ def preference(tables: Tables) -> ReportFigure | None:
         drawn = points(
             [_line(row, "strength") for row in ordered.to_dict("records")],
             title=name,
-            across="strength, hundredths of a log-odds unit",
+            across="how strongly it is chosen, hundredths of log-odds",
             legend=[filled(look, label=VALENCE_NAMES[valence]) for valence, look in VALENCE_LOOKS.items()],
         )
         pictures.append(Picture(drawn, said))

@@ -120,7 +120,7 @@ def _draw(part: pd.DataFrame) -> Figure:
         label = f"{key['arm']} {key['dose']:g}" if key["dose"] else str(key["arm"])
         axes.plot(at, rows["effect"], mark, color=shade, markersize=6.5, label=label)
     axes.set_xticks(range(len(CHANNELS)), list(CHANNELS.values()))
-    axes.set_ylabel("log-odds of the tool that ended it")
+    axes.set_ylabel("rise of log-odds, tool that ended it")
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside upper center", ncols=5)
     return figure

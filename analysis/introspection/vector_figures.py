@@ -12,7 +12,15 @@ from scipy.stats import kruskal
 from seaborn import histplot
 
 from self_steering.analysis.drawing.figures import Picture, ReportFigure, new_figure
-from self_steering.analysis.drawing.marks import bars, labelled_scatter, line
+from self_steering.analysis.drawing.marks import (
+    arm_style,
+    as_percent,
+    bars,
+    labelled_scatter,
+    line,
+    row_panels,
+    say_empty,
+)
 from self_steering.analysis.drawing.style import (
     BLUE,
     INK,
@@ -37,7 +45,7 @@ from self_steering.analysis.drawing.words import (
     visible,
     with_interval,
 )
-from self_steering.analysis.introspection.gap_figures import condition_pictures
+from self_steering.analysis.introspection.gap_figures import condition_pictures, draw_gaps
 from self_steering.analysis.introspection.gap_words import (
     axis,
     bounds,
@@ -61,6 +69,7 @@ from self_steering.analysis.introspection.gaps import (
     gap_table,
     grouped_gaps,
     model_pairs,
+    namings,
     rating_table,
     vector_gaps,
 )
@@ -71,6 +80,7 @@ from self_steering.analysis.statistics.tests import binomial_above
 from self_steering.analysis.tables import Tables
 
 _BINS = 16
+_CELL = ["source", "model", "primer"]
 _SAME = 1e-6  # points: less than this is rounding, and no width for a histogram
 _SEVERAL = 5  # fewer vectors are all named
 _COLUMNS = 3  # conditions beside each other
@@ -301,6 +311,8 @@ def _category_picture(part: pd.DataFrame) -> Picture:
     for at, valence in enumerate(valences):
         _strip(right, at, part[part["valence"] == valence], VALENCE_LOOKS[valence])
     right.set_xticks(range(len(valences)), [VALENCE_NAMES[of] for of in valences])
+    if not valences:
+        say_empty(right, "the valence of none of these vectors is known")
     left.set_ylabel(gap_axis(str(part["measure"].iloc[0])))
     left.set_title(str(part["name"].iloc[0]), loc="left")
     for axes, shown in ((left, len(categories)), (right, len(valences))):
@@ -363,42 +375,111 @@ def free_text_against_choice(tables: Tables) -> ReportFigure | None:
         Picture(labelled_scatter(part, "multiple choice: gap, points", "free text: gain in rating"), words)
         for (_, part), words in zip(groups(pairs.assign(x=100 * pairs["x"]), PAIR), against, strict=True)
     ]
-    floor, words = cached_ratings(tables), attractors(tables)
-    sentences += _floor_sentences(floor) + _attractor_sentences(words)
+    floor, words, named = cached_ratings(tables), attractors(tables), namings(tables)
+    sentences += _floor_sentences(floor) + _naming_sentences(named) + _attractor_sentences(words)
     alone = "No logs hold both experiments for three vectors of one model and primer, so vectors cannot be compared."
-    parts = {"mean": summary, "cached rating": floor, "word of many descriptions": words}
+    parts = {"mean": summary, "cached rating": floor, "word of many descriptions": words, "named": named}
     parts |= {"vector": pairs.merge(found, on=PAIR)} if len(pairs) else {}
     rows = [part.assign(mark=mark) for mark, part in parts.items() if len(part)]
     return ReportFigure(
         key="free-text",
         title="Free text against multiple choice",
         pictures=(
-            *_choice_pictures(tables, summary),
+            *_protocol_pictures(tables, summary),
             *condition_pictures(summary, names),
+            *_naming_pictures(named),
             *_floor_pictures(floor),
             *pictures,
         ),
         finding=spelled_out([*(against or [alone]), *sentences], most=8),
-        reading="First the multiple choice of the same models. Ratings by a grader, this suite's from 1 to 10, the study's "
-        "from 0 to 1. Filled dots: cached; open diamonds: uncached; lines: 95 % t-intervals over vectors. Scatter: one mark a "
-        "vector, real arm: the gain in rating against the gap of the choice. Bars: all cached ratings by arm; under placebo "
-        "nothing was added: that is their floor." + missing_in_words(tables, "free_text"),
+        reading="First both experiments of the same models side by side, real arm: cached less uncached. Ratings by a grader, "
+        "this suite's from 1 to 10, the study's from 0 to 1. Plain bars: cached; hatched bars: uncached; lines: 95 % t-intervals "
+        "over vectors. By category and by name: the cached descriptions in which a word is the name of a vector of the true "
+        "category, or of the true vector; dotted ticks: the same descriptions set against every vector of that arm. "
+        "Scatter: one mark a vector, real arm: the gain in rating against the gap of the choice. Last bars: all cached ratings by "
+        "arm; under placebo nothing was added: that is their floor." + missing_in_words(tables, "free_text"),
         table=pd.concat(rows, ignore_index=True),
     )
 
 
-def _choice_pictures(tables: Tables, ratings: pd.DataFrame) -> tuple[Picture, ...]:
-    """Return the multiple choice's readings of the models that have free text too, to stand beside it."""
+def _protocol_pictures(tables: Tables, ratings: pd.DataFrame) -> list[Picture]:
+    """Return the gaps of both experiments side by side, a picture a source, one row a model and primer that has free text.
+
+    The multiple choice is that of all doses together, or of the only one.
+    """
     choice = condition_gaps(gap_table(tables))
     if choice.empty or ratings.empty:
-        return ()
+        return []
     whole = choice["doses"].eq(ALL_DOSES) | (
         choice.groupby([*CONDITION, "arm"], dropna=False)["doses"].transform("size") == 1
     )
-    shown = choice[whole & choice["arm"].eq("real") & choice["model"].isin(ratings["model"])]
-    return (
-        condition_pictures(shown, [f"{name}, multiple choice" for name in condition_names(shown)]) if len(shown) else ()
-    )
+    choice = choice[whole & choice["arm"].eq("real")]
+    pictures = []
+    for _, of_text in groups(ratings[ratings["arm"].eq("real")], ["source"]):
+        cells = of_text[_CELL].drop_duplicates().reset_index(drop=True)
+        of_choice = choice.merge(cells, on=_CELL)
+        if len(of_choice):
+            pictures.append(_protocol_picture(cells, of_choice, of_text))
+    return pictures
+
+
+def _protocol_picture(cells: pd.DataFrame, of_choice: pd.DataFrame, of_text: pd.DataFrame) -> Picture:
+    names = condition_names(cells)
+    figure, panels = row_panels([fill(name, 28) for name in names], ("multiple choice", "free text"), row=44, extra=80)
+    places = {tuple(cell): at for at, cell in enumerate(cells.itertuples(index=False))}
+    words = []
+    for axes, part, protocol in zip(panels, (of_choice, of_text), ("multiple choice", "free text"), strict=True):
+        at = [places[tuple(cell)] for cell in part[_CELL].itertuples(index=False)]
+        # A condition that was asked in several framings or numbers of options has as many marks.
+        again = part.groupby(_CELL, dropna=False).cumcount()
+        draw_gaps(axes, part, [row + 0.16 * number for row, number in zip(at, again, strict=True)])
+        for row in sorted(set(places.values()) - set(at)):
+            axes.annotate(
+                "not asked", (0.5, row), xycoords=("axes fraction", "data"), ha="center", va="center", color=QUIET
+            )
+        words += [
+            f"{names[row]}, {protocol} {points(gap, measure)}"
+            for row, gap, measure in zip(at, part["gap"], part["measure"], strict=True)
+        ]
+    return Picture(figure, f"Cached less uncached in both experiments: {'; '.join(words)}.")
+
+
+def _naming_pictures(named: pd.DataFrame) -> list[Picture]:
+    """Return the shares of descriptions that name the category and the vector side by side, a picture a source."""
+    pictures = []
+    for _, part in groups(named, ["source"]) if len(named) else ():
+        rows = part.to_dict("records")
+        labels = [f"{fill(name, 28)}\n{row['arm']}" for name, row in zip(condition_names(part), rows, strict=True)]
+        figure, panels = row_panels(labels, ("by category", "by name"), row=48, extra=80)
+        for axes, name in zip(panels, ("category", "vector"), strict=True):
+            for at, row in enumerate(rows):
+                axes.barh(at, row[f"named_{name}"], 0.5, **arm_style(row["arm"]))
+                if not pd.isna(row[f"named_{name}_low"]):
+                    axes.hlines(at, row[f"named_{name}_low"], row[f"named_{name}_high"], color=INK, linewidth=1.4)
+                if not row[f"named_{name}"]:
+                    axes.annotate("none", (0, at), (4, 0), textcoords="offset points", va="center", fontsize=10)
+                axes.vlines(row[f"expected_{name}"], at - 0.4, at + 0.4, color=INK, linewidth=1.6, linestyle=":")
+            axes.set_xlim(0, 1)
+            as_percent(axes)
+            axes.set_xlabel("descriptions that name it")
+        pictures.append(Picture(figure, " ".join(_naming_sentences(part))))
+    return pictures
+
+
+def _naming_sentences(named: pd.DataFrame) -> list[str]:
+    rows = named.to_dict("records")
+    return [
+        f"Named in descriptions, {name}, {row['arm']}: the category {_named_in_words(row, 'category')}, the vector itself "
+        f"{_named_in_words(row, 'vector')} (n {row['n']}, {counted(row['vectors'], 'vector')}, {row['method']})."
+        for name, row in zip(condition_names(named) if rows else (), rows, strict=True)
+    ]
+
+
+def _named_in_words(row: Row, name: str) -> str:
+    share = with_interval(row, f"named_{name}", scale=100, decimals=1, unit="%")
+    if pd.isna(row[f"expected_{name}"]):
+        return f"{share}, with one vector nothing to compare with"
+    return f"{share}, {row[f'expected_{name}']:.1%} if set against any vector of the arm"
 
 
 def _floor_pictures(floor: pd.DataFrame) -> list[Picture]:

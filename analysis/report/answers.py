@@ -36,13 +36,18 @@ class Answer:
 
     Attributes:
         question: The question.
-        sentences: What they say, the largest effect of each kind first, and what did not hold; empty where they say nothing.
+        sentences: What they say: of each kind of effect the largest, and what did not hold; empty where they say nothing.
         figures: Keys of figures that show it, the best first.
     """
 
     question: str
     sentences: tuple[str, ...]
     figures: tuple[str, ...]
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """What stands first on the page: the first kind of effect and the last, such as who steers itself, and what it costs."""
+        return tuple(dict.fromkeys(sentence for sentence in (*self.sentences[:1], *self.sentences[-1:])))
 
 
 @dataclass(frozen=True)
@@ -140,20 +145,26 @@ def _tasks(tables: Tables) -> Iterable[str]:
             f"({counted(rollouts, 'rollout')})."
             if never == len(free)
             else f"Self-steering where no take was demanded: most in {_model(row)}, {name}: {share_in_words(row)} of {row['n']} "
-            f"rollouts; in {never} of {counted(len(free), 'cell')} nobody took anything."
+            f"rollouts; in {never or 'none'} of {counted(len(free), 'cell')} nobody took anything."
         )
     tones = tone_effects(tables, SELF_STEERING).to_dict("records")
     yield from _verdict(
         "Self-steering, against the neutral tone",
         [_effect(f"{_model(row)}, {row['tone']} tone", row, _points(row)) for row in tones],
     )
+    said = []
     for family in ("maths", "ctf"):
         found = effects(tables, family)
         rows = found[found["over"] == "all"].to_dict("records")
-        yield from _verdict(
+        said += _verdict(
             "Accuracy in maths" if family == "maths" else "Success at capture the flag",
             [_effect(f"{_model(row)}, {condition(row)} − {row['against']}", row, _points(row)) for row in rows],
         )
+    if rates and not said:
+        said = [
+            "What it costs cannot be told: no cell shares its problems with one without tools, or of neutral intent."
+        ]
+    yield from said
 
 
 def _model(row: Row) -> str:
@@ -186,8 +197,8 @@ def _verdict(title: str, found: Sequence[_Effect]) -> list[str]:
     if not hold:
         which = "it does not hold" if len(ranked) == 1 else f"none of {len(ranked)} holds"
         return [f"{title}: {which} (interval or corrected test); the largest is {ranked[0].name}: {ranked[0].words}."]
-    said = [f"{title}: the largest is {hold[0].name}: {hold[0].words}; {len(hold)} of {len(ranked)} hold."]
+    said = f"{title}: the largest is {hold[0].name}: {hold[0].words}; {len(hold)} of {len(ranked)} hold."
     if fail:
         more = [f"{len(fail) - _NAMED} more"] if len(fail) > _NAMED else []
-        said.append(f"Did not hold: {listed([*(one.name for one in fail[:_NAMED]), *more])}.")
-    return said
+        said += f" Did not hold: {listed([*(one.name for one in fail[:_NAMED]), *more])}."
+    return [said]

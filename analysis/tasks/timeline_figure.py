@@ -55,8 +55,8 @@ def timeline_figure(shown: Timeline) -> ReportFigure | None:
     pictures = [Picture(_turns(shown), finding)]
     reading = (
         "One row a take, in order, with the dose in brackets; its bar covers the messages that it steered, from the tool's answer "
-        "on. Shaded: messages in the model's name, numbered from 0. Colour and hatch tell the category; open bars: at strength 0, "
-        "nothing was added. Crosses: calls that failed. Lines: where effects were cleared."
+        "on. Shaded: the model's messages and those that the task wrote for it, numbered from 0. Colour and hatch tell the "
+        "category; open bars: at strength 0, nothing was added. Crosses: calls that failed. Lines: where effects were cleared."
     )
     if any(effect.tokens for effect in shown.effects):
         pictures.append(Picture(_tokens(shown), finding))
@@ -105,7 +105,7 @@ def _turns(shown: Timeline) -> Figure:
     axes.set_xticks([turn + 0.5 for turn in turns[::step]], [str(number) for number in range(0, len(turns), step)])
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False)
-    axes.set_xlabel("messages written by the model, numbered from 0")
+    axes.set_xlabel("messages of the model, numbered from 0")
     return figure
 
 
