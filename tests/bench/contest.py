@@ -1,5 +1,6 @@
 """Ours beside plain transformers over the same weights, and how long either takes for its new tokens."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,10 +70,11 @@ class Contest:
         model: The model; the engine lays its weights out anew, so plain transformers runs a copy that shares what is left alone.
         tokenizer: Its tokenizer.
         band: The layers that are steered.
-        rows: Most rows.
         prompt: Tokens of each prompt.
         new: New tokens a row, by rows.
         sampling: How they are chosen.
+        context: Tokens that a row is to have room for, if these are more than prompt and new tokens.
+        size: Norm of what is added at a layer.
     """
 
     def __init__(
@@ -85,8 +87,9 @@ class Contest:
         new: Mapping[int, int],
         sampling: Sampling = GREEDY,
         context: int = 0,
+        size: float = 0.1,
     ) -> None:
-        self.band, self.prompt, self.new, self.sampling = band, prompt, new, sampling
+        self.band, self.prompt, self.new, self.sampling, self.size = band, prompt, new, sampling, size
         tensors = chain(model.parameters(), model.buffers())
         self.untouched: PreTrainedModel = deepcopy(model, {id(tensor): tensor for tensor in tensors})
         self.engine = Engine(
@@ -112,11 +115,15 @@ class Contest:
         for number, ids in enumerate(prompts):
             windows: tuple[TokenWindow, ...] = ()
             if layers:
-                direction = random_direction(tuple(layers), self.engine.model.hidden, seed=number, size=0.1)
+                direction = random_direction(tuple(layers), self.engine.model.hidden, seed=number, size=self.size)
                 windows = (TokenWindow("w", direction, strength, STEERED_FROM, None),)
             sampling = replace(self.sampling, max_tokens=new, seed=number)
             requests.append(EngineRequest(ids, sampling, windows))
         return [future.result(timeout=600) for future in self.engine.submit_all(requests)]
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self.engine.close()
 
     def generate(self, prompts: Sequence[tuple[int, ...]], new: int) -> None:
         """Let plain transformers generate."""
@@ -129,7 +136,7 @@ class Contest:
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:
-        values = random_direction(self.band, self.engine.model.hidden, seed=1, size=0.1).values
+        values = random_direction(self.band, self.engine.model.hidden, seed=1, size=self.size).values
         layers = self.untouched.get_decoder().layers
         handles = [
             layers[index].register_forward_hook(lambda module, inputs, output, v=v: output + v)
@@ -160,15 +167,18 @@ class Contest:
         prompts, run = self.prompts(rows, seed), self.runner(way)
         return timed(lambda: run(prompts, self.new[rows] + 1)) - timed(lambda: run(prompts, 1))
 
-    def measure(self, ways: Sequence[str], rounds: int) -> Speeds:
+    def measure(self, ways: Sequence[str], rounds: int, until: float = math.inf) -> Speeds:
         """Measure every way in each round, one after the other, so that what else the machine does falls on all alike.
 
         Args:
             ways: The ways.
             rounds: Rounds after one that warms up.
+            until: Reading of `time.monotonic` after which no round is begun, but for the first.
         """
         seconds: dict[tuple[str, int], list[float]] = {(way, rows): [] for rows in self.new for way in ways}
         for number in range(rounds + 1):
+            if number > 1 and time.monotonic() > until:
+                break
             for (way, rows), found in seconds.items():
                 found.append(self.seconds(way, rows, number))
         return Speeds({way: values[1:] for way, values in seconds.items()}, self.new)
