@@ -54,7 +54,11 @@ class Speeds:
         """Return tokens a second as a table, a row a way."""
         ways = dict.fromkeys(way for way, _ in self.seconds)
         return [
-            {"model": model, "way": way, **{f"batch {rows}": f"{self.tokens_a_second(way, rows):.1f}" for rows in self.new}}
+            {
+                "model": model,
+                "way": way,
+                **{f"batch {rows}": f"{self.tokens_a_second(way, rows):.1f}" for rows in self.new},
+            }
             for way in ways
         ]
 
@@ -131,7 +135,12 @@ class Contest:
         drawn = {"do_sample": True, "temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k}
         chosen = drawn if how.temperature else {"do_sample": False}
         ids = torch.tensor(prompts, device=self.untouched.device)
-        fixed = {"attention_mask": torch.ones_like(ids), "pad_token_id": 0, "min_new_tokens": new, "max_new_tokens": new}
+        fixed = {
+            "attention_mask": torch.ones_like(ids),
+            "pad_token_id": 0,
+            "min_new_tokens": new,
+            "max_new_tokens": new,
+        }
         self.engine.call(lambda: self.untouched.generate(ids, **fixed, **chosen)).result()
 
     @contextmanager

@@ -72,9 +72,7 @@ _model: Model
 def _open_ours(folder: Path, band: tuple[int, ...]) -> None:
     global _contest  # noqa: PLW0603  a process's own
     model = in_short_lived_thread(_load, folder)
-    _contest = Contest(
-        model, AutoTokenizer.from_pretrained(folder), band, prompt=PROMPT, new=dict.fromkeys(ROWS, NEW)
-    )
+    _contest = Contest(model, AutoTokenizer.from_pretrained(folder), band, prompt=PROMPT, new=dict.fromkeys(ROWS, NEW))
 
 
 def _load(folder: Path) -> PreTrainedModel:
