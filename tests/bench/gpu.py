@@ -1,4 +1,4 @@
-"""`make bench-gpu`: what steering takes on one accelerator, on random weights of Qwen3-8B's shape, and whether bfloat16 keeps it exact.
+"""`make bench-gpu`: what steering takes on one accelerator, on random weights of Qwen3-8B's shape, and whether it is exact there.
 
 Nothing is downloaded. `make bench-gpu BENCH=tiny` runs all of it on any machine, to try the script out.
 """
@@ -171,7 +171,8 @@ def _receipts(contest: Contest) -> str:
         positions = generation.prompt_tokens + generation.generated_tokens - 1 - STEERED_FROM
         if not receipt.planned == receipt.steered == positions:
             return f"no: row {number}: {receipt.steered} positions steered, {receipt.planned} planned, {positions} asked for"
-        assert receipt.projection_before is not None and receipt.projection_after is not None  # there are positions
+        assert receipt.projection_before is not None
+        assert receipt.projection_after is not None
         shift = receipt.projection_after - receipt.projection_before
         if abs(shift - receipt.expected_shift) > SHIFT_WITHIN * abs(receipt.expected_shift):
             return f"no: row {number}: the projection moved by {shift:.4g}, expected {receipt.expected_shift:.4g}"
