@@ -80,7 +80,7 @@ soak: $(VENV)/installed
 bench: $(VENV)/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench $(BENCH)
 
-# BENCH=tiny tries it out on the CPU. By hand on a machine of which torch is to be left as it is: tests/bench/README.md.
+# BENCH=tiny tries it out on the CPU. README says how to run it beside a torch that is there already.
 bench-gpu: $(VENV)/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench.gpu $(BENCH)
 
