@@ -593,7 +593,7 @@ class SteeredStep:
         after = torch.stack([one.after for one in done]).flatten(0, -2)
         tokens = len(after) // len(done)
         planned = self._additions.together([one.layer for one in done], [one.additions for one in done], tokens)
-        self._faults.append(planned.faults(before, after).unflatten(0, (len(done), tokens)))
+        self._faults.append(planned.faults(before, after).reshape(len(done), tokens, -1))
 
     def verify(self, owner: NDArray[np.int64]) -> None:
         """Raise unless each layer was added to once, changed where it should, nowhere else, and by the right amount.
