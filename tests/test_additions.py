@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from self_steering.steering.engine import additions as additions_module
 from self_steering.steering.engine.additions import (
     AdditionMaker,
     LayerAdditions,
@@ -159,6 +160,34 @@ def test_the_fault_names_the_rows_that_it_concerns(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SteeringFault, match=message) as caught:
         verify(step)
     assert caught.value.rows == (1,)
+
+
+@pytest.mark.parametrize("together", [1, 10**6], ids=["a layer at a time", "layers together"])
+@pytest.mark.parametrize("spans", [ADDED, OPERATED], ids=["additions", "operations"])
+def test_a_fault_in_one_layer_is_found_among_others_without_one(
+    monkeypatch: pytest.MonkeyPatch, together: int, spans: list[Span]
+):
+    """However many layers are compared at once: its layer, its row, and no fault where all was done as planned."""
+    monkeypatch.setattr(additions_module, "_COMPARED_TOGETHER", together)
+    add = LayerAdditions.add
+    for faulty in (None, 0, 1):
+        step = step_of([Span("a", 1.0, 2, 6)], [], spans)
+        for layer in range(2):
+
+            def stray(self: LayerAdditions, h: torch.Tensor, at_fault: bool = layer == faulty) -> None:
+                add(self, h)
+                h[2, 0] += at_fault
+
+            monkeypatch.setattr(LayerAdditions, "add", stray)
+            h = stream(torch.float32)
+            step.steer(layer, h)
+            h.zero_()  # what is read next may be written to
+        if faulty is None:
+            verify(step)
+            continue
+        with pytest.raises(SteeringFault, match=f"layer {faulty}: 1 positions changed that should not, 0 ") as caught:
+            verify(step)
+        assert caught.value.rows == (2,)
 
 
 def test_an_addition_that_is_lost_beside_a_large_residual_is_a_fault():

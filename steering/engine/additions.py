@@ -21,6 +21,7 @@ from self_steering.steering.operations import HOLDING, Operation
 from self_steering.vectors.directions import DirectionTensor
 
 _TABLES_KEPT = 256
+_COMPARED_TOGETHER = 1 << 22  # numbers; what a long prompt's layers take is not held until the last of them has run
 
 
 class SteeringFault(RuntimeError):  # noqa: N818  a fault in the field's sense, not a caller's error
@@ -226,7 +227,10 @@ class LayerAdditions:
 
     def add(self, h: torch.Tensor) -> None:
         """Add to h in place; tokens that are not steered are not even touched by a zero."""
-        h[self.places] = h[self.places] + self.delta
+        if len(self.flat) == h.shape[:-1].numel():  # all are, in their order
+            h += self.delta.view_as(h)
+        else:
+            h[self.places] = h[self.places] + self.delta
 
     def faults(self, before: torch.Tensor, after: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """Compare h before and after with what was to be added.
@@ -266,6 +270,17 @@ class LayerAdditions:
             amount |= ~(new + rest).isfinite().all(-1)
         wrong[self.flat] |= amount
         return torch.stack([changed & ~allowed, expected & ~changed, wrong], -1)
+
+    @classmethod
+    def of_layers(cls, layers: Sequence[Self], tokens: int) -> Self:
+        """Return several layers' additions in one step of `tokens` tokens as one's, over their outputs one after the other.
+
+        It says what was to be done with all of them [layers · tokens, hidden], not what is measured there.
+        """
+        flat = torch.cat([one.flat + place * tokens for place, one in enumerate(layers)])
+        changes = torch.cat([one.changes for one in layers])
+        may = torch.cat([one.changes if one.may is None else one.may for one in layers])
+        return cls((flat,), flat, torch.cat([one.delta for one in layers]), changes, layers[0].units[:, :0], None, may)
 
     def projections(self, h: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """Return the stream's h·v/‖v‖ at the steered tokens [members, directions], formed in float32."""
@@ -407,6 +422,7 @@ class Additions:
         self._which = which
         self._table = table
         self._made: dict[int, LayerAdditions] = {}
+        self._joined: dict[tuple[int, ...], LayerAdditions] = {}
 
     def at(self, layer: int, like: torch.Tensor) -> LayerAdditions:
         """Return what is added at a layer, on the device and in the dtype of its output."""
@@ -423,6 +439,21 @@ class Additions:
                 None if found.moves is None else found.moves.of(rows),
             )
         return self._made[layer]
+
+    def together(self, layers: Sequence[int], formed: Sequence[LayerAdditions], tokens: int) -> LayerAdditions:
+        """Return what is added at several layers as one, `LayerAdditions.of_layers`; made once where no step changes it.
+
+        Args:
+            layers: Indices of the layers.
+            formed: What is added at each of them in this step.
+            tokens: Number of the step's tokens.
+        """
+        key = tuple(layers)
+        if any(one.may is not None for one in formed):
+            return LayerAdditions.of_layers(formed, tokens)
+        if key not in self._joined:
+            self._joined[key] = LayerAdditions.of_layers(formed, tokens)
+        return self._joined[key]
 
     def arrange(self, measured: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return projections by token and direction.
@@ -491,8 +522,27 @@ class AdditionMaker:
         self._last = None
 
 
+class _Done(NamedTuple):
+    """What was done at one layer, and is still to be compared with what was planned.
+
+    Attributes:
+        layer: Index of the layer.
+        additions: What was to be added.
+        before: The layer's output [..., hidden] before.
+        after: The same afterwards.
+    """
+
+    layer: int
+    additions: LayerAdditions
+    before: torch.Tensor
+    after: torch.Tensor
+
+
 class SteeredStep:
     """One step of the model while it is steered: adds layer by layer, and notes what that did to the stream.
+
+    What was done is compared with what was planned for many layers at once, as the dozens of small operations that this takes
+    would otherwise be most of what steering costs.
 
     Args:
         additions: What is to be added.
@@ -501,6 +551,7 @@ class SteeredStep:
     def __init__(self, additions: Additions) -> None:
         self._additions = additions
         self._ran: list[int] = []
+        self._done: list[_Done] = []
         self._faults: list[torch.Tensor] = []
         self._projections: dict[int, torch.Tensor] = {}
 
@@ -518,8 +569,31 @@ class SteeredStep:
         before = h.clone()
         here.add(h)
         self._ran.append(layer)
-        self._faults.append(here.faults(before, h, residual))
-        self._projections[layer] = torch.stack([here.projections(x, residual) for x in (before, h)])
+        if here.units.shape[1]:
+            self._projections[layer] = torch.stack([here.projections(x, residual) for x in (before, h)])
+        if residual is not None:
+            self._faults.append(here.faults(before, h, residual)[None])
+            return
+        if self._done and not self._fits(h):
+            self._compare()
+        # A copy, as whatever reads it next may write to it.
+        self._done.append(_Done(layer, here, before, h.clone()))
+
+    def _fits(self, h: torch.Tensor) -> bool:
+        """Tell whether a layer's output can be compared together with those that wait for it."""
+        first = self._done[0].after
+        return h.device == first.device and (len(self._done) + 1) * h.numel() <= _COMPARED_TOGETHER
+
+    def _compare(self) -> None:
+        """Compare what was done with what was planned at the layers that wait for it."""
+        done, self._done = self._done, []
+        if not done:
+            return
+        before = torch.stack([one.before for one in done]).flatten(0, -2)
+        after = torch.stack([one.after for one in done]).flatten(0, -2)
+        tokens = len(after) // len(done)
+        planned = self._additions.together([one.layer for one in done], [one.additions for one in done], tokens)
+        self._faults.append(planned.faults(before, after).reshape(len(done), tokens, -1))
 
     def verify(self, owner: NDArray[np.int64]) -> None:
         """Raise unless each layer was added to once, changed where it should, nowhere else, and by the right amount.
@@ -532,7 +606,8 @@ class SteeredStep:
         """
         if tuple(self._ran) != self._additions.layers:
             raise SteeringFault(f"layers {list(self._additions.layers)} were to be steered, and {self._ran} were")
-        faults = torch.stack([found.to(self._faults[0].device) for found in self._faults]).cpu().numpy()
+        self._compare()
+        faults = torch.cat([found.to(self._faults[0].device) for found in self._faults]).cpu().numpy()
         if not faults.any():
             return
         first = int(faults.any((1, 2)).argmax())

@@ -1,5 +1,6 @@
 """One forward step of the model through nnsight, with `additions` to its layers' outputs at given tokens."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,8 @@ import nnsight
 import numpy as np
 import torch
 from nnsight import _c as nnsight_c
+from nnsight.intervention.envoy import Envoy
+from nnsight.intervention.interleaver import Interleaver
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -52,6 +55,24 @@ class Reading:
     logits: torch.Tensor | None
 
 
+class _OfLayers(Interleaver):  # type: ignore[misc]  # nnsight is not typed
+    """Hands over what decoder layers take and return.
+
+    Of the hundreds of modules within them nothing is asked, and each would cost some microseconds in every step.
+
+    Args:
+        layers: The layers.
+    """
+
+    def __init__(self, layers: Iterable[torch.nn.Module]) -> None:
+        super().__init__()
+        self._of = {id(layer) for layer in layers}
+
+    def instrument(self, envoy: Envoy) -> None:
+        if id(envoy._module) in self._of:  # noqa: SLF001  it has no public name
+            super().instrument(envoy)
+
+
 class SteeredModel:
     """A decoder-only transformers model whose layer outputs can be added to through nnsight.
 
@@ -77,9 +98,9 @@ class SteeredModel:
         self.device: torch.device = embeddings.weight.device
         self.dtype = model.dtype
         self.layer_types = _layer_types(self.text_config, self.n_layers)
-        self._additive_masks = _attention(self.text_config) == "eager"
+        _check_attention(self.text_config)
         pack_linears(model)
-        self._nn = nnsight.TransformersModel(model, tokenizer=tokenizer)
+        self._nn = nnsight.TransformersModel(model, tokenizer=tokenizer, interleaver=_OfLayers(modules))
         envoy: Any = self._nn
         for name in self.layers_path.split("."):
             envoy = getattr(envoy, name)
@@ -160,11 +181,10 @@ class SteeredModel:
         """Return what the model is called with to run `ids` after what `arena` holds."""
         tokens = ids.shape[1]
         arena.reserve(max(arena.past) + tokens)
-        past = torch.tensor(arena.past, device=self.device)
-        positions = past[:, None] + torch.arange(tokens, device=self.device)
+        positions = arena.positions(tokens, self.device)
         return {
             "input_ids": ids.to(self.device),
-            "position_ids": positions,
+            "position_ids": positions.clone(),
             "attention_mask": self._masks(positions, max(arena.past) + tokens),
             "past_key_values": arena,
             "use_cache": True,
@@ -188,22 +208,20 @@ class SteeredModel:
         return torch.as_tensor(head(normed.to(self._head_device))[0]).float().cpu()
 
     def _masks(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Return attention masks [rows, 1, tokens, length], one a kind of layer where there are several."""
+        """Return attention masks [rows, 1, tokens, length], one a kind of layer where there are several.
+
+        They are added to the attention's weights: a boolean one would be turned into that in every layer anew.
+        """
         query = positions[:, None, :, None]
         key = torch.arange(length, device=self.device)[None, None, None, :]
         causal = key <= query
         masks = {"full_attention": causal}
         if "sliding_attention" in self.layer_types:
             masks["sliding_attention"] = causal & (key > query - int(self.text_config.sliding_window))
-        if self._additive_masks:
-            masks = {kind: self._additive(mask) for kind, mask in masks.items()}
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
+        added = {kind: torch.where(mask, zero, torch.finfo(self.dtype).min) for kind, mask in masks.items()}
         kinds = set(self.layer_types)
-        return masks[kinds.pop()] if len(kinds) == 1 else masks
-
-    def _additive(self, mask: torch.Tensor) -> torch.Tensor:
-        """Return a mask that is added to the attention's weights: eager attention would add a boolean one as 0 and 1."""
-        zero = torch.zeros((), dtype=self.dtype, device=mask.device)
-        return torch.where(mask, zero, torch.finfo(self.dtype).min)
+        return added[kinds.pop()] if len(kinds) == 1 else added
 
 
 def _hidden_states(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -220,15 +238,14 @@ def _find_layers(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.Modu
     return f"{prefix}.{name}".strip("."), module
 
 
-def _attention(config: Any) -> str:
-    """Return how the model computes attention, which decides what its masks look like."""
+def _check_attention(config: Any) -> None:
+    """Refuse a model whose attention takes other masks than those that are added to its weights."""
     name = str(config._attn_implementation)  # noqa: SLF001  transformers has no public name for it
     if name not in _ATTENTION:
         raise ValueError(
             f"{config.model_type}: attention {name!r} is not supported; load the model with attn_implementation set to "
             f"one of {', '.join(sorted(_ATTENTION))}"
         )
-    return name
 
 
 def _layer_types(config: Any, count: int) -> list[str]:

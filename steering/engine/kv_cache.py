@@ -72,22 +72,19 @@ class _ArenaLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # the base
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        own_keys, own_values = self.buffers()
         rows, tokens, past = key_states.shape[0], key_states.shape[2], self._arena.past
         if len(past) != rows:
             raise RuntimeError(f"{rows} rows were run with the lengths of {len(past)}")
-        if rows == 1:
-            own_keys[:1, :, past[0] : past[0] + tokens] = key_states
-            own_values[:1, :, past[0] : past[0] + tokens] = value_states
+        return self._written(0, key_states, max(past) + tokens), self._written(1, value_states, max(past) + tokens)
+
+    def _written(self, which: int, states: torch.Tensor, length: int) -> torch.Tensor:
+        """Write states [rows, kv_heads, tokens, head_dim] behind what the rows hold; return all of these up to a length."""
+        own = self.buffers()[which].narrow(0, 0, len(states))
+        if len(states) == 1:
+            own.narrow(2, self._arena.past[0], states.shape[2]).copy_(states)
         else:
-            where = torch.tensor(past, device=key_states.device)[:, None] + torch.arange(
-                tokens, device=key_states.device
-            )
-            which = torch.arange(rows, device=key_states.device)[:, None]
-            own_keys[which, :, where] = key_states.transpose(1, 2)
-            own_values[which, :, where] = value_states.transpose(1, 2)
-        length = max(past) + tokens
-        return own_keys[:rows, :, :length], own_values[:rows, :, :length]
+            own.index_put_(self._arena.places(states), states)
+        return own.narrow(2, 0, length)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
@@ -113,8 +110,38 @@ class Arena(Cache):
         self.rows = rows
         self.capacity = _GROW_BY
         self._arena_layers = [_ArenaLayer(self) for _ in range(layers)]
-        self.past: Sequence[int] = ()
+        self.past = ()
         super().__init__(layers=[*self._arena_layers])
+
+    @property
+    def past(self) -> Sequence[int]:
+        """Number of tokens that each row of the next step holds already."""
+        return self._past
+
+    @past.setter
+    def past(self, past: Sequence[int]) -> None:
+        self._past = past
+        # What follows from it is made once a step, not in each layer.
+        self._positions: dict[tuple[int, torch.device], torch.Tensor] = {}
+        self._places: dict[tuple[torch.Size, torch.device], tuple[torch.Tensor, ...]] = {}
+
+    def positions(self, tokens: int, device: torch.device) -> torch.Tensor:
+        """Return the positions of the next tokens of each row [rows, tokens]."""
+        key = (tokens, device)
+        if key not in self._positions:
+            past = torch.tensor(self._past, device=device)
+            self._positions[key] = past[:, None] + torch.arange(tokens, device=device)
+        return self._positions[key]
+
+    def places(self, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return where a layer's new keys or values [rows, kv_heads, tokens, head_dim] belong: row, head and position of each."""
+        rows, heads, tokens, _ = states.shape
+        key = (states.shape[:3], states.device)
+        if key not in self._places:
+            row, head = (torch.arange(size, device=states.device) for size in (rows, heads))
+            position = self.positions(tokens, states.device)
+            self._places[key] = row[:, None, None], head[None, :, None], position[:, None]
+        return self._places[key]
 
     def reserve(self, tokens: int) -> None:
         """Make room for rows of `tokens` tokens."""

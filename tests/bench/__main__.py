@@ -15,7 +15,8 @@ from transformers import AutoConfig
 from self_steering.analysis.drawing.words import text_table
 from self_steering.steering.bundled.conversion import BUNDLED, bundled_model_folder
 from self_steering.vectors.making.layers import default_band
-from tests.bench import decoding, drawing, memory, on_vllm, reuse, rollouts
+from tests.bench import decoding, drawing, launch, memory, on_vllm, reuse, rollouts
+from tests.bench.contest import BAND, PLAIN, Speeds
 from tests.bench.figures import FIGURES
 from tests.support.models import save_tiny_model
 
@@ -28,22 +29,15 @@ class Results:
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
-        self.speeds: dict[str, decoding.Speeds] = {}
+        self.speeds: dict[str, decoding.Decoding] = {}
+        self.launch: dict[str, Speeds] = {}
         self.race: rollouts.Race | None = None
         self.drawing: dict[str, float] = {}
         self.on_vllm: dict[str, Any] = {}
 
     def speed_rows(self) -> list[dict[str, str]]:
         """Return tokens a second as a table, a row a model and way."""
-        return [
-            {
-                "model": model,
-                "way": way,
-                **{f"batch {rows}": f"{speeds.tokens_a_second(way, rows):.1f}" for rows in decoding.ROWS},
-            }
-            for model, speeds in self.speeds.items()
-            for way in decoding.WAYS
-        ]
+        return [row for model, speeds in {**self.speeds, **self.launch}.items() for row in speeds.rows_of_table(model)]
 
     def figure_rows(self) -> list[dict[str, str]]:
         """Return the figures as a table."""
@@ -70,10 +64,7 @@ class Results:
                 }
                 for key, value in self.figures.items()
             ],
-            "seconds": {
-                model: {f"{way}, batch {rows}": list(of) for (way, rows), of in speeds.seconds.items()}
-                for model, speeds in self.speeds.items()
-            },
+            "seconds": {model: speeds.as_json() for model, speeds in {**self.speeds, **self.launch}.items()},
             "seconds_reading_weights": {model: list(speeds.read) for model, speeds in self.speeds.items()},
             "free_play": None if self.race is None else vars(self.race),
             "milliseconds_choosing": self.drawing,
@@ -89,11 +80,16 @@ def _decoding(results: Results, rounds: int) -> None:
         tiny = decoding.measure(save_tiny_model(Path(temporary) / "model", "qwen3"), TINY_BAND, rounds)
     results.speeds = {BUNDLED: bundled, "tiny Qwen3": tiny}
     for rows in decoding.ROWS:
-        ours, plain = (bundled.tokens_a_second(way, rows) for way in (decoding.BAND, decoding.PLAIN))
-        results.figures[f"steered_{rows}"] = ours / plain
-    one, eight = (bundled.tokens_a_second(decoding.BAND, rows) for rows in decoding.ROWS)
+        results.figures[f"steered_{rows}"] = bundled.ratio(BAND, PLAIN, rows)
+    one, eight = (bundled.tokens_a_second(BAND, rows) for rows in decoding.ROWS)
     results.figures["batching"] = eight / one
     results.figures["step"] = bundled.step
+
+
+def _launch(results: Results, rounds: int) -> None:
+    results.launch = {name: launch.measure(shape, rounds) for name, shape in launch.SHAPES.items()}
+    for rows in launch.NEW:
+        results.figures[f"launch_{rows}"] = min(speeds.ratio(BAND, PLAIN, rows) for speeds in results.launch.values())
 
 
 def _reuse(results: Results, _: int) -> None:
@@ -129,6 +125,7 @@ def _on_vllm(results: Results, rounds: int) -> None:
 
 PARTS: Mapping[str, Callable[[Results, int], None]] = {
     "decoding": _decoding,
+    "launch": _launch,
     "reuse": _reuse,
     "rollouts": _rollouts,
     "drawing": _drawing,
@@ -160,7 +157,7 @@ def main() -> None:
         sys.stdout.write(f"{name}: done\n")
         sys.stdout.flush()
         arguments.out.write_text(json.dumps(results.as_json(arguments.rounds), indent=1) + "\n", encoding="utf-8")
-    if results.speeds:
+    if results.speeds or results.launch:
         sys.stdout.write(
             "\nNew tokens a second, all rows together, medians\n" + text_table(results.speed_rows()) + "\n"
         )

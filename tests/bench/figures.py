@@ -27,6 +27,12 @@ class Figure:
 FIGURES: Mapping[str, Figure] = {
     "steered_1": Figure("ours steered (band) ÷ plain generate, tokens/s, batch 1", 1.0, "least"),
     "steered_8": Figure("ours steered (band) ÷ plain generate, tokens/s, batch 8", 1.0, "least"),
+    **{
+        f"launch_{rows}": Figure(
+            f"the same, narrow models that draw as their families do, least of 3, batch {rows}", 1.0, "least"
+        )
+        for rows in (1, 8, 32)
+    },
     "batching": Figure("ours, 8 rows steered differently ÷ ours 1 row, tokens/s", 5.0, "least"),
     "conversation": Figure("tokens computed ÷ new tokens, 10-turn tool conversation", 1.15, "most"),
     "introspection": Figure("tokens computed, introspection, all arms, 10 rotations ÷ each alone", 0.35, "most"),

@@ -50,7 +50,7 @@ def tiny_model(architecture: str, vocabulary: int, seed: int = 0, **changes: flo
     if architecture == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(**common)).eval()
     # A short sliding window, so that prompts of a few dozen tokens reach beyond it.
-    kinds = ["sliding_attention", "sliding_attention", "full_attention"] * 2
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"] * (int(common["num_hidden_layers"]) // 3)
     return Gemma3ForCausalLM(
         Gemma3TextConfig(**common, sliding_window=16, layer_types=kinds, query_pre_attn_scalar=16)
     ).eval()

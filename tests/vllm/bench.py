@@ -5,10 +5,12 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -46,13 +48,15 @@ def plain(engine: VllmEngine, prompts: list[tuple[int, ...]], new: int) -> None:
         llm.step()
 
 
-def ours(engine: VllmEngine, prompts: list[tuple[int, ...]], new: int, band: tuple[int, ...] | None) -> None:
-    """Generate through our engine, each row steered by a direction of its own."""
+def ours(
+    engine: VllmEngine, prompts: list[tuple[int, ...]], new: int, band: tuple[int, ...] | None, size: float
+) -> None:
+    """Generate through our engine, each row steered by a direction of its own, of a norm `size` at each layer."""
     requests = []
     for number, ids in enumerate(prompts):
         windows: tuple[TokenWindow, ...] = ()
         if band is not None:
-            direction = random_direction(band, engine.shape.hidden, seed=number, size=0.1)
+            direction = random_direction(band, engine.shape.hidden, seed=number, size=size)
             windows = (TokenWindow("w", direction, 1.0, 20, None),)
         requests.append(EngineRequest(ids, Sampling(max_tokens=new, temperature=0.0), windows))
     for future in engine.submit_all(requests):
@@ -67,7 +71,7 @@ def _on_and_on(request: EngineRequest, _: frozenset[int]) -> SamplingParams:
     return params
 
 
-def seconds(engine: VllmEngine, way: str, rows: int, seed: int, band: tuple[int, ...]) -> float:
+def seconds(engine: VllmEngine, way: str, rows: int, seed: int, band: tuple[int, ...], size: float) -> float:
     """Return what the new tokens take: the time with all of them, less that with the first one alone."""
     took = []
     for new in (1, NEW + 1):
@@ -78,7 +82,7 @@ def seconds(engine: VllmEngine, way: str, rows: int, seed: int, band: tuple[int,
         if way == PLAIN:
             engine.call(lambda: plain(engine, prompts, new)).result()  # noqa: B023  awaited at once
         else:
-            ours(engine, prompts, new, band if way == STEERED else None)
+            ours(engine, prompts, new, band if way == STEERED else None, size)
         took.append(time.perf_counter() - start)
     return took[1] - took[0]
 
@@ -98,12 +102,14 @@ def _without_hooks(engine: VllmEngine) -> None:
 _engine: VllmEngine | None = None
 
 
-def _measure(ways: tuple[str, ...], rounds: int) -> dict[str, list[float]]:
+def _measure(
+    ways: tuple[str, ...], rounds: int, model: str, band: tuple[int, ...], arguments: Mapping[str, Any], size: float
+) -> dict[str, list[float]]:
     """Measure one round more than wanted the first time, to warm up; the engine stays for the next call."""
     global _engine  # noqa: PLW0603  a process's own
-    band = default_band(30, BUNDLED)
     if _engine is None:
-        opened = open_model(BUNDLED, {"engine": "vllm", "max_model_len": 1024, "max_num_seqs": max(ROWS)}).engine
+        sizes = {"max_model_len": 1024, "max_num_seqs": max(ROWS)}
+        opened = open_model(model, {"engine": "vllm", **sizes, **arguments}).engine
         assert isinstance(opened, VllmEngine)
         _engine = opened
         engine_module.sampling_params_of = _on_and_on
@@ -111,27 +117,52 @@ def _measure(ways: tuple[str, ...], rounds: int) -> dict[str, list[float]]:
             _without_hooks(_engine)
         for rows in ROWS:
             for way in ways:
-                seconds(_engine, way, rows, 0, band)
+                seconds(_engine, way, rows, 0, band, size)
     found: dict[str, list[float]] = {}
     for number in range(rounds):
         for rows in ROWS:
             for way in ways:
-                found.setdefault(f"{way}, batch {rows}", []).append(seconds(_engine, way, rows, 1 + number, band))
+                found.setdefault(f"{way}, batch {rows}", []).append(seconds(_engine, way, rows, 1 + number, band, size))
     return found
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Measure all ways in turn, plain vLLM in a process of its own."""
+def measure(
+    rounds: int,
+    model: str,
+    band: tuple[int, ...],
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+    size: float = 0.1,
+) -> dict[str, list[float]]:
+    """Measure all ways in turn, plain vLLM in a process of its own.
+
+    Args:
+        rounds: Interleaved rounds.
+        model: As for `open_model`.
+        band: The layers that are steered.
+        arguments: Of vLLM.
+        size: Norm of what is added at a layer.
+    """
+    how = (model, band, dict(arguments), size)
     spawn = get_context("spawn")
     took: dict[str, list[float]] = {}
     with ProcessPoolExecutor(1, spawn) as our, ProcessPoolExecutor(1, spawn) as their:
-        our.submit(_measure, (UNSTEERED, STEERED), 0).result()
-        their.submit(_measure, (PLAIN,), 0).result()
+        our.submit(_measure, (UNSTEERED, STEERED), 0, *how).result()
+        their.submit(_measure, (PLAIN,), 0, *how).result()
         for _ in range(rounds):
             for pool, ways in ((their, (PLAIN,)), (our, (UNSTEERED, STEERED))):
-                for key, values in pool.submit(_measure, ways, 1).result().items():
+                for key, values in pool.submit(_measure, ways, 1, *how).result().items():
                     took.setdefault(key, []).extend(values)
     return took
+
+
+def speeds(took: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return new tokens a second, over all rows, by way and batch."""
+    return {key: int(key.rsplit(" ", 1)[1]) * NEW / median(values) for key, values in took.items()}
+
+
+def speed_rows(speed: Mapping[str, float]) -> list[dict[str, str]]:
+    """Return the same as a table, a row a way."""
+    return [{"way": way, **{f"batch {rows}": f"{speed[f'{way}, batch {rows}']:.1f}" for rows in ROWS}} for way in WAYS]
 
 
 def main() -> int:
@@ -145,14 +176,12 @@ def main() -> int:
     results: dict[str, Any] = {}
     failed = False
     if "decoding" in parts:
-        took = measure(arguments.rounds)
-        speed = {key: int(key.rsplit(" ", 1)[1]) * NEW / median(values) for key, values in took.items()}
+        took = measure(arguments.rounds, BUNDLED, tuple(default_band(30, BUNDLED)))
+        speed = speeds(took)
         ratios = {rows: speed[f"{STEERED}, batch {rows}"] / speed[f"{PLAIN}, batch {rows}"] for rows in ROWS}
         failed = min(ratios.values()) < REACH
         results |= {"tokens a second": speed, "steered ÷ plain": ratios, "seconds": took}
-        table = [
-            {"way": way, **{f"batch {rows}": f"{speed[f'{way}, batch {rows}']:.1f}" for rows in ROWS}} for way in WAYS
-        ]
+        table = speed_rows(speed)
         table.append({"way": "steered ÷ plain", **{f"batch {rows}": f"{ratios[rows]:.3f}" for rows in ROWS}})
         sys.stdout.write("New tokens a second, all rows together, medians\n" + text_table(table) + "\n\n")
         arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
