@@ -26,9 +26,11 @@ from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import PROMPT_ONLY, UNSTEERED_ARMS, ReliefArm
 from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_imposes, relief_script, relieve
 from self_steering.vectors.catalogue import entry_of
+from self_steering.vectors.shown import shown
 
 ARMS: tuple[ReliefArm, ...] = get_args(ReliefArm)
 Answer = Literal["read", "act"]
+_TRIES = 4  # acts in each channel
 
 
 @task
@@ -43,7 +45,7 @@ def relief(
     labels: Labels = "opaque",
     steered_question: bool = False,
     answer: Answer = "read",
-    tries: int = 4,
+    tries: int | None = None,
     max_tokens: int = 40,
     temperature: float = 0.7,
     library: str | None = None,
@@ -65,7 +67,7 @@ def relief(
         steered_question: Ask under the state; else the state ends before the question.
         answer: How the choice is taken: read, as log-probabilities of the two names; act, also as calls that the model makes itself
             where it may call one of the tools, or neither.
-        tries: How often it may, in each channel, with answer=act.
+        tries: How often it may, in each channel; with answer=act alone, default 4.
         max_tokens: Most tokens of each text that is written under the state.
         temperature: Sampling temperature of texts and acts, 0 to 2.
         library: Folder of the vector library; default the shipped one that fits the model.
@@ -92,7 +94,12 @@ def relief(
         labels=one_of(labels, "labels", get_args(Labels)),
         steered_question=flag(steered_question, "steered_question"),
     )
-    acts = whole_number(tries, "tries", 1, 1000) if one_of(answer, "answer", get_args(Answer)) == "act" else 0
+    acting = one_of(answer, "answer", get_args(Answer)) == "act"
+    if tries is not None and not acting:
+        raise ValueError(
+            f"tries={shown(tries)} and answer={answer}: nothing is called there; leave tries out, or choose answer=act"
+        )
+    acts = (_TRIES if tries is None else whole_number(tries, "tries", 1, 1000)) if acting else 0
     samples = [
         injection_sample(
             trial,

@@ -222,6 +222,14 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             "max_imposed=3: sample calm-0-A-real would have up to ",
         ),
         (
+            ["evals/relief.py", "--model", "{model}", "-T", "library={own}", "-T", "tries=3"],
+            "tries=3 and answer=read: nothing is called there; leave tries out, or choose answer=act",
+        ),
+        (
+            ["evals/relief.py", "--model", "{model}", "-T", "library={own}", "-T", "answer=act", "-T", "tries=0"],
+            "tries=0; choose a whole number from 1 to 1000",
+        ),
+        (
             ["{file}@plain", "--model", "{model}", "--solver", "{solver}", "-S", "library={library}"],
             "the library in ",
         ),
