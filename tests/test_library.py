@@ -236,6 +236,19 @@ def test_a_card_of_another_kind_is_refused(folder: Path, change: dict, message: 
         load_library(folder)
 
 
+@pytest.mark.parametrize("field", ["model", "revision", "fingerprint", "corpus"])
+@pytest.mark.parametrize("text", ["a" * 100_000, "tiny\nand more"], ids=["long", "of two lines"])
+def test_what_a_card_says_of_itself_is_one_short_line(folder: Path, field: str, text: str):
+    """Messages print it as it is."""
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, field: text}))
+    with pytest.raises(LibraryError) as refused:
+        load_library(folder, FINGERPRINT)
+    assert field in str(refused.value)
+    assert len(str(refused.value)) < 1000
+    assert "\n" not in str(refused.value)
+
+
 def test_vectors_of_another_library_are_refused(folder: Path, tmp_path: Path):
     """A sound file that the card does not describe, such as one left by an interrupted save, is refused."""
     make_library(seed=1).save(tmp_path / "other")

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from self_steering.vectors.catalogue import VectorEntry, catalogue, entry_of
-from self_steering.vectors.shown import clipped, in_one_line, shown
+from self_steering.vectors.shown import OneLine, clipped, in_one_line, shown
 
 Construction = Literal["difference", "centred", "denoised"]
 Origin = Literal[Construction, "pairs", "imported"]
@@ -58,15 +58,15 @@ class LibraryCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[2] = 2
-    model: str
-    revision: str | None
-    fingerprint: str
+    model: OneLine
+    revision: OneLine | None
+    fingerprint: OneLine
     hidden: int
     layers: list[int]
     construction: Origin
     scaled_to: float | None
     skipped_tokens: int
-    corpus: str
+    corpus: OneLine
     norms: dict[str, list[float]]
     residual_norms: list[float]
     default_doses: dict[str, float]

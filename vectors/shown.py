@@ -1,10 +1,13 @@
 """Values in messages: a person, or a model, is shown enough to know one again."""
 
 from math import log10
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import StringConstraints, ValidationError
 
 _MOST = 500  # letters of a value
+# What a file says of itself and messages print as it is: a name, a mark, a hash.
+OneLine = Annotated[str, StringConstraints(pattern=rf"^[^\x00-\x1f\x7f]{{0,{_MOST}}}$")]
 
 
 def shown(value: object) -> str:

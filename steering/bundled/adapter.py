@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from self_steering.steering.bundled.planted import Planted
-from self_steering.vectors.shown import in_one_line
+from self_steering.vectors.shown import OneLine, in_one_line
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "adapter_model.safetensors", "adapter_config.json", "card.json"
 REMEDY = "install the package again, or train the adapter again with `self-steering adapter train --out FOLDER`"
@@ -53,10 +53,10 @@ class AdapterCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[2] = 2
-    base: str
-    base_fingerprint: str
-    fingerprint: str
-    vectors: str
+    base: OneLine
+    base_fingerprint: OneLine
+    fingerprint: OneLine
+    vectors: OneLine
     sha256: dict[str, str]
     seed: int
     layers: tuple[int, int]
