@@ -66,6 +66,7 @@ def relief(
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
     """
     check_turns(max_tokens=max_tokens, temperature=temperature)
+    labels = one_of(labels, "labels", get_args(Labels))  # type: ignore[assignment]  # one of these
     folder, names, picked, own = library_vectors(library, vectors)
     positive = [name for name in names if entry_of(name, own).valence == 1]
     arms = chosen(arm, "arm", ARMS, {"all": ARMS})
@@ -81,7 +82,7 @@ def relief(
         seed=seed,
         equal=one_of(equal, "equal", get_args(Equal)),
         sham=flag(sham, "sham"),
-        labels=one_of(labels, "labels", get_args(Labels)),
+        labels=labels,
         steered_question=flag(steered_question, "steered_question"),
     )
     samples = [
