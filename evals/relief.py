@@ -76,6 +76,7 @@ def relief(
         max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     check_turns(max_tokens=max_tokens, temperature=temperature)
+    labels = one_of(labels, "labels", get_args(Labels))  # type: ignore[assignment]  # one of these
     folder, names, picked, own = library_vectors(library, vectors)
     positive = [name for name in names if entry_of(name, own).valence == 1]
     arms = chosen(arm, "arm", ARMS, {"all": ARMS})
@@ -91,7 +92,7 @@ def relief(
         seed=seed,
         equal=one_of(equal, "equal", get_args(Equal)),
         sham=flag(sham, "sham"),
-        labels=one_of(labels, "labels", get_args(Labels)),
+        labels=labels,
         steered_question=flag(steered_question, "steered_question"),
     )
     acting = one_of(answer, "answer", get_args(Answer)) == "act"

@@ -81,9 +81,8 @@ def chosen(
     Raises:
         ValueError: A name is unknown or comes twice, a shorthand is not alone, or there is no name.
     """
-    if not isinstance(value, str) and not (
-        isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    ):
+    value = [_word(one, valid) for one in value] if isinstance(value, list | tuple) else _word(value, valid)
+    if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
         raise ValueError(f"{what}={shown(value)}; give names separated by commas: {', '.join([*valid, *shorthands])}")
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
     if len(parts) == 1 and parts[0] in shorthands:
@@ -98,6 +97,12 @@ def chosen(
     if len(set(parts)) != len(parts):
         raise ValueError(f"{what}={shown(value)} names something twice; name each once")
     return parts
+
+
+def _word(value: Any, valid: Collection[str]) -> Any:
+    """Return a name as it was written: the command line reads `true` and `false` as YAML does, also where they are names."""
+    word = str(value).lower()
+    return word if isinstance(value, bool) and word in valid else value
 
 
 def chosen_operators(value: str | Sequence[str]) -> tuple[Operation, ...]:
@@ -117,6 +122,7 @@ def one_of(value: str, what: str, valid: Iterable[str]) -> str:
         ValueError: It is not.
     """
     valid = list(valid)
+    value = _word(value, valid)
     if not isinstance(value, str) or value not in valid:
         raise ValueError(f"{what}={shown(value)} is unknown; choose from {', '.join(valid)}")
     return value

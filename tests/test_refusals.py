@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from inspect_ai._cli.main import inspect as inspect_command
+from inspect_ai._cli.util import parse_cli_args
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai._util.registry import registry_info
 from safetensors.torch import save
@@ -25,6 +26,7 @@ from self_steering.evals.detection import TEXTS, detection
 from self_steering.evals.free_text import introspection_free_text
 from self_steering.evals.freeplay import freeplay
 from self_steering.evals.frustration import frustration
+from self_steering.evals.gauge import gauge
 from self_steering.evals.introspection import introspection
 from self_steering.evals.localisation import localisation
 from self_steering.evals.maths import maths
@@ -171,6 +173,21 @@ def test_a_value_is_refused_with_the_valid_choices(makers: list, arguments: dict
         assert isinstance(caught.value, PrerequisiteError)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "tag"),
+    [
+        (gauge, "gauge=true", "true_gauge"),
+        (gauge, "gauge=[constant, true]", "true_gauge"),
+        (relief, "labels=true", "labels-true"),
+        (relief, "labels=false", "labels-false"),
+    ],
+)
+def test_names_that_yaml_reads_as_booleans_can_be_given_on_the_command_line(make: Callable, argument: str, tag: str):
+    """Inspect reads values as YAML, where `true` alone is no word; what is said of the samples is in words again."""
+    made = make(**parse_cli_args([argument]))
+    assert tag in f"{made.tags} {[sample.id for sample in made.dataset]}"
 
 
 def test_what_is_refused_on_the_command_line_is_all_that_is_said():
