@@ -34,7 +34,7 @@ from self_steering.solvers.checks import chosen, chosen_operators, flag, refusin
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
 from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
-from self_steering.solvers.records import NO_GAUGE, Condition, Directions, Labels
+from self_steering.solvers.records import NO_GAUGE, Condition, Directions, Labels, needs_neutral
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.operations import ADD_ALONE, Operation
@@ -129,7 +129,9 @@ def freeplay(
             sitter_scorer(),
             *gauge_scorers(gauges),
         ],
-        model=default_model(options["library"], steered=set(arms) != {PROMPT_ONLY}, operators=offered, gauges=gauges),
+        model=default_model(
+            options["library"], steered=set(arms) != {PROMPT_ONLY}, neutral=needs_neutral(offered, gauges)
+        ),
         version="1-A",
         metadata={"experiment": "freeplay", "seed": seed},
         tags=["freeplay"],

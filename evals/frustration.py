@@ -47,7 +47,7 @@ from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
 from self_steering.solvers.checks import chosen, chosen_operators, flag, refusing, whole_number
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
-from self_steering.solvers.records import NO_GAUGE
+from self_steering.solvers.records import NO_GAUGE, needs_neutral
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
@@ -141,7 +141,7 @@ def frustration(
         dataset=MemoryDataset(samples, name="frustration"),
         solver=frustrate(rounds=rounds, max_tool_turns=max_tool_turns, opt_in=flag(opt_in, "opt_in"), **options),
         scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer(), *gauge_scorers(gauges)],
-        model=default_model(options["library"], operators=offered, gauges=gauges),
+        model=default_model(options["library"], neutral=needs_neutral(offered, gauges)),
         version="1-A",
         metadata={"experiment": "frustration", "seed": seed},
         tags=["frustration"],

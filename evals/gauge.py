@@ -26,7 +26,6 @@ from self_steering.solvers.checks import chosen, flag, number, one_of, refusing,
 from self_steering.solvers.gauge import hold_level, opening
 from self_steering.solvers.records import Condition
 from self_steering.steering.calls import FRAMINGS
-from self_steering.steering.operations import HOLDING
 from self_steering.steering.plan import MAX_DOSE
 
 
@@ -99,7 +98,7 @@ def gauge(
         solver=hold_level(turns=turns, opt_in=flag(opt_in, "opt_in"), **options),
         scorer=[gauge_scorer(), self_steer_scorer(), exposure_scorer()],
         # The level is measured in every arm, from the mean of neutral text.
-        model=default_model(options["library"], operators=HOLDING),
+        model=default_model(options["library"], neutral=True),
         version="1-A",
         metadata={"experiment": "gauge", "seed": seed},
         tags=["gauge"],

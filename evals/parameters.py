@@ -1,7 +1,7 @@
 """What the tasks' parameters have in common: the default model, vectors and libraries, sessions, conditions."""
 # inspect-evals-lint: ignore-file[IEBP001] -- what --model names is checked before the first sample, as far as it can be
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, get_args
 
@@ -26,7 +26,7 @@ from self_steering.solvers.checks import (
 )
 from self_steering.solvers.imposed import Imposes, check_imposed, checked_cap, imposing
 from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import NO_GAUGE, Condition, Framed, Gauge, Intent
+from self_steering.solvers.records import Condition, Framed, Gauge, Intent
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.operations import ADD_ALONE, Operation
 
@@ -38,13 +38,7 @@ GAUGES: tuple[Gauge, ...] = get_args(Gauge)
 NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 
 
-def default_model(
-    library: str | None,
-    *,
-    steered: bool = True,
-    operators: Collection[Operation] = ADD_ALONE,
-    gauges: Collection[str] = (),
-) -> Model | None:
+def default_model(library: str | None, *, steered: bool = True, neutral: bool = False) -> Model | None:
     """Return the default model where none was named, as Task(model=…) would beat --model; make sure that it can be steered.
 
     Where Python makes the task, nothing is known of its model: whoever runs it names it, and is told in its first sample.
@@ -52,22 +46,19 @@ def default_model(
     Args:
         library: Folder of the library; None for the one that fits the model.
         steered: Whether anything is steered at all.
-        operators: What is done with vectors.
-        gauges: What the gauge says in its arms; one that there is counts from the mean of neutral text, as an ablation does.
+        neutral: Whether the mean of neutral text is needed.
 
     Raises:
         ValueError: Arguments were given for no model, the model cannot be steered, or the library is for another one, or lacks
-            what an operator or a gauge needs.
+            that mean.
     """
-    if set(gauges) - {NO_GAUGE}:
-        operators = {*operators, "ablate"}
     try:
         named = str(get_model()) != NO_MODEL
     except ValueError:
         return None
     if named:
         if steered:
-            check_active_model(library, operators)
+            check_active_model(library, neutral=neutral)
         return None
     command = click.get_current_context(silent=True)
     if command is not None and (given := command.params.get("m") or command.params.get("model_config")):
@@ -77,7 +68,7 @@ def default_model(
         )
     model = get_model(DEFAULT_MODEL)
     if steered:
-        check_steerable(model, library, operators)
+        check_steerable(model, library, neutral=neutral)
     return model
 
 

@@ -11,7 +11,6 @@ from inspect_ai.solver import TaskState
 
 from self_steering.scorers.metrics import (
     about_cell,
-    clustered_mean,
     headline,
     no_session,
     scored,
@@ -56,7 +55,7 @@ def gauge_headline(scores: Sequence[SampleScore]) -> dict[str, float]:
                 by_gauge.setdefault(cell.get("gauge", NO_GAUGE), []).append(value_of(score, key))
         if by_gauge:
             found = sorted(by_gauge.items(), key=lambda item: _ORDER.index(item[0]))
-            return {f"{key}_{gauge}": clustered_mean(of, range(len(of))).value for gauge, of in found}
+            return {f"{key}_{gauge}": fmean(of) for gauge, of in found}
     return {}
 
 

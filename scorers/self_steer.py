@@ -23,7 +23,7 @@ from self_steering.scorers.metrics import (
     value_of,
 )
 from self_steering.solvers.records import SelfSteerState, Take
-from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY, is_aside
+from self_steering.steering.request import METADATA_KEY, is_aside, logged_request
 from self_steering.vectors.catalogue import VectorEntry, described, entry_of
 
 _MISSED = "looked_like_a_call"
@@ -216,7 +216,7 @@ def _generated(events: Iterable[Event]) -> tuple[int, int]:
     for event in events:
         if isinstance(event, ModelEvent) and _report(event) is not None and event.output.usage:
             tokens = event.output.usage.output_tokens
-            plan = ((event.config.extra_body or {}).get(EXTRA_BODY_KEY) or {}).get("plan") or {}
+            plan = logged_request(event.config).get("plan") or {}
             written += tokens
             under += tokens * any(window.get("stop") is None for window in plan.get("windows") or [])
     return written, under

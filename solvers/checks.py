@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from self_steering.solvers.readings import check_neutral, library_card
 from self_steering.solvers.records import CORE_VECTORS, TASK_MENU
-from self_steering.steering.operations import ADD_ALONE, HOLDING, OPERATIONS, Operation
+from self_steering.steering.operations import OPERATIONS, Operation
 from self_steering.steering.plan import MAX_DOSE, check_dose
 from self_steering.steering.refusal import Refusal
 from self_steering.vectors.card import library_folder, read_card
@@ -241,7 +241,7 @@ def _ten(names: Sequence[str], published: Sequence[str]) -> Sequence[str]:
     return published if set(published) <= set(names) else names[:_TEN]
 
 
-def check_active_model(library: str | None, operators: Collection[Operation] = ADD_ALONE) -> None:
+def check_active_model(library: str | None, *, neutral: bool = False) -> None:
     """Make sure that the model which a command has named can be steered from a library, before anything runs.
 
     Where Python makes a task, its model is not known yet, and `get_model()` may give that of an earlier eval.
@@ -250,18 +250,18 @@ def check_active_model(library: str | None, operators: Collection[Operation] = A
         ValueError: As for `check_steerable`.
     """
     if click.get_current_context(silent=True) is not None and str(get_model()) != NO_MODEL:
-        check_steerable(get_model(), library, operators)
+        check_steerable(get_model(), library, neutral=neutral)
 
 
-def check_steerable(model: Model, library: str | None, operators: Collection[Operation] = ADD_ALONE) -> None:
-    """Make sure that a model can be steered from a library, by some operations.
+def check_steerable(model: Model, library: str | None, *, neutral: bool = False) -> None:
+    """Make sure that a model can be steered from a library, and where it is needed that there is a mean of neutral text.
 
     Raises:
-        ValueError: It is not one of ours, the library is for another one, or an operation needs what it lacks.
+        ValueError: It is not one of ours, the library is for another one, or has no such mean.
     """
     try:
         library_card(model, library)
-        if HOLDING & set(operators):
+        if neutral:
             check_neutral(model, library)
     except TypeError as error:
         raise ValueError(str(error)) from error

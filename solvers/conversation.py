@@ -13,8 +13,6 @@ from self_steering.solvers.session import SteeringSession
 from self_steering.solvers.sitter import Monitor, TripSitter
 from self_steering.steering.calls import END_TOOL
 
-DECLINED: Ending = "declined"
-
 
 def end_tool() -> Tool:
     """Return the tool that ends the session."""

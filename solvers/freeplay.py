@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from self_steering.solvers.conversation import DECLINED, converse, end_tool
-from self_steering.solvers.conversation import opt_in as ask_first
-from self_steering.solvers.gauge import Gauge
+from self_steering.solvers.conversation import converse, end_tool
+from self_steering.solvers.gauge import play_freely
 from self_steering.solvers.prompts import freeplay as prompts
 from self_steering.solvers.prompts.freeplay import Visibility
-from self_steering.solvers.records import NO_GAUGE, Condition
+from self_steering.solvers.records import NO_GAUGE
 from self_steering.solvers.session import SteeringSession, what_starts
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import CLEAR_TOOL, END_TOOL, FRAMINGS, FramingName
@@ -49,9 +48,7 @@ def free_play(
     config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        condition = Condition.of_sample(state.metadata, menu)
-        session = SteeringSession(state, condition, get_model(), library=library, max_dose=max_dose)
-        gauge, task = Gauge(session), state.messages.pop()
+        own = SteeringSession.of_sample(state, menu, library=library, max_dose=max_dose)
 
         async def play(session: SteeringSession) -> None:
             await converse(
@@ -61,16 +58,10 @@ def free_play(
                 config=config,
                 monitor=sitter,
                 go_on=prompts.GO_ON,
-                interview=debrief and session.state is state,
+                interview=debrief and session is own,
             )
 
-        with session.active():
-            if opt_in and not await ask_first(session, config):
-                session.record.ended = DECLINED
-                return state
-            state.messages.append(task)
-            await gauge.yoke(play)
-            await play(session)
+        await play_freely(own, opt_in, config, play)
         return state
 
     return solve

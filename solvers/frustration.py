@@ -14,7 +14,6 @@ from inspect_ai.model import (
     ChatMessageSystem,
     ChatMessageUser,
     GenerateConfig,
-    get_model,
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import StoreModel, span
@@ -25,7 +24,7 @@ from self_steering.solvers.gauge import Gauge
 from self_steering.solvers.prompts import frustration as prompts
 from self_steering.solvers.prompts.frustration import Tone
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
-from self_steering.solvers.records import NO_GAUGE, Condition
+from self_steering.solvers.records import NO_GAUGE
 from self_steering.solvers.self_steer import offer_tools
 from self_steering.solvers.session import CLEAR_MARK, SITTER, SteeringSession
 from self_steering.solvers.sitter import Monitor, TripSitter
@@ -200,19 +199,15 @@ def frustrate(
     config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        session = SteeringSession(
-            state, Condition.of_sample(state.metadata, menu), get_model(), library=library, max_dose=max_dose
-        )
-        gauge = Gauge(session)
+        own = SteeringSession.of_sample(state, menu, library=library, max_dose=max_dose)
+        gauge = Gauge(own)
 
-        def quarrel(session: SteeringSession) -> _Quarrel:
-            return _Quarrel(session, TripSitter(session, sitter), config, rounds, max_tool_turns)
+        async def play(session: SteeringSession) -> None:
+            await _Quarrel(session, TripSitter(session, sitter), config, rounds, max_tool_turns).run()
 
-        own = quarrel(session)
-        with session.active():
-            await offer_tools(session, opt_in, config)
-            await gauge.yoke(lambda other: quarrel(other).run())
-            await own.run()
+        with own.active():
+            await offer_tools(own, opt_in, config)
+            await gauge.play(play)
         return state
 
     return solve

@@ -13,22 +13,22 @@ from inspect_ai.model import (
     ChatMessageSystem,
     ChatMessageUser,
     GenerateConfig,
-    get_model,
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolError
 from inspect_ai.util import span
 
-from self_steering.solvers.conversation import DECLINED, one_turn
+from self_steering.solvers.conversation import one_turn
 from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.prompts import gauge as prompts
-from self_steering.solvers.records import NO_GAUGE, Condition, GaugeReading, GaugeState
+from self_steering.solvers.records import NO_GAUGE, GaugeReading, GaugeState
 from self_steering.solvers.session import SteeringSession, what_starts
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName, written
 from self_steering.steering.operations import ADD_ALONE
 from self_steering.steering.plan import MAX_DOSE
 from self_steering.steering.tools import read_tool
 
+Play = Callable[[SteeringSession], Awaitable[None]]
 CONSTANT = 1.0  # what a constant gauge shows
 DECIMALS = 2  # of what any shows
 
@@ -51,16 +51,19 @@ class Gauge:
             session.tools.append(read_tool(session.condition.tools_framing, names, self._read))
             self.record = GaugeState(store=session.state.store)
 
-    async def yoke(self, play: Callable[[SteeringSession], Awaitable[None]]) -> None:
-        """Play the rollout that this one's readings are to come from, where they come from another.
+    async def play(self, play: Play) -> None:
+        """Play the rest of the rollout; where its readings are to come from another one, that one first.
 
-        It goes on from here as another epoch of the sample would, with a true gauge, in a span and with a record of its own.
+        The other goes on from here as another epoch of the sample would, with a true gauge, in a span and with a record of its own.
 
         Args:
-            play: Plays the rest of a rollout, as this one is going to be played.
+            play: Plays the rest of a rollout.
         """
-        if self._arm != "yoked" or not self._session.tools:
-            return
+        if self._arm == "yoked" and self._session.tools:
+            await self._play_other(play)
+        await play(self._session)
+
+    async def _play_other(self, play: Play) -> None:
         other = self._session.other_rollout()
         Gauge(other)
         async with span("the rollout whose readings are shown"):
@@ -94,6 +97,17 @@ class Gauge:
         return list(self._other[: places[min(turn, len(places) - 1)] + 1])
 
 
+async def play_freely(session: SteeringSession, opt_in: bool, config: GenerateConfig, play: Play) -> None:
+    """Hand over the task, the last of the sample's messages, and play; if the model is to be asked first, only after its yes."""
+    gauge, task = Gauge(session), session.state.messages.pop()
+    with session.active():
+        if opt_in and not await ask_first(session, config):
+            session.record.ended = "declined"
+            return
+        session.state.messages.append(task)
+        await gauge.play(play)
+
+
 @solver
 def hold_level(
     menu: Sequence[str],
@@ -122,10 +136,8 @@ def hold_level(
     config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        condition, goal = Condition.of_sample(state.metadata, menu), state.metadata["goal"]
-        session = SteeringSession(state, condition, get_model(), library=library, max_dose=max_dose)
-        gauge, task = Gauge(session), state.messages.pop()
-        record = GaugeState(store=state.store)
+        own = SteeringSession.of_sample(state, menu, library=library, max_dose=max_dose)
+        record, goal = GaugeState(store=state.store), state.metadata["goal"]
 
         async def play(session: SteeringSession) -> None:
             session.record.ended = "turns"
@@ -133,18 +145,12 @@ def hold_level(
                 if await one_turn(session, [], config) is not None:
                     session.record.ended = "context"
                     return
-                if session.state is state and (level := await session.level(goal)) is not None:
+                if session is own and (level := await session.level(goal)) is not None:
                     record.levels = [*record.levels, level]
                 if left and isinstance(session.state.messages[-1], ChatMessageAssistant):
                     session.state.messages.append(ChatMessageUser(content=prompts.GO_ON.format(left=left)))
 
-        with session.active():
-            if opt_in and not await ask_first(session, config):
-                session.record.ended = DECLINED
-                return state
-            state.messages.append(task)
-            await gauge.yoke(play)
-            await play(session)
+        await play_freely(own, opt_in, config, play)
         return state
 
     return solve

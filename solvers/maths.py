@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolParam, ToolParams
 from inspect_ai.util import StoreModel
@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from self_steering.solvers.conversation import converse, end_tool
 from self_steering.solvers.prompts import maths as prompts
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
-from self_steering.solvers.records import Condition
 from self_steering.solvers.self_steer import offer_tools
 from self_steering.solvers.session import SteeringSession
 from self_steering.solvers.sitter import Monitor
@@ -132,9 +131,7 @@ def solve_problems(
     config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        session = SteeringSession(
-            state, Condition.of_sample(state.metadata, menu), get_model(), library=library, max_dose=max_dose
-        )
+        session = SteeringSession.of_sample(state, menu, library=library, max_dose=max_dose)
         board = ProblemBoard(session, [Problem.model_validate(given) for given in state.metadata["problems"]])
         with session.active():
             await offer_tools(session, opt_in, config)

@@ -136,8 +136,13 @@ def check_realised(windows: Sequence[Window], receipts: Sequence[Mapping[str, An
         raise SteeringError(f"planned: {', '.join(planned) or 'nothing'}; done: {', '.join(done) or 'nothing'}")
 
 
-def _realised(plan: Plan, output: ModelOutput) -> dict[str, Any]:
-    """Return what the provider reports of a generation in which what was planned was done."""
+def realised(plan: Plan, output: ModelOutput) -> dict[str, Any]:
+    """Return what the provider reports of a generation in which what was planned was done.
+
+    Raises:
+        ValueError: The conversation does not fit the model's context.
+        SteeringError: Something else was done than was planned.
+    """
     if output.error:
         raise ValueError(
             f"the conversation does not fit: {output.error}; use fewer or shorter messages, options or answers"
@@ -219,7 +224,7 @@ class Reading(BaseModel):
         Raises:
             ValueError: The conversation does not fit the model's context.
         """
-        report = _realised(plan, output)
+        report = realised(plan, output)
         strengths = [window.strength for window in plan.windows]
         done = {"strengths": strengths, "doses": doses, "receipts": report["receipts"], "cost": Cost.of(report)}
         return cls.model_validate({"name": name, **done, **more})
@@ -293,7 +298,7 @@ async def read_answers(
     )
     config = request.config(GenerateConfig(max_tokens=1, temperature=0.0))
     output = await model.generate(list(messages), tools=list(tools), config=config)
-    report = _realised(plan, output)
+    report = realised(plan, output)
     if show is not None:
         if picture := report.get("picture"):
             transcript().info(picture, source=f"what was steered, {show.rpartition(', ')[2]}")

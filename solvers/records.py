@@ -1,7 +1,7 @@
 """What a self-steering sample is, and what its solver leaves in the log, which leaves out what is None."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from inspect_ai.util import StoreModel
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import FreeplayArm, treatment
 from self_steering.steering.calls import FramingName
-from self_steering.steering.operations import ADD_ALONE, OPERATIONS, Operation
+from self_steering.steering.operations import ADD_ALONE, HOLDING, OPERATIONS, Operation
 from self_steering.steering.plan import PlanError, Treatment
 from self_steering.vectors.catalogue import VectorEntry, entry_of
 
@@ -324,6 +324,11 @@ class SelfSteerState(StoreModel):
     def read_condition(self) -> Condition:
         """Return the condition that the session was held under."""
         return Condition.model_validate(self.condition)
+
+
+def needs_neutral(operators: Iterable[Operation], gauges: Iterable[str]) -> bool:
+    """Return whether the mean of neutral text is needed: some operation holds on to it, or some gauge counts from it."""
+    return bool(HOLDING & set(operators) or set(gauges) - {NO_GAUGE})
 
 
 class Level(BaseModel):

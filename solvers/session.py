@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from inspect_ai.event import ToolEvent
 from inspect_ai.log import transcript
@@ -17,6 +17,7 @@ from inspect_ai.model import (
     GenerateConfig,
     Model,
     ModelOutput,
+    get_model,
 )
 
 # Inspect has no public way to say which model an agent's get_model() returns within one sample.
@@ -32,6 +33,7 @@ from self_steering.solvers.readings import (
     check_told,
     gauge_scale,
     library_card,
+    realised,
     simulated,
     smallest_dose,
 )
@@ -43,6 +45,7 @@ from self_steering.solvers.records import (
     Level,
     SelfSteerState,
     Take,
+    needs_neutral,
 )
 from self_steering.steering.calls import (
     CLEAR_TOOL,
@@ -55,7 +58,7 @@ from self_steering.steering.calls import (
     take_calls,
     written,
 )
-from self_steering.steering.operations import HOLDING, Operation, in_words
+from self_steering.steering.operations import Operation, in_words
 from self_steering.steering.plan import MAX_DOSE, Plan, Window, plan_windows
 from self_steering.steering.request import METADATA_KEY, SteeringRequest, steering_report
 from self_steering.steering.seeds import derived_seed
@@ -165,7 +168,7 @@ class SteeringSession:
         told = simulated(condition.arm, model)
         card = _card_alone(library) if told else library_card(model, library)
         own = {name: entry for name, entry in card.own.items() if name in condition.menu} if card else {}
-        if not told and (HOLDING & set(condition.operators) or condition.gauge != NO_GAUGE):
+        if not told and needs_neutral(condition.operators, [condition.gauge]):
             check_neutral(model, library)
         self.condition = condition = condition.model_copy(update={"own": own}) if own else condition
         self.record = SelfSteerState(store=state.store)
@@ -210,6 +213,20 @@ class SteeringSession:
         self._requests = 0
         self.answered: list[ChatMessage] = []  # the conversation that the model last answered, up to that answer
         self._offered: Offered = []  # the tools that it had
+
+    @classmethod
+    def of_sample(
+        cls, state: TaskState, menu: Sequence[str], *, library: str | None = None, max_dose: float = MAX_DOSE
+    ) -> Self:
+        """Return the session that a sample's metadata asks for, with the model that is evaluated.
+
+        Args:
+            state: The sample.
+            menu: The vectors that can be taken.
+            library: As for the class.
+            max_dose: As for the class.
+        """
+        return cls(state, Condition.of_sample(state.metadata, menu), get_model(), library=library, max_dose=max_dose)
 
     def fill(self, text: str, **more: object) -> str:
         """Fill the framing's words into a text.
@@ -271,10 +288,9 @@ class SteeringSession:
         request = SteeringRequest(plan=plan, library=self.library, canonical=True, aside=True)
         config = request.config(GenerateConfig(max_tokens=1, temperature=0.0, seed=0))
         output = await self._steered.generate(messages, tools=self._offered, config=config)
-        if METADATA_KEY not in (output.metadata or {}):
+        if output.error:
             return None
-        report = steering_report(output)
-        check_realised(plan.windows, report["receipts"])
+        report = realised(plan, output)
         found = report["receipts"][-len(nothing) :]
         positions = sum(receipt["steered"] for receipt in found)
         projection = sum(receipt["steered"] * receipt["projection_after"] for receipt in found) / positions

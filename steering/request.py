@@ -161,9 +161,14 @@ def read_request(config: GenerateConfig, messages: int) -> SteeringRequest:
     return request
 
 
+def logged_request(config: GenerateConfig) -> dict[str, Any]:
+    """Return the request that a generation in a log was made with, as it stands there; empty where there was none."""
+    return (config.extra_body or {}).get(EXTRA_BODY_KEY) or {}
+
+
 def is_aside(config: GenerateConfig) -> bool:
-    """Return whether a generation lay beside the sample's own conversation (`SteeringRequest.aside`)."""
-    return bool(((config.extra_body or {}).get(EXTRA_BODY_KEY) or {}).get("aside"))
+    """Return whether a generation in a log lay beside the sample's own conversation (`SteeringRequest.aside`)."""
+    return bool(logged_request(config).get("aside"))
 
 
 def steering_report(output: ModelOutput) -> dict[str, Any]:

@@ -100,8 +100,9 @@ def gauge_scale(library: Library, direction: DirectionTensor) -> tuple[float, fl
     Raises:
         LibraryError: The library does not have the neutral mean, or what the layers add cancels, so that there is no scale.
     """
-    (*_, neutral) = held_projections(library, direction, 0.0)[: len(direction.layers) // 2 + 1]
-    upto = direction.values[: len(direction.layers) // 2 + 1]
+    place = direction.layers.index(direction.monitor_layer)
+    neutral = held_projections(library, direction, 0.0)[place]
+    upto = direction.values[: place + 1]
     norm = float(upto[-1].norm())
     added = float((upto @ (upto[-1] / norm)).sum())
     if abs(added) < _CANCELLED * norm:

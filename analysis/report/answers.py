@@ -47,7 +47,7 @@ class Answer:
     @property
     def short(self) -> tuple[str, ...]:
         """What stands first on the page: the first kind of effect and the last, such as who steers itself, and what it costs."""
-        return tuple(dict.fromkeys(sentence for sentence in (*self.sentences[:1], *self.sentences[-1:])))
+        return tuple(dict.fromkeys((*self.sentences[:1], *self.sentences[-1:])))
 
 
 @dataclass(frozen=True)

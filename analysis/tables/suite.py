@@ -376,19 +376,17 @@ def _options(about: Row, logprobs: Mapping[str, float], shown: Sequence[str], ri
 def _from_events(sample: EvalSample) -> _Readings:
     turns = {message.id: turn for turn, message in enumerate(filter(written, sample.messages))}
     found: list[tuple[str, Mapping[str, Any]]] = []
-    beside: list[Mapping[str, Any]] = []
+    every: list[Mapping[str, Any]] = []  # what lies beside the conversation too, as it costs tokens
     for event in sample.events:
         report = (event.output.metadata or {}).get(METADATA_KEY) if isinstance(event, ModelEvent) else None
         if isinstance(event, ModelEvent) and isinstance(report, Mapping):
+            every.append(report)
             if is_aside(event.config):
-                beside.append(report)
                 continue
             turn = turns.get(event.output.message.id) if event.output.choices else None
             found.append((UNCACHED if turn is None else f"turn {turn}", report))
     if not found:
         return _Readings()
-    # What lies beside the conversation costs tokens too.
-    every = [*(report for _, report in found), *beside]
     computed = sum(number(report.get("computed_tokens")) for report in every)
     return _Readings(
         receipts=[row for i, (name, report) in enumerate(found) for row in _receipts(name, i, report["receipts"])],

@@ -17,7 +17,7 @@ from self_steering.analysis.tables.study import is_study, study_log
 from self_steering.solvers.records import asked
 from self_steering.steering.calls import Active, active_takes, steering_calls, take_calls, written
 from self_steering.steering.operations import Operation
-from self_steering.steering.request import EXTRA_BODY_KEY, METADATA_KEY, is_aside
+from self_steering.steering.request import METADATA_KEY, is_aside, logged_request
 from self_steering.vectors.catalogue import described
 
 CLEARED, SITTER, SCRIPT = "clear call", "cleared by the trip sitter", "ended by the task"
@@ -179,7 +179,7 @@ def last_steered(sample: EvalSample) -> Generation | None:
     for event in sample.events:
         if not isinstance(event, ModelEvent) or is_aside(event.config):
             continue
-        plan = ((event.config.extra_body or {}).get(EXTRA_BODY_KEY) or {}).get("plan") or {}
+        plan = logged_request(event.config).get("plan") or {}
         report = (event.output.metadata or {}).get(METADATA_KEY) or {}
         windows, receipts = plan.get("windows") or [], report.get("receipts") or []
         rank = (int(plan.get("messages", 0)), bool(report.get("tokens")))

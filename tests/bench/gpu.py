@@ -53,9 +53,8 @@ SIZE = 10.0
 # What bfloat16's rounding of single numbers may leave of the shift of a mean projection.
 SHIFT_WITHIN = 0.05
 _FOR_VLLM = 180  # seconds: two engines load the weights
-_AT_END = 60 + _FOR_VLLM * bool(
-    find_spec("vllm")
-)  # seconds that are kept from rounds; a round takes less than a minute
+# Seconds that are kept from rounds, of which one takes less than a minute.
+_AT_END = 60 + _FOR_VLLM * bool(find_spec("vllm"))
 
 
 def main() -> int:
@@ -99,15 +98,18 @@ def _made_there(device: torch.device) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def _device() -> torch.device:
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
 def _model(shape: str, device: torch.device) -> PreTrainedModel:
     with _made_there(device):
         return tiny_model("qwen3", VOCABULARY, **SHAPES[shape])
 
 
 def _measure(shape: str, ends: float) -> dict[str, Any]:
-    device = (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or torch.device(
-        "cpu"
-    )
+    device = _device()
     began = _peak(device)
     model = in_short_lived_thread(_model, shape, device)
     loaded = _peak(device)
@@ -199,8 +201,7 @@ def _on_vllm(shape: str, ends: float) -> dict[str, Any]:
 
 
 def _save(shape: str, folder: str) -> int:
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    model = _model(shape, device or torch.device("cpu"))
+    model = _model(shape, _device())
     model.save_pretrained(folder)
     bundled_tokenizer().save_pretrained(folder)
     return int(model.config.num_hidden_layers)

