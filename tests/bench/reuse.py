@@ -72,7 +72,7 @@ def introspection_sharing(rotations: int) -> Shared:
     api.engine.submit_all = recording  # type: ignore[method-assign]  # looks on, and changes nothing
     log, _ = run(introspection(vectors="calm", arm="all", rotations=rotations), model)
     api.close()
-    scores = [score.value for sample in log.samples or [] for score in (sample.scores or {}).values()]
+    scores = [sample.scores["introspection_scorer"].value for sample in log.samples]
     alone = sum(score["prompt_tokens"] for score in scores)
     if alone != sum(len(request.ids) for request in seen):
         raise RuntimeError("the log and the engine count prompt tokens differently")
