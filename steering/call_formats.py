@@ -67,6 +67,7 @@ _TAG, _END_TAG, _TAG_ENDS = (
     r"(?:(?:\]<\]\w+\[>\[)?</|<\|close\|>)(?:\w+:|｜\w+｜)?",
     r"(?:>|<\|sep\|>)",
 )
+_CALLER = r"(?:function(?:_call)?|invoke|(?:tool_)?call|tool)"  # what a tag with a function's name may itself be called
 _SEPARATOR = re.compile(r"[\s;,]*")
 _OBJECTS = re.compile(r"(?:\[\s*)?\{")
 _FENCE = re.compile(r"\s*(?:```(?:\w+[ \t]*(?=\n|[\[{]))?|json\s(?=\s*[\[{]))")
@@ -74,7 +75,7 @@ _FENCE = re.compile(r"\s*(?:```(?:\w+[ \t]*(?=\n|[\[{]))?|json\s(?=\s*[\[{]))")
 # What may stand between a function's name and its arguments as JSON, and what closes a call that has none.
 _CLOSES = r"<[|｜](?:[^<>|｜]*end|call|/[^<>|｜]*)[|｜]>|<\w+\|>"
 _BETWEEN = (
-    rf"(?:\s|:\d+|:|(?!{_CLOSES})<[|｜][^<>]*[|｜]>|\[ARGS\]|\[CALL_ID\][\w-]*|\*|`(?!``)"
+    rf"(?:\s|:\d+|:|(?!{_CLOSES})<[|｜][^<>]*[|｜]>|\[ARGS\]|✿ARGS✿|\[CALL_ID\][\w-]*|\*|`(?!``)"
     r"|(?i:json|code|commentary|analysis|(?:action[ _])?input)\b)*+"
 )
 _NAMED = rf"\s*(?:function\s*<[|｜]tool[▁_]sep[|｜]>)?(?P<name>{_NAME}){_BETWEEN}"
@@ -82,10 +83,10 @@ _NAMED_JSON = re.compile(rf"{_NAMED}(?=\{{|```)")
 _NAMED_ALONE = re.compile(rf"(?:\s*call\s*:)?{_NAMED}(?:```\w*\s*```\s*)?(?={_CLOSES})")
 _NEXT_NAMED = re.compile(rf"(?P<name>{_NAME})(?=\{{)")
 _FUNCTION = re.compile(
-    rf"\s*{_TAG}(?:function|invoke|(?:tool_)?call)(?:\s+(?:name|tool))?\s*=\s*[\"']?(?P<name>[^\"'<>\s{{}}/]+)[\"']?"
+    rf"\s*{_TAG}{_CALLER}(?:\s+(?:name|tool))?\s*=\s*[\"']?(?P<name>[^\"'<>\s{{}}/]+)[\"']?"
     rf"[^<>{{}}/]*?(?:(?P<closed>/)?{_TAG_ENDS}|(?=\s*[<{{]))"
 )
-_FUNCTION_ENDS = re.compile(rf"\s*{_END_TAG}(?:function|invoke|(?:tool_)?call){_TAG_ENDS}")
+_FUNCTION_ENDS = re.compile(rf"\s*{_END_TAG}{_CALLER}{_TAG_ENDS}")
 _PARAMETER = re.compile(
     rf"\s*{_TAG}(?:param(?:eter)?|argument)(?:\s+(?:name|key))?\s*=\s*[\"']?(?P<key>[^\"'<>]+?)[\"']?(?:\s+\w+=\"[^\"]*\")*"
     rf"\s*{_TAG_ENDS}\n?(?P<value>.*?)\n?(?:{_END_TAG}(?:param(?:eter)?|argument){_TAG_ENDS}"
@@ -97,8 +98,11 @@ _OWN_TAG = re.compile(
     rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}\n?(?P<value>[^<\]]*+(?:[<\]][^<\]]*+)*?){_END_TAG}(?P=key){_TAG_ENDS}"
 )
 _OWN_TAG_OPENS = re.compile(rf"\s*{_TAG}(?P<key>[^\W\d][\w.-]*){_TAG_ENDS}(?!\s*{_TAG}(?P=key){_TAG_ENDS})")
-_KEYED = re.compile(rf"\s*(?!(?:null|true|false)\b)(?P<name>{_NAME})\s*(?:<tool_sep>\s*)?(?=<arg_key>|</)")
-_KEY_AND_VALUE = re.compile(r"\s*<arg_key>(.*?)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
+_KEYED = re.compile(rf"\s*(?!(?:null|true|false)\b)(?P<name>{_NAME})\s*(?:<tool_sep>\s*)?(?=<(?:\w+_)?arg_key>|</)")
+_KEY_AND_VALUE = re.compile(
+    r"\s*<((?:\w+_)?)arg_key>(.*?)</\1arg_key>\s*<\1arg_value>\n?(.*?)\n?</\1arg_value>", re.DOTALL
+)
+_KEY_OPENS = re.compile(r"\s*<(?:\w+_)?arg_key>")
 _GEMMA = re.compile(rf"\s*call\s*:\s*(?P<name>{_NAME})\s*(?=\{{)")
 _PYTHON = re.compile(rf"\s*(?:\w+\s*=\s*|call\s*:\s*)?(?P<print>print\s*\(\s*(?={_NAME}\s*\())?(?P<name>{_NAME})\s*\(")
 # Comments, what is imported, and a result that is printed are no calls.
@@ -238,9 +242,9 @@ def keyed_calls(text: str, at: int) -> tuple[list[WrittenCall], int]:
     arguments: dict[str, Any] = {}
     at = match.end()
     while pair := _KEY_AND_VALUE.match(text, at):
-        arguments[pair[1].strip()] = pair[2]
+        arguments[pair[2].strip()] = pair[3]
         at = pair.end()
-    if text.startswith("<arg_key>", _past(_SEPARATOR, text, at)):
+    if _KEY_OPENS.match(text, at):
         raise ValueError(f"the last argument of {match['name']} is not closed")
     return [WrittenCall(match["name"], arguments)], at
 

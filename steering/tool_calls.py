@@ -46,14 +46,15 @@ _QUOTE = (
 )
 _MENTION = r"\b(?P<mentioned>[^\W\d]\w*)\((?P<mentioned_with>[^()\n]*)\)"
 # No form of calls, and yet no way to speak of a tool: a tag with its name, its name between tags, a command, a line that is its
-# name and a value, options, an object without braces.
+# name and a value, options, an object without braces, its name and an object.
 _LIKENESS = (
     r"<(?:\w+[=(\s][ \t]*[\"']?)?(?P<like_tag>[^\W\d]\w*)(?=[\s/>)\"'])"
     r"|>\s*(?P<like_text>[^\W\d]\w*)\s*</"
     r"|(?m:^)/(?P<like_command>[^\W\d]\w*)\b"
     r"|(?m:^)(?P<like_line>[^\W\d]\w*):?[ \t]+[\"']?[\w.-]+[\"']?(?:,?[ \t]+[-+]?[\d.]+)?(?m:[ \t]*$)"
     r"|\b(?P<like_options>[^\W\d]\w*)(?:\[\s*[\"']|[ \t]+--\w)"
-    r"|\b(?:name|function)[\"']\s*:\s*[\"'](?P<like_member>[^\W\d]\w*)[\"'](?![^\n]*(?:…|\.\.\.))"
+    r"|\b(?:name|function|tool)[\"']?\s*(?::|=>?)\s*[\"'](?P<like_member>[^\W\d]\w*)[\"'](?![^\n]*(?:…|\.\.\.))"
+    r"|(?P<like_object>\b[^\W\d]\w*)[\"'>`]*\s*(?:<[^<>\n]*>|[^\s\w{}<>]*\w{1,12}[^\s\w{}<>]+)?\s*\{\s*[\"'](?![^{}]*(?:…|\.\.\.))"
 )
 _LINE_ENDS = re.compile(r"[ \t;,.]*(?:\n|\Z|`|<|\[/)")
 _BODY_BEGINS = re.compile(r"\s*(?:[\[{`]|<\w|\Z)|\n?[^\W\d][\w.-]*\s*(?:[({<\[\n:]|\Z)|\s*call:")

@@ -295,6 +295,7 @@ def test_ordinary_text_and_json_are_left_untouched(text: str):
         "| take_vector | takes |",
         "The set {take_vector, clear_effects}, <b>both</b> of them.",
         "I used clear_effects--it works.",
+        'The tools {"take_vector", "clear_effects"} are a set, and take_vector {"name": …} is how one is called.',
         '{"tools": ["take_vector", "clear_effects"]}',
         f"{FENCE}yaml\nname: take_vector\n{FENCE}",
     ],
@@ -335,6 +336,10 @@ def test_prose_code_and_json_answers_are_neither_calls_nor_counted(text: str):
         "take_vector --name calm",
         "take_vector: calm",
         'take_vector["calm"]',
+        '[TOOL_CALL]{tool => "take_vector", args => {--name "calm"}}[/TOOL_CALL]',
+        '<call tool="take_vector" dose="1.5"/>',
+        f"<|plugin|>take_vector{ARGUMENTS}",
+        f"◇take_vector◇ARGS◇: {ARGUMENTS}",
     ],
 )
 def test_what_looks_like_a_call_and_is_none_is_counted(text: str):
