@@ -13,7 +13,8 @@ from torch import nn
 # Rows that the layout is chosen for: it serves one row and a whole prefill chunk nearly as well (`make bench`).
 _ROWS = 8
 # Weights of fewer numbers stay in a core's own cache, and oneDNN prepares a product anew for each number of rows, which takes a
-# small layer longer than many products.
+# small layer longer than many products. By size and not by a timing at load: the two layouts round differently, and the same
+# command must give the same log however busy the machine was when the model was loaded.
 _LEAST = 1 << 16
 # Of the largest output: sums of a few thousand float32 products in two orders are much closer than this.
 _TOLERANCE = 1e-4
