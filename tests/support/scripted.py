@@ -1,6 +1,6 @@
 """A tiny real model through the provider, whose words can be exchanged for scripted ones; what is steered stays real."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,10 +116,19 @@ def roomy_session_model(folder: Path) -> Iterator[Tiny]:
 
 
 @contextmanager
-def tiny_session_model(folder: Path, default_dose: float = 2.0) -> Iterator[Tiny]:
-    """Make a tiny model and its library, strong enough to change what it writes, in `folder`."""
-    model = save_family_model(folder / "model", "qwen")
-    made = get_model(f"scripted_session/{model}", memoize=False)
+def tiny_session_model(
+    folder: Path, default_dose: float = 2.0, sizes: Mapping[str, int] | None = None, **arguments: object
+) -> Iterator[Tiny]:
+    """Make a tiny model and its library, strong enough to change what it writes, in `folder`.
+
+    Args:
+        folder: The folder.
+        default_dose: The library's.
+        sizes: The model's, where they are not the usual ones.
+        arguments: What the provider is opened with.
+    """
+    model = save_family_model(folder / "model", "qwen", **(sizes or {}))
+    made = get_model(f"scripted_session/{model}", memoize=False, **arguments)
     fingerprint = made.api.loaded.fingerprint
     strong = {"names": STATES, "layers": (3, 4), "size": 3, "residual": 100.0, "neutral": True}
     save_library(folder / "library", fingerprint, default_dose=default_dose, **strong)
