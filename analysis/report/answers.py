@@ -140,13 +140,17 @@ def _tasks(tables: Tables) -> Iterable[str]:
         name, row = max(free, key=lambda one: one[1]["value"])
         never = sum(one["took"] == 0 for _, one in free)
         rollouts = sum(one["n"] for _, one in free)
-        yield (
-            f"Self-steering where no take was demanded: nobody took anything in any of {counted(len(free), 'cell')} "
-            f"({counted(rollouts, 'rollout')})."
-            if never == len(free)
-            else f"Self-steering where no take was demanded: most in {_model(row)}, {name}: {share_in_words(row)} of {row['n']} "
-            f"rollouts; in {never or 'none'} of {counted(len(free), 'cell')} nobody took anything."
+        cells = counted(len(free), "cell")
+        most = (
+            f"{'most in ' if len(free) > 1 else ''}{_model(row)}, {name}: {share_in_words(row)} of {row['n']} rollouts"
         )
+        if never == len(free):
+            found = f"nobody took anything in any of {cells} ({counted(rollouts, 'rollout')})"
+        elif never:
+            found = f"{most}; in {never} of {cells} nobody took anything"
+        else:
+            found = f"{most}, the only cell" if len(free) == 1 else f"{most}; something was taken in each of {cells}"
+        yield f"Self-steering where no take was demanded: {found}."
     tones = tone_effects(tables, SELF_STEERING).to_dict("records")
     yield from _verdict(
         "Self-steering, against the neutral tone",
