@@ -13,7 +13,6 @@ from inspect_ai.log import EvalSample, read_eval_log
 from inspect_ai.model import GenerateConfig, Model, get_model
 from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
-from transformers import AutoTokenizer
 
 from self_steering.analysis.tables import read_tables
 from self_steering.evals.any_task import any_task
@@ -33,11 +32,11 @@ from self_steering.vectors.catalogue import VectorEntry
 from tests.prove.invariant import unnoticed
 from tests.support.models import tiny_model
 from tests.support.scripted import Tiny
+from tests.support.shared import real_tokenizer
 from tests.support.small_library import save_library
 from tests.test_ctf import docker
 from tests.test_ctf import stand_in as _register_ctf  # noqa: F401  in place of inspect_evals' task, which may not be installed
 
-REAL = Path(__file__).parents[2] / "shared" / "tokenizers" / "qwen3"
 NAMES = (
     "calm",
     "honest",
@@ -49,10 +48,8 @@ NAMES = (
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     """The tiny Qwen3."""
-    if not REAL.is_dir():
-        pytest.skip(f"no real tokenizer in {REAL}")
+    tokenizer = real_tokenizer("qwen3")
     folder = tmp_path_factory.mktemp("qwen3")
-    tokenizer = AutoTokenizer.from_pretrained(REAL)
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": None}
     made = tiny_model("qwen3", len(tokenizer), num_hidden_layers=5, max_position_embeddings=8192, **ends)
     made.to(torch.bfloat16).save_pretrained(folder)

@@ -1,7 +1,6 @@
 """Frustration: self-steering by tone and possibility, what is picked, and distress."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,11 +22,11 @@ from self_steering.analysis.tasks.frustration_figures import (
     self_steering_by_tone,
 )
 from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.shared import PUBLISHED, published_only
 from tests.support.simulated_tasks import simulated_frustration
 
 pytestmark = pytest.mark.slow
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 TONES = ("neutral", "aggressive", "sarcastic", "disappointed")
 RATES = {("neutral", True): 0.1, ("aggressive", True): 0.1, ("sarcastic", True): 0.68}
 FIGURES = [self_steering_by_tone, picks_when_frustrated, distress_by_tone]
@@ -197,7 +196,7 @@ def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
     assert marks == pytest.approx(sorted(own.query("framing != 'all'")["value"]))
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the study's published logs are not here")
+@published_only
 def test_the_studys_log_gives_what_it_holds():
     """The published log of sarcastic rejections: all 25 rollouts took something, focused most and dumbed_down second."""
     (path,) = PUBLISHED.glob("*frust-*.eval")

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,11 +21,11 @@ from self_steering.analysis.tasks.accuracy_figures import (
     maths_self_steer_rates,
 )
 from tests.support.drawn_figures import bars, check, draw, tick_labels
+from tests.support.shared import PUBLISHED, published_only
 from tests.support.simulated_tasks import NO_TOOLS, simulated_maths
 
 pytestmark = pytest.mark.slow
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 CELLS = [
     NO_TOOLS,
     *((framing, intent) for framing in ("drugs", "aids", "vectors") for intent in ("neutral", "helpful", "mandatory")),
@@ -258,7 +257,7 @@ def test_bars_start_at_zero_and_are_as_long_as_the_table_says(figures):
     assert tick_labels(picture.figure, "y")[:3] == ["no tools", "all framings, neutral", "all framings, helpful"]
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the study's published logs are not here")
+@published_only
 def test_the_studys_accuracy_is_what_its_own_scores_say():
     """The published log without tools: the mean of its rollouts' scores is the accuracy over all problems."""
     (path,) = PUBLISHED.glob("*gsm8k-no-drug*.eval")

@@ -2,7 +2,6 @@
 
 import math
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,10 +9,10 @@ from self_steering.analysis.report.answers import answers
 from self_steering.analysis.report.figures import REPORT_FIGURES, draw_sections
 from self_steering.analysis.report.headline import Headline, headline_effects
 from self_steering.analysis.tables import Tables, read_tables
+from tests.support.shared import PUBLISHED, published_only
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, published_only]
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 # Where else each headline effect is printed: the figure, the column of its value, and what its rows are told by.
 PLACES = {
     "introspection gap": ("gaps", "gap", {"mark": "condition"}),
@@ -32,8 +31,6 @@ PLACES = {
 @pytest.fixture(scope="module")
 def tables() -> Tables:
     """The published logs' tables."""
-    if not PUBLISHED.is_dir():
-        pytest.skip("the published logs are not beside this checkout")
     return read_tables(PUBLISHED)
 
 

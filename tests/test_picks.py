@@ -10,7 +10,7 @@ from self_steering.analysis.statistics.estimates import StatisticsError
 from self_steering.analysis.statistics.resampling import ratio_difference, ratios, shares
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.hand_made_freeplay import failed, only, outside, rollout, tables, take
-from tests.support.published_freeplay import published_freeplay
+from tests.support.shared import published_freeplay, published_only
 from tests.support.simulated_tables import simulated_freeplay
 
 LIKED = {"creative": 60.0, "focused": 30.0, "curious": 15.0}
@@ -176,6 +176,7 @@ def test_the_picture_shows_the_tables_most_picked_vectors_from_zero():
     assert f"creative {100 * real['creative']:.1f}% real" in drawn.label
 
 
+@published_only
 def test_the_published_placebo_log_has_the_counts_that_its_calls_have():
     """Counted by hand from the study's log: 241 calls, 10 of them for names outside the library."""
     made = published_freeplay()

@@ -43,6 +43,7 @@ from self_steering.analysis.introspection.segments import (
     share,
 )
 from self_steering.analysis.tables import Tables, empty_tables, read_tables
+from tests.support.shared import PUBLISHED, published_only
 from tests.support.simulated_readouts import (
     MASS,
     VECTORS,
@@ -58,7 +59,6 @@ from tests.test_introspection_table import hand_made_task, run_offline
 
 pytestmark = pytest.mark.slow
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 FEW = VECTORS[:8]
 # A gap of its own for every vector, so that a mix-up shows.
 OWN = {name: 0.02 * place - 0.04 for place, name in enumerate(FEW)}
@@ -155,7 +155,7 @@ def test_the_studys_readings_are_a_measure_of_their_own():
     assert found["gap_low_by_problem"].notna().tolist() == [True, False]  # the study's rollouts share no problem
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the study's logs are not here")
+@published_only
 def test_the_studys_logs_give_the_gaps_that_their_scores_say():
     """Mean cached less mean uncached score of each multiple-choice log, at its dose, under its primer."""
     found = condition_gaps(gap_table(read_tables(*sorted(PUBLISHED.glob("*calib*.eval")))))

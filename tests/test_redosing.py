@@ -27,7 +27,7 @@ from self_steering.analysis.freeplay.redosing_figures import redosing_in_free_pl
 from self_steering.analysis.tables import empty_tables
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.hand_made_freeplay import failed, only, outside, rollout, tables, take
-from tests.support.published_freeplay import published_freeplay
+from tests.support.shared import published_freeplay, published_only
 from tests.support.simulated_tables import simulated_freeplay
 
 pytestmark = pytest.mark.slow
@@ -177,6 +177,7 @@ def test_the_figure_shows_the_tables_rates_from_zero_and_the_changes_of_dose():
     assert "without the rollouts that the trip sitter touched" in figure.finding
 
 
+@published_only
 def test_the_published_placebo_log_redoses_as_its_calls_do():
     """Counted by hand from the study's log: 226 vectors taken, 5 of them again."""
     made = published_freeplay()

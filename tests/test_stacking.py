@@ -15,7 +15,7 @@ from self_steering.analysis.freeplay.stacking_figures import LEVEL, stacking_of_
 from self_steering.vectors.catalogue import catalogue
 from tests.support.drawn_figures import check, draw, tick_labels
 from tests.support.hand_made_freeplay import failed, joined, only, outside, rollout, tables, take
-from tests.support.published_freeplay import published_freeplay
+from tests.support.shared import published_freeplay, published_only
 from tests.support.simulated_tables import simulated_freeplay
 
 PLAYED = {"small": ("calm", "proud", "calm"), "large": ("calm", "amused", "calm")}
@@ -194,6 +194,7 @@ def test_marks_stand_on_the_significant_pairs_only():
         assert found == set(zip(significant["first"], significant["second"], strict=True))
 
 
+@published_only
 def test_the_published_placebo_log_has_the_pairs_that_its_calls_have():
     """Counted by hand from the study's log: focused follows creative 28 times in 46."""
     made = published_freeplay()

@@ -16,9 +16,7 @@ from inspect_ai.scorer import Score
 
 from self_steering.analysis.tables import Tables, read_tables
 from tests.support.hand_made_logs import SITTER_SAYS, agent, asked, said, sample, took, unknown, write_log
-
-PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
-published_only = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published logs are not here")
+from tests.support.shared import PUBLISHED, published_only
 
 
 def read_one(folder: Path, samples: list, **log: Any) -> Tables:

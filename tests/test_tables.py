@@ -39,7 +39,6 @@ FOLDERS = Path(__file__).parents[1]
 STATES = ("calm", "goblins", "honest", "lsd")
 DOSE = 2.0
 KEY = "self_steering"
-PUBLISHED = FOLDERS.parent / "shared" / "published-logs"
 
 
 def read_ok(*paths: Path) -> Tables:

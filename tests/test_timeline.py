@@ -37,11 +37,11 @@ from self_steering.steering.plan import Direction, Treatment, plan_windows
 from self_steering.steering.request import SteeringRequest
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.hand_made_logs import SITTER_SAYS, asked, said, sample, took, unknown, write_log
+from tests.support.shared import PUBLISHED, published_only
 from tests.support.stretches import DEFAULT_DOSE, Tiny, make_tiny
 
 pytestmark = pytest.mark.slow
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "published-logs"
 NAMES = ["calm", "creative", "soma", "honest"]
 
 
@@ -279,7 +279,7 @@ def test_forty_takes_of_long_names_are_legible(tmp_path):
     assert len(bars(figure.pictures[0].figure)) == 40
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the study's published logs are not here")
+@published_only
 def test_the_studys_longest_rollout_is_shown():
     """In the published free play under placebo one rollout has eleven takes, one of a name that there is not."""
     tables = read_tables(*PUBLISHED.glob("*fp-placebo*.eval"))

@@ -1,14 +1,11 @@
 """What bytes a token stands for, in real vocabularies of both kinds."""
 
-from pathlib import Path
-
 import pytest
-from transformers import AutoTokenizer
 
 from self_steering.steering.token_bytes import token_bytes
 from tests.support.models import bundled_tokenizer
+from tests.support.shared import real_tokenizer
 
-REAL = Path(__file__).parents[2] / "shared" / "tokenizers"
 TEXTS = [
     "A fox 🦊, 👩🏽‍🚀 and ünïcode; naïve façade.",
     "  two  spaces,\ttabs\n\nand lines\r\n",
@@ -21,9 +18,7 @@ TEXTS = [
 @pytest.mark.parametrize("name", ["bundled", "qwen3", "llama3_1", "gemma3"])
 def test_the_bytes_of_a_texts_tokens_join_to_the_text(name: str):
     """Also where one character takes several tokens, none of which decodes to anything by itself."""
-    if name != "bundled" and not (REAL / name).is_dir():
-        pytest.skip(f"no real tokenizer in {REAL / name}")
-    tokenizer = bundled_tokenizer() if name == "bundled" else AutoTokenizer.from_pretrained(REAL / name)
+    tokenizer = bundled_tokenizer() if name == "bundled" else real_tokenizer(name)
     for text in TEXTS:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         joined = b"".join(token_bytes(tokenizer, token) for token in ids).decode()

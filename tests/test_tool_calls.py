@@ -11,7 +11,6 @@ from jinja2 import TemplateError
 from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
 from tokenizers import AddedToken
-from transformers import AutoTokenizer
 
 from self_steering.steering.call_formats import call_formats, format_table
 from self_steering.steering.tool_calls import (
@@ -26,6 +25,7 @@ from self_steering.steering.tool_calls import (
     tools_prompt,
 )
 from self_steering.steering.tools import tool_infos
+from tests.support.shared import real_tokenizer
 from tests.support.templates import control_tokens, published_templates
 
 TOOLS = [
@@ -534,16 +534,13 @@ def test_hostile_repetition_is_read_in_time(text: str):
 
 # ------------------------------------------------------------ real templates
 
-SHARED = Path(__file__).parents[2] / "shared" / "tokenizers" / "qwen3"
 TEMPLATES = {name: source for name, source in published_templates().items() if "tool_calls" in source}
 
 
 @pytest.fixture(scope="module")
 def with_special_tokens():
     """Return a real tokenizer with the special tokens of every template."""
-    if not SHARED.exists():
-        pytest.skip("the shared tokenizers are not there")
-    tokenizer = AutoTokenizer.from_pretrained(SHARED)
+    tokenizer = real_tokenizer("qwen3")
     found = {token for source in TEMPLATES.values() for token in control_tokens(source)}
     tokens = sorted(found - set(tokenizer.get_vocab()))
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens], special_tokens=True)

@@ -9,7 +9,7 @@ from self_steering.analysis.tables import empty_tables
 from self_steering.vectors.catalogue import catalogue
 from tests.support.drawn_figures import bars, check, draw, tick_labels
 from tests.support.hand_made_freeplay import failed, only, outside, rollout, tables, take
-from tests.support.published_freeplay import published_freeplay
+from tests.support.shared import published_freeplay, published_only
 from tests.support.simulated_tables import simulated_freeplay
 
 NEGATIVE = {name: 12.0 for name, entry in catalogue().items() if entry.valence < 0}
@@ -120,6 +120,7 @@ def test_the_figure_stacks_the_tables_shares_to_the_whole_and_shows_the_uniform_
     assert "exact permutation over 8 rollouts" in figure.finding
 
 
+@published_only
 def test_the_published_placebo_log_is_read():
     """Of 231 picks of the study's log, those of negative vectors were counted by hand: 18."""
     made = published_freeplay()
