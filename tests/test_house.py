@@ -64,6 +64,7 @@ PAGES = {
     "analysis/report/headline.py": "what a report says first",
     "analysis/report/report.py": "all of a report",
     "analysis/report/side_by_side.py": "the page of `compare`",
+    "analysis/report/register.py": "the reports of `register`",
     "analysis/report/report_page.py": "a report's page",
     "analysis/report/summary.py": "what a log's samples say, score by score",
     "analysis/report/terminal.py": "what `table` prints of any log",

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from self_steering.analysis.cli.adapter import add_adapter_command
 from self_steering.analysis.cli.demo import add_demo_command, add_truth_command
-from self_steering.analysis.cli.reports import add_compare_command, add_report_command, add_table_command
+from self_steering.analysis.cli.reports import (
+    add_compare_command,
+    add_register_command,
+    add_report_command,
+    add_table_command,
+)
 from self_steering.analysis.cli.sweep import add_sweep_command
 from self_steering.analysis.cli.vectors import (
     add_build_command,
@@ -36,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add_table_command(commands)
     add_report_command(commands)
     add_compare_command(commands)
+    add_register_command(commands)
     vectors = commands.add_parser("vectors", help="steering vector libraries").add_subparsers(required=True)
     add_build_command(vectors)
     add_import_command(vectors)

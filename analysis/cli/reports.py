@@ -127,6 +127,25 @@ def _print_report(report: "Report", page: Path) -> None:
         print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more, which the page lists")
 
 
+def add_register_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `register` to those of `self-steering`."""
+    register = subparsers.add_parser(
+        "register", help="write the evaluation reports of the entries for inspect_evals' register from logs"
+    )
+    register.add_argument("log", nargs="+", help="log files, or folders of them: of each task one log a model")
+    register.add_argument(
+        "--entries", type=Path, default=Path("register"), help="folder of the entries (default: register)"
+    )
+    register.set_defaults(run=_register)
+
+
+def _register(arguments: argparse.Namespace) -> None:
+    from self_steering.analysis.report.register import write_reports
+
+    for path in write_reports(arguments.log, arguments.entries):
+        print(path)
+
+
 def add_compare_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command `compare` to those of `self-steering`."""
     compare = subparsers.add_parser("compare", help="rollouts of one seed side by side, real beside its controls")
