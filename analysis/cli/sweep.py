@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def add_sweep_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command `sweep`."""
     sweep = subparsers.add_parser("sweep", help="run a whole grid of evals; run again, it goes on where it stopped")
-    sweep.add_argument("preset", nargs="?", help="name of a grid: study or small; left out, all are listed")
+    sweep.add_argument("preset", nargs="?", help="name of a grid, such as study or small; left out, all are listed")
     sweep.add_argument("--grids", type=Path, help="TOML file of grids (default: ours, evals/data/sweeps.toml)")
     sweep.add_argument(
         "-T", dest="parameters", action="append", default=[], metavar="[TASK.]NAME=VALUE", help="task parameter"
