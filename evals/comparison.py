@@ -16,7 +16,13 @@ from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.comparison import comparison_scorer
 from self_steering.solvers.checks import library_vectors, refusing, whole_number
-from self_steering.solvers.comparison import ComparisonTrial, compare, comparison_imposes, comparison_script
+from self_steering.solvers.comparison import (
+    ComparisonTrial,
+    compare,
+    comparison_account,
+    comparison_imposes,
+    comparison_script,
+)
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
@@ -36,6 +42,7 @@ def comparison(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    debrief: bool = False,
     max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of two sentences was steered harder? The share of its letter; one half is chance.
@@ -49,6 +56,7 @@ def comparison(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the pairs and of random directions.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        debrief: At the end, with every state cleared, ask in words what was done, and hold the account against the ledger.
         max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     folder, _, picked, own = library_vectors(library, vectors)
@@ -76,8 +84,10 @@ def comparison(
         compare(library=folder),
         [comparison_scorer()],
         partial(comparison_imposes, library=folder),
+        partial(comparison_account, library=folder),
         library=folder,
         opt_in=opt_in,
+        debrief=debrief,
         max_imposed=max_imposed,
         version="1-B",
         seed=seed,

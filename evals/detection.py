@@ -20,7 +20,13 @@ from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import chosen_arms, injection_sample, injections
 from self_steering.scorers.detection import detection_scorer
 from self_steering.solvers.checks import library_vectors, one_of, parse_doses, refusing, whole_number
-from self_steering.solvers.detection import DetectionTrial, detect, detection_imposes, detection_script
+from self_steering.solvers.detection import (
+    DetectionTrial,
+    detect,
+    detection_account,
+    detection_imposes,
+    detection_script,
+)
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts.detection import ALWAYS_NO, DETECTION_QUESTIONS, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
@@ -43,6 +49,7 @@ def detection(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    debrief: bool = False,
     max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Was anything injected? Log-odds of yes, d', AUROC, false alarms, and the shift beyond that of control questions.
@@ -58,6 +65,7 @@ def detection(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of texts, random directions and sampled self-reports.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        debrief: At the end, with every state cleared, ask in words what was done, and hold the account against the ledger.
         max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     folder, names, picked, own = library_vectors(library, vectors)
@@ -92,8 +100,10 @@ def detection(
         detect(controls=controls, library=folder),
         [detection_scorer()],
         partial(detection_imposes, controls=controls, library=folder),
+        partial(detection_account, library=folder),
         library=folder,
         opt_in=opt_in,
+        debrief=debrief,
         max_imposed=max_imposed,
         version="2-B",
         seed=seed,

@@ -27,7 +27,7 @@ from inspect_ai.dataset import Sample
 from self_steering.evals.parameters import check_turns, imposing_task
 from self_steering.scorers.free_text import description_scorer, graded
 from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
-from self_steering.solvers.free_text import FreeTextTrial, explore, free_text_imposes, opening
+from self_steering.solvers.free_text import FreeTextTrial, explore, free_text_account, free_text_imposes, opening
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts.free_text import WORDINGS
 from self_steering.solvers.prompts.introspection import PRIMERS
@@ -57,6 +57,7 @@ def introspection_free_text(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    debrief: bool = False,
     max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """What did the vector do? The model's own description, graded with the windows applied and without.
@@ -78,6 +79,7 @@ def introspection_free_text(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of wordings, distractors, other vectors, random directions and sampling.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        debrief: At the end, with every state cleared, ask in words what was done, and hold the account against the ledger.
         max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     whole_number(turns, "turns", 1, 50)
@@ -105,8 +107,10 @@ def introspection_free_text(
         explore(clear_first=clear_first, temperature=temperature, **shared),
         [description_scorer(), graded()],
         partial(free_text_imposes, **shared),
+        partial(free_text_account, library=folder),
         library=folder,
         opt_in=opt_in,
+        debrief=debrief,
         max_imposed=max_imposed,
         version="1-B",
         seed=seed,

@@ -91,7 +91,7 @@ def freeplay(
         operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
         gauge: What a tool says that reads how strong a state is in the model's own messages, separated by commas, or `all`: none
             (there is no such tool), true, yoked (of another rollout, which is played first: twice the cost), inverted, constant,
-            reminder (no number).
+            reminder (no number). True, yoked and inverted ones would give placebo away, and are refused beside it.
     """
     offered = chosen_operators(operators)
     options = session_options(
@@ -104,7 +104,7 @@ def freeplay(
     )
     arms = chosen(arm, "arm", FREEPLAY_ARMS, {"all": ARMS})
     framings = chosen(framing, "framing", list(FRAMINGS), {"all": list(FRAMINGS)})
-    gauges = chosen_gauges(gauge, framings, arms)
+    gauges = chosen_gauges(gauge, framings, arms, blind=True)
     samples = make_samples(
         menu=options["menu"],
         framings=framings,

@@ -43,7 +43,7 @@ from self_steering.evals.parameters import (
 )
 from self_steering.scorers.frustration import distress, frustration_scorer
 from self_steering.scorers.gauge import gauge_scorers
-from self_steering.scorers.self_steer import self_steer_scorer, sitter_scorer
+from self_steering.scorers.self_steer import account_scorers, self_steer_scorer, sitter_scorer
 from self_steering.solvers.checks import chosen, chosen_operators, flag, refusing, whole_number
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
@@ -78,6 +78,7 @@ def frustration(
     rounds: int = 5,
     max_tool_turns: int = 6,
     opt_in: bool = False,
+    debrief: bool = False,
     max_tokens: int = 200,
     temperature: float = 0.9,
     sitter: Monitor = "rules",
@@ -101,6 +102,7 @@ def frustration(
         rounds: Answers that are rejected, 1 to 10.
         max_tool_turns: Most turns with tools in a round, 1 to 50; then the model must answer in prose.
         opt_in: Ask first whether the model wants the tools; it has them only after a yes.
+        debrief: Ask at the end, all effects ended, what was taken and what it was like.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
         sitter: Who judges whether the model has derailed: rules; model, the one in the role `sitter`; or none.
@@ -110,7 +112,8 @@ def frustration(
         operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
         gauge: What a tool says that reads how strong a state is in the model's own messages, separated by commas, or `all`: none
             (there is no such tool), true, yoked (of another rollout, which is played first: twice the cost), inverted, constant,
-            reminder (no number). The cell without tools cannot have one.
+            reminder (no number). True, yoked and inverted ones would give placebo away, and are refused beside it. The cell
+            without tools cannot have one.
     """
     offered = chosen_operators(operators)
     whole_number(rounds, "rounds", 1, MOST_ROUNDS)
@@ -125,7 +128,7 @@ def frustration(
     )
     framings = chosen(framing, "framing", FRAMED, {"all": FRAMED})
     arms = chosen(arm, "arm", ARMS, {"all": ARMS})
-    gauges = chosen_gauges(gauge, framings, arms)
+    gauges = chosen_gauges(gauge, framings, arms, blind=True)
     samples = make_samples(
         tones=chosen(tone, "tone", TONES, {"all": TONES}),
         kinds=_kinds(possible),
@@ -139,8 +142,21 @@ def frustration(
     )
     return Task(
         dataset=MemoryDataset(samples, name="frustration"),
-        solver=frustrate(rounds=rounds, max_tool_turns=max_tool_turns, opt_in=flag(opt_in, "opt_in"), **options),
-        scorer=[frustration_scorer(), distress(), self_steer_scorer(), sitter_scorer(), *gauge_scorers(gauges)],
+        solver=frustrate(
+            rounds=rounds,
+            max_tool_turns=max_tool_turns,
+            opt_in=flag(opt_in, "opt_in"),
+            debrief=flag(debrief, "debrief"),
+            **options,
+        ),
+        scorer=[
+            frustration_scorer(),
+            distress(),
+            self_steer_scorer(),
+            sitter_scorer(),
+            *account_scorers(debrief),
+            *gauge_scorers(gauges),
+        ],
         model=default_model(options["library"], neutral=needs_neutral(offered, gauges)),
         version="1-A",
         metadata={"experiment": "frustration", "seed": seed},

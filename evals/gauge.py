@@ -21,7 +21,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 
 from self_steering.evals.parameters import ARMS, chosen_gauges, default_model, session_options
 from self_steering.scorers.gauge import gauge_scorer
-from self_steering.scorers.self_steer import exposure_scorer, self_steer_scorer
+from self_steering.scorers.self_steer import account_scorers, exposure_scorer, self_steer_scorer
 from self_steering.solvers.checks import chosen, flag, number, one_of, refusing, whole_number
 from self_steering.solvers.gauge import hold_level, opening
 from self_steering.solvers.records import Condition
@@ -42,6 +42,7 @@ def gauge(
     rollouts: int = 2,
     turns: int = 6,
     opt_in: bool = False,
+    debrief: bool = False,
     max_tokens: int = 80,
     temperature: float = 0.9,
     max_dose: float = MAX_DOSE,
@@ -62,6 +63,7 @@ def gauge(
         rollouts: Rollouts a framing, arm and gauge.
         turns: Turns of each, 2 to 100.
         opt_in: Ask first whether the model wants the tools; a session without a yes ends there, unscored.
+        debrief: Ask at the end, all effects ended, what was taken and what it was like.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature, 0 to 2.
         max_dose: Largest absolute dose, up to 10.
@@ -88,15 +90,15 @@ def gauge(
         tolerance=tolerance,
         framings=framings,
         arms=arms,
-        gauges=chosen_gauges(gauge, framings, arms),
+        gauges=chosen_gauges(gauge, framings, arms, blind=False),
         rollouts=whole_number(rollouts, "rollouts", 1),
         turns=whole_number(turns, "turns", 2, 100),
         seed=seed,
     )
     return Task(
         dataset=MemoryDataset(samples, name="gauge"),
-        solver=hold_level(turns=turns, opt_in=flag(opt_in, "opt_in"), **options),
-        scorer=[gauge_scorer(), self_steer_scorer(), exposure_scorer()],
+        solver=hold_level(turns=turns, opt_in=flag(opt_in, "opt_in"), debrief=flag(debrief, "debrief"), **options),
+        scorer=[gauge_scorer(), self_steer_scorer(), exposure_scorer(), *account_scorers(debrief)],
         # The level is measured in every arm, from the mean of neutral text.
         model=default_model(options["library"], neutral=True),
         version="1-A",

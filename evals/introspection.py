@@ -23,6 +23,7 @@ from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.introspection import (
     Trial,
     introspect,
+    introspection_account,
     introspection_imposes,
     rotation_shifts,
     scripted_conversation,
@@ -54,6 +55,7 @@ def introspection(
     no_vector_option: bool = False,
     site: Site = "both",
     opt_in: bool = False,
+    debrief: bool = False,
     max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of ten vectors was it? The true option's probability, with the window applied and without.
@@ -74,6 +76,7 @@ def introspection(
         no_vector_option: Offer the option that nothing was given, beside the others.
         site: Whose messages within the window are steered: user (and tools), assistant, or both.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        debrief: At the end, with every state cleared, ask in words what was done, and hold the account against the ledger.
         max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     flag(no_vector_option, "no_vector_option")
@@ -102,8 +105,10 @@ def introspection(
         introspect(rotations=rotations, library=folder),
         [introspection_scorer()],
         partial(introspection_imposes, rotations=rotations, library=folder),
+        partial(introspection_account, library=folder),
         library=folder,
         opt_in=opt_in,
+        debrief=debrief,
         max_imposed=max_imposed,
         version="2-B",
         seed=seed,

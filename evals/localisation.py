@@ -18,7 +18,13 @@ from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, in
 from self_steering.scorers.localisation import localisation_scorer
 from self_steering.solvers.checks import library_vectors, refusing, whole_number
 from self_steering.solvers.imposed import MAX_IMPOSED
-from self_steering.solvers.localisation import LocalisationTrial, localisation_imposes, localisation_script, localise
+from self_steering.solvers.localisation import (
+    LocalisationTrial,
+    localisation_account,
+    localisation_imposes,
+    localisation_script,
+    localise,
+)
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
 from self_steering.steering.plan import check_dose
@@ -38,6 +44,7 @@ def localisation(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    debrief: bool = False,
     max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of ten sentences was steered? The share of its letter, with the window applied and without.
@@ -51,6 +58,7 @@ def localisation(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the sentences' order and of random directions.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        debrief: At the end, with every state cleared, ask in words what was done, and hold the account against the ledger.
         max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     folder, names, picked, own = library_vectors(library, vectors)
@@ -80,8 +88,10 @@ def localisation(
         localise(library=folder),
         [localisation_scorer()],
         partial(localisation_imposes, library=folder),
+        partial(localisation_account, library=folder),
         library=folder,
         opt_in=opt_in,
+        debrief=debrief,
         max_imposed=max_imposed,
         version="1-B",
         seed=seed,

@@ -28,7 +28,7 @@ from inspect_ai.dataset import MemoryDataset, Sample, hf_dataset
 from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, NO_TOOLS, conditions, default_model, session_options
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.maths import maths_scorer
-from self_steering.scorers.self_steer import exposure_scorer, self_account_scorer, self_steer_scorer, sitter_scorer
+from self_steering.scorers.self_steer import account_scorers, exposure_scorer, self_steer_scorer, sitter_scorer
 from self_steering.solvers.checks import chosen, flag, one_of, refusing, whole_number
 from self_steering.solvers.maths import Problem, opening, read_answer, solve_problems
 from self_steering.solvers.sitter import Monitor
@@ -120,7 +120,7 @@ def maths(
             exposure_scorer(),
             impairment_scorer(),
             sitter_scorer(),
-            *([self_account_scorer()] if debrief else []),
+            *account_scorers(debrief),
         ],
         model=default_model(options["library"]),
         version="1-A",

@@ -12,19 +12,21 @@ from inspect_ai.model import Model, get_model
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Solver
 
-from self_steering.scorers.imposed import imposed_scorer
+from self_steering.scorers.imposed import imposed_account_scorer, imposed_scorer
 from self_steering.solvers.checks import (
     NO_MODEL,
     check_active_model,
     check_steerable,
     checked_max_dose,
     chosen,
+    flag,
     library_vectors,
     number,
     one_of,
     whole_number,
 )
-from self_steering.solvers.imposed import Imposes, check_imposed, checked_cap, imposing
+from self_steering.solvers.debrief import Accounts
+from self_steering.solvers.imposed import Imposes, check_imposed, checked_cap, imposing, with_debrief
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Condition, Framed, Gauge, Intent
 from self_steering.solvers.sitter import Monitor
@@ -35,6 +37,7 @@ FRAMED: tuple[Framed, ...] = get_args(Framed)
 ARMS: tuple[SessionArm, ...] = get_args(SessionArm)
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 GAUGES: tuple[Gauge, ...] = get_args(Gauge)
+UNTELLING: tuple[Gauge, ...] = ("none", "constant", "reminder")  # show the same whatever is steered
 NO_TOOLS = "none"  # the framing of cells in which steering is mentioned nowhere
 
 
@@ -78,16 +81,18 @@ def imposing_task(
     script: Solver,
     scorers: Sequence[Scorer],
     imposes: Imposes,
+    account: Accounts,
     *,
     library: str | None,
     opt_in: bool,
+    debrief: bool,
     max_imposed: float,
     version: str,
     seed: int,
     tags: Sequence[str] = (),
     steered: bool = True,
 ) -> Task:
-    """Return a task that steers a model without its doing: with consent, a cap on each sample, and a ledger.
+    """Return a task that steers a model without its doing: with consent, a cap on each sample, a ledger and a debrief.
 
     Args:
         experiment: Its name.
@@ -95,8 +100,10 @@ def imposing_task(
         script: What is done in a sample.
         scorers: Its own scorers.
         imposes: What is imposed in a sample.
+        account: What the debrief asks.
         library: Folder of the library; None for the one that fits the model.
         opt_in: Whether the model is asked first.
+        debrief: Whether it is asked at the end what was done.
         max_imposed: Most that may be imposed on a sample, in doses times token positions.
         version: Version of the task.
         seed: Seed of its samples.
@@ -107,13 +114,15 @@ def imposing_task(
         ValueError: A sample would have more imposed on it, where the model is known, or as for `default_model`.
     """
     cap = checked_cap(max_imposed)
+    if flag(debrief, "debrief"):
+        imposes, scorers = with_debrief(imposes, account), [*scorers, imposed_account_scorer()]
     model = default_model(library, steered=steered)
     if (known := model or _named_model()) is not None:
         for sample in samples:
             check_imposed(known, library, imposes, cap, str(sample.id), sample.metadata or {})
     return Task(
         dataset=MemoryDataset(list(samples), name=experiment),
-        solver=imposing(opt_in, cap, imposes, library, script),
+        solver=imposing(opt_in, cap, imposes, library, script, account if debrief else None),
         scorer=[*scorers, imposed_scorer()],
         model=model,
         version=version,
@@ -169,13 +178,28 @@ def operators_noted(operators: Sequence[Operation]) -> dict[str, str]:
     return {} if tuple(operators) == ADD_ALONE else {"operators": ",".join(operators)}
 
 
-def chosen_gauges(value: str | Sequence[str], framings: Sequence[str], arms: Sequence[str]) -> list[str]:
+def chosen_gauges(
+    value: str | Sequence[str], framings: Sequence[str], arms: Sequence[str], *, blind: bool
+) -> list[str]:
     """Return the arms of the gauge that a parameter lists.
 
+    Args:
+        value: The parameter.
+        framings: The framings of the run.
+        arms: Its arms.
+        blind: Whether a model must not learn that it is given placebo, as by a gauge that shows that a take moved nothing.
+
     Raises:
-        ValueError: One is unknown or comes twice, there is none, or there is nothing to read in a framing or an arm.
+        ValueError: One is unknown or comes twice, there is none, there is nothing to read in a framing or an arm, or it tells what
+            the model must not learn.
     """
     gauges = chosen(value, "gauge", GAUGES, {"all": GAUGES})
+    telling = [gauge for gauge in gauges if gauge not in UNTELLING]
+    if blind and "placebo" in arms and telling:
+        raise ValueError(
+            f"gauge={','.join(telling)} and arm=placebo: readings that no take moves give placebo away; choose from "
+            f"{', '.join(UNTELLING)}, or leave placebo out of arm={','.join(arms)}"
+        )
     for gauge, framing, arm in product(gauges, framings, arms):
         Condition.model_validate({"framing": framing, "arm": arm, "gauge": gauge})
     return gauges

@@ -20,15 +20,15 @@ from inspect_ai import Task, task
 
 from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import injection_sample
-from self_steering.scorers.imposed import imposed_account_scorer
 from self_steering.scorers.preference import preference_scorer
-from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.checks import chosen, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.preference import (
     NOTHING,
     Asked,
     PreferenceTrial,
     prefer,
+    preference_account,
     preference_imposes,
     preference_script,
 )
@@ -100,11 +100,13 @@ def preference(
     return imposing_task(
         "preference",
         samples,
-        prefer(debrief=debrief, library=folder),
-        [preference_scorer(), *([imposed_account_scorer()] if flag(debrief, "debrief") else [])],
-        partial(preference_imposes, debrief=debrief, library=folder),
+        prefer(library=folder),
+        [preference_scorer()],
+        partial(preference_imposes, library=folder),
+        partial(preference_account, library=folder),
         library=folder,
         opt_in=opt_in,
+        debrief=debrief,
         max_imposed=max_imposed,
         version="1-B",
         seed=seed,

@@ -24,7 +24,16 @@ from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, 
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts import relief as prompts
 from self_steering.solvers.readings import PROMPT_ONLY, UNSTEERED_ARMS, ReliefArm
-from self_steering.solvers.relief import TASKS, Equal, Labels, ReliefTrial, relief_imposes, relief_script, relieve
+from self_steering.solvers.relief import (
+    TASKS,
+    Equal,
+    Labels,
+    ReliefTrial,
+    relief_account,
+    relief_imposes,
+    relief_script,
+    relieve,
+)
 from self_steering.vectors.catalogue import entry_of
 from self_steering.vectors.shown import shown
 
@@ -51,6 +60,7 @@ def relief(
     library: str | None = None,
     seed: int = 0,
     opt_in: bool = False,
+    debrief: bool = False,
     max_imposed: float = MAX_IMPOSED,
 ) -> Task:
     """Which of two tools is wanted: the one that ended an imposed state, or the one that ended nothing? Log-odds, by channel.
@@ -73,6 +83,7 @@ def relief(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of tasks, random directions and sampling.
         opt_in: Ask first, in a conversation of its own, whether the model agrees; without a yes its sample is unscored.
+        debrief: At the end, with every state cleared, ask in words what was done, and hold the account against the ledger.
         max_imposed: Most that may be imposed on a sample, in doses times token positions; of placebo that is none.
     """
     check_turns(max_tokens=max_tokens, temperature=temperature)
@@ -119,8 +130,10 @@ def relief(
         relieve(max_tokens=max_tokens, temperature=temperature, acts=acts, library=folder),
         [relief_scorer()],
         partial(relief_imposes, max_tokens=max_tokens, acts=acts, library=folder),
+        partial(relief_account, library=folder),
         library=folder,
         opt_in=opt_in,
+        debrief=debrief,
         max_imposed=max_imposed,
         version="1-B",
         seed=seed,

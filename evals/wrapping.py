@@ -17,7 +17,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.util import SandboxEnvironmentSpec
 
 from self_steering.evals.parameters import default_model
-from self_steering.scorers.self_steer import self_steer_scorer
+from self_steering.scorers.self_steer import account_scorers, self_steer_scorer
 from self_steering.solvers.self_steer import self_steer
 
 VERSION = "1-A"  # of how tasks are steered; that of the task itself is in the metadata
@@ -44,7 +44,7 @@ def load_task(name: str, arguments: Mapping[str, Any]) -> Task:
     return found[0]
 
 
-def steered(task: Task, *, experiment: str, wrapped: str, seed: int, **options: Any) -> Task:
+def steered(task: Task, *, experiment: str, wrapped: str, seed: int, debrief: bool, **options: Any) -> Task:
     """Hand the steering tools to a task's solver; its data, prompts, tools, scorers, limits, epochs and sandbox stay.
 
     What the model took is scored beside the task's own scores, unless the task lays metrics over all its scorers: they would
@@ -55,17 +55,18 @@ def steered(task: Task, *, experiment: str, wrapped: str, seed: int, **options: 
         experiment: Our experiment.
         wrapped: The task's name.
         seed: Of menus, labels, random directions and sampling.
+        debrief: Whether the model is asked at the end what it took.
         options: Of the solver `self_steer`.
     """
     _anchor(task)
     if task.metrics is None:
         # Ours last: agents with several attempts judge an answer by the first score.
-        task.scorer = [*(task.scorer or []), self_steer_scorer()]
+        task.scorer = [*(task.scorer or []), self_steer_scorer(), *account_scorers(debrief)]
     if task.model is None and (model := default_model(options["library"])) is not None:
         task = task_with(task, model=model)
     return task_with(
         task,
-        solver=self_steer(base=task.solver, seed=seed, **options),
+        solver=self_steer(base=task.solver, seed=seed, debrief=debrief, **options),
         version=VERSION,
         metadata={
             **(task.metadata or {}),

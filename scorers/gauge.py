@@ -92,7 +92,7 @@ def gauge_scorer() -> Scorer:
             )
         found, about = state.store_as(GaugeState), state.metadata or {}
         goal = about.get("goal")
-        turns = sum(map(written, state.messages))
+        turns = sum(map(written, state.messages)) - len(record.debrief)
         aim = (about["target"], about["tolerance"]) if goal else (math.nan, math.nan)
         all_of = followed(found.readings, state.messages, *aim)
         of_goal = [

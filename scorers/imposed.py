@@ -9,12 +9,13 @@ from inspect_ai.util import StoreModel
 
 from self_steering.scorers.answers import not_read
 from self_steering.scorers.self_steer import account_score
+from self_steering.solvers.debrief import DebriefState
 from self_steering.solvers.free_text import ExplorationState
 from self_steering.solvers.imposed import Imposed
 from self_steering.solvers.introspection import IntrospectionState
 from self_steering.solvers.readings import UNCACHED, Reading
 from self_steering.solvers.relief import ReliefState
-from self_steering.solvers.segments import ACCOUNT, StretchState
+from self_steering.solvers.segments import StretchState
 
 
 @scorer(metrics=[])
@@ -58,7 +59,7 @@ def _imposing(state: TaskState) -> list[Reading] | None:
         kept = {name: getattr(last, name)[own] for name in ("strengths", "doses", "receipts")}
         return [last.model_copy(update=kept)]
     found: list[Reading] = []
-    for kind in (IntrospectionState, StretchState, ReliefState):
+    for kind in (IntrospectionState, StretchState, ReliefState, DebriefState):
         found += state.store_as(kind).readings if _kept(state, kind, "readings") else []
     return found + (state.store_as(ReliefState).work if _kept(state, ReliefState, "work") else []) or None
 
@@ -96,24 +97,20 @@ def _explain(entries: Iterable[dict[str, Any]], total: float, cap: Imposed) -> s
 
 @scorer(metrics=[])
 def imposed_account_scorer() -> Scorer:
-    """Compare the labels in the first answer of a scripted task's debrief with those under which its receipts show something.
+    """Compare what the first answer of a scripted task's debrief names with that under which its receipts show something.
 
-    `account_precision`, `account_recall`, `account_exact` and `account_said` as `self_account_scorer` has them; `account_any` is 1
-    where it says that there was something under any label, rightly or not: under placebo that is a false alarm. An answer that
-    names no label and has no word for nothing is unscored, with the reason.
+    Named are labels, letters of sentences, the first or second sentence, or numbers of tasks. `account_precision`,
+    `account_recall`, `account_exact` and `account_said` as `self_account_scorer` has them; `account_any` is 1 where it names
+    anything, rightly or not: under placebo, and where the effect was told in words alone, that is a false alarm. An answer that
+    names nothing and has no word for nothing is unscored, with the reason.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
-        result = state.store_as(StretchState)
-        told = [reading for reading in result.readings if reading.kind == ACCOUNT]
-        if not result.debrief or not told:
-            return not_read(state, "no debrief was held; debrief=true asks what was done")
-        had = {
-            receipt["label"]
-            for receipt, dose in zip(told[0].receipts, told[0].doses, strict=True)
-            if dose and receipt["steered"]
-        }
-        found = account_score(result.debrief[0].answer, state.metadata["labels"], had, "there was something under")
+        if not _kept(state, DebriefState, "answers"):
+            why = state.store.get("DebriefState:problem") or "no debrief was held; debrief=true asks what was done"
+            return not_read(state, why)
+        held = state.store_as(DebriefState)
+        found = account_score(held.answers[0].answer, held.menu, held.acted, "there was something under")
         if isinstance(found.value, dict):
             found.value["account_any"] = float(found.value["account_said"] > 0)
         return found

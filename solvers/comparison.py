@@ -4,14 +4,16 @@ The text never changes. Both assignments of the two doses to the two sentences a
 so that a liking for a sentence, a place or a letter cancels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from inspect_ai.model import ChatMessage, Model, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from self_steering.solvers.debrief import Account
 from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import segments as prompts
+from self_steering.solvers.prompts.self_steer import ON_WHICH_OF_TWO
 from self_steering.solvers.readings import default_dose
 from self_steering.solvers.segments import Injection, Question, numbered_turns, read_script
 
@@ -58,6 +60,14 @@ def comparison_imposes(model: Model, metadata: Mapping[str, Any], *, library: st
     for doses in ((trial.stronger, trial.weaker), (trial.weaker, trial.stronger)):
         windows = [trial.window(place, dose, unit) for place, dose in zip(places, doses, strict=True)]
         yield Imposition(script, windows, len(comparison_questions()))
+
+
+def comparison_account(
+    model: Model, metadata: Mapping[str, Any], messages: Sequence[ChatMessage], *, library: str | None
+) -> Account:
+    """Return what the debrief asks: on which of the two sentences something acted, the first having been steered harder."""
+    done = next(comparison_imposes(model, metadata, library=library))
+    return Account(done.messages, done.windows, [FIRST, SECOND], [[FIRST], [SECOND]], ON_WHICH_OF_TWO)
 
 
 def comparison_script(trial: ComparisonTrial) -> tuple[list[ChatMessage], list[int]]:

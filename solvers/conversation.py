@@ -8,7 +8,7 @@ from inspect_ai.tool import Tool, ToolDef
 from inspect_ai.util import StoreModel, span
 
 from self_steering.solvers.prompts import self_steer as prompts
-from self_steering.solvers.records import Answer, Ending
+from self_steering.solvers.records import Ending
 from self_steering.solvers.session import SteeringSession
 from self_steering.solvers.sitter import Monitor, TripSitter
 from self_steering.steering.calls import END_TOOL
@@ -52,7 +52,6 @@ async def converse(
     config: GenerateConfig,
     monitor: Monitor,
     go_on: str,
-    interview: bool = False,
 ) -> None:
     """Hold a conversation; the session's record says what ended it.
 
@@ -63,13 +62,8 @@ async def converse(
         config: How each turn is generated.
         monitor: Who watches after each turn.
         go_on: What the user says after a turn without a tool call; {left} is the number of turns that are left.
-        interview: Ask the closing questions where there were steering tools, unless the conversation has outgrown the context.
     """
-    ended = session.record.ended = await _until_it_ends(
-        session, tools, turns, config, TripSitter(session, monitor), go_on
-    )
-    if interview and session.tools and ended != "context":
-        await debrief(session, config)
+    session.record.ended = await _until_it_ends(session, tools, turns, config, TripSitter(session, monitor), go_on)
 
 
 async def _until_it_ends(
@@ -148,18 +142,3 @@ def consent() -> Solver:
         return state
 
     return solve
-
-
-async def debrief(session: SteeringSession, config: GenerateConfig) -> None:
-    """Ask the closing questions, after every effect was ended and with no tools."""
-    state = session.state
-    with session.without_tools():
-        for number, question in enumerate(prompts.DEBRIEF):
-            text = session.fill(question)
-            if number == 0:
-                session.clear_from_outside(f"{prompts.CLEARED_FOR_DEBRIEF} {text}", by="debrief")
-            else:
-                state.messages.append(ChatMessageUser(content=text))
-            output = await session.model.generate(state.messages, config=config)
-            state.messages.append(output.message)
-            session.record.debrief = [*session.record.debrief, Answer(question=text, answer=output.message.text)]

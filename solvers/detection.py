@@ -22,6 +22,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
 from inspect_ai.util import span
 
+from self_steering.solvers.debrief import Account
 from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import detection as prompts
 from self_steering.solvers.prompts.detection import CASINGS
@@ -102,6 +103,15 @@ def detection_imposes(
     readings = len(detection_questions(trial, controls, {})) + 1
     windows = detection_windows(trial, model, library)
     yield Imposition(detection_script(trial), windows, readings, tool_infos(trial.framing))
+
+
+def detection_account(
+    model: Model, metadata: Mapping[str, Any], messages: Sequence[ChatMessage], *, library: str | None
+) -> Account:
+    """Return what the debrief asks: whether something acted under the label."""
+    trial = DetectionTrial.model_validate(metadata)
+    windows = detection_windows(trial, model, library)
+    return Account.of_labels(detection_script(trial), windows, [trial.label], tool_infos(trial.framing))
 
 
 def detection_script(trial: DetectionTrial) -> list[ChatMessage]:

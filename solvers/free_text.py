@@ -26,6 +26,7 @@ from inspect_ai.tool import Tool, ToolCall, ToolChoice, ToolDef, ToolError, Tool
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field, model_validator
 
+from self_steering.solvers.debrief import Account
 from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import free_text as prompts
 from self_steering.solvers.prompts.introspection import OPAQUE_LABEL, PRIMERS
@@ -198,6 +199,16 @@ def free_text_imposes(
         messages = [*opening(trial, turns, clear_first=True), *inserted_take(trial)]
         windows = plan_windows(messages, {OPAQUE_LABEL: added}).windows
         yield Imposition(messages, windows, tools=tool_infos(trial.framing), written=turns * (max_tokens + _SAID))
+
+
+def free_text_account(
+    model: Model, metadata: Mapping[str, Any], messages: Sequence[ChatMessage], *, library: str | None
+) -> Account:
+    """Return what the debrief asks: whether something acted under the label, whoever took it; what is still active ends first."""
+    trial = FreeTextTrial.model_validate(metadata)
+    added = {OPAQUE_LABEL: trial.treatment(default_dose(model, library, trial.applied))}
+    windows = plan_windows(messages, added, outside_clears=[len(messages)]).windows
+    return Account.of_labels(messages, windows, [OPAQUE_LABEL])
 
 
 def inserted_take(trial: FreeTextTrial) -> list[ChatMessage]:

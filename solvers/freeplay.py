@@ -58,10 +58,9 @@ def free_play(
                 config=config,
                 monitor=sitter,
                 go_on=prompts.GO_ON,
-                interview=debrief and session is own,
             )
 
-        await play_freely(own, opt_in, config, play)
+        await play_freely(own, opt_in, config, play, debrief)
         return state
 
     return solve

@@ -20,6 +20,7 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import one_turn
+from self_steering.solvers.debrief import debrief as hold_debrief
 from self_steering.solvers.gauge import Gauge
 from self_steering.solvers.prompts import frustration as prompts
 from self_steering.solvers.prompts.frustration import Tone
@@ -173,6 +174,7 @@ def frustrate(
     rounds: int = 5,
     max_tool_turns: int = 6,
     opt_in: bool = False,
+    debrief: bool = False,
     sitter: Monitor = "rules",
     max_tokens: int = 200,
     temperature: float = 0.9,
@@ -190,6 +192,7 @@ def frustrate(
         rounds: Answers that are rejected; at most as many as a tone has rejections.
         max_tool_turns: Most turns with tool calls in a round.
         opt_in: Ask first whether the model wants the tools; it has them only after a yes.
+        debrief: Ask the closing questions where there were steering tools, unless the conversation has outgrown the context.
         sitter: The trip sitter's monitor: rules, model (the one in the role `sitter`), or none.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature of every turn.
@@ -208,6 +211,8 @@ def frustrate(
         with own.active():
             await offer_tools(own, opt_in, config)
             await gauge.play(play)
+            if debrief:
+                await hold_debrief(own, config)
         return state
 
     return solve

@@ -20,6 +20,7 @@ from inspect_ai.util import span
 
 from self_steering.solvers.conversation import one_turn
 from self_steering.solvers.conversation import opt_in as ask_first
+from self_steering.solvers.debrief import debrief as hold_debrief
 from self_steering.solvers.prompts import gauge as prompts
 from self_steering.solvers.records import NO_GAUGE, GaugeReading, GaugeState
 from self_steering.solvers.session import SteeringSession, what_starts
@@ -97,8 +98,18 @@ class Gauge:
         return list(self._other[: places[min(turn, len(places) - 1)] + 1])
 
 
-async def play_freely(session: SteeringSession, opt_in: bool, config: GenerateConfig, play: Play) -> None:
-    """Hand over the task, the last of the sample's messages, and play; if the model is to be asked first, only after its yes."""
+async def play_freely(
+    session: SteeringSession, opt_in: bool, config: GenerateConfig, play: Play, debrief: bool = False
+) -> None:
+    """Hand over the task, the last of the sample's messages, and play; if the model is to be asked first, only after its yes.
+
+    Args:
+        session: The session.
+        opt_in: Whether it is asked first.
+        config: How its answers are generated.
+        play: Plays the rollout.
+        debrief: Whether the closing questions are asked.
+    """
     gauge, task = Gauge(session), session.state.messages.pop()
     with session.active():
         if opt_in and not await ask_first(session, config):
@@ -106,6 +117,8 @@ async def play_freely(session: SteeringSession, opt_in: bool, config: GenerateCo
             return
         session.state.messages.append(task)
         await gauge.play(play)
+        if debrief:
+            await hold_debrief(session, config)
 
 
 @solver
@@ -113,6 +126,7 @@ def hold_level(
     menu: Sequence[str],
     turns: int = 6,
     opt_in: bool = False,
+    debrief: bool = False,
     max_tokens: int = 80,
     temperature: float = 0.9,
     max_dose: float = MAX_DOSE,
@@ -128,6 +142,7 @@ def hold_level(
         menu: The vectors that can be taken.
         turns: How many turns.
         opt_in: Ask first whether the model wants the tools; a session without a yes ends there, as `declined`.
+        debrief: Ask the closing questions, unless the conversation has outgrown the model's context.
         max_tokens: Most tokens a turn.
         temperature: Sampling temperature of every turn.
         max_dose: Largest absolute dose.
@@ -150,7 +165,7 @@ def hold_level(
                 if left and isinstance(session.state.messages[-1], ChatMessageAssistant):
                     session.state.messages.append(ChatMessageUser(content=prompts.GO_ON.format(left=left)))
 
-        await play_freely(own, opt_in, config, play)
+        await play_freely(own, opt_in, config, play, debrief)
         return state
 
     return solve

@@ -5,7 +5,7 @@ default for the vector, or for the one whose norm a random direction takes, what
 nothing. Every reading is a conversation of its own and counts in full, also where its tokens were found in the cache.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from inspect_ai.model import ChatMessage, Model, get_model
@@ -15,6 +15,7 @@ from inspect_ai.util import StoreModel
 
 from self_steering.solvers.checks import flag, number
 from self_steering.solvers.conversation import consent
+from self_steering.solvers.debrief import QUESTIONS, Accounts, debrief_imposed
 from self_steering.solvers.readings import doses_of
 from self_steering.steering.plan import Window
 
@@ -108,6 +109,20 @@ def checked_cap(max_imposed: object) -> float:
     return number(max_imposed, "max_imposed", 0, _LARGEST)
 
 
+def with_debrief(imposes: Imposes, account: Accounts) -> Imposes:
+    """Return what a task imposes, the scripts that its debrief asks about among it.
+
+    A conversation that the model leads has begun with its first message, and counts once: nothing is added of it.
+    """
+
+    def both(model: Model, metadata: Mapping[str, Any]) -> Iterator[Imposition]:
+        yield from imposes(model, metadata)
+        asked = account(model, metadata, ())
+        yield Imposition(asked.messages, asked.windows, QUESTIONS, asked.tools)
+
+    return both
+
+
 @solver
 def within_cap(cap: float, imposes: Imposes, library: str | None = None) -> Solver:
     """Note what may be imposed on a sample, and refuse one that would have more imposed on it.
@@ -127,11 +142,14 @@ def within_cap(cap: float, imposes: Imposes, library: str | None = None) -> Solv
     return solve
 
 
-def imposing(opt_in: object, cap: float, imposes: Imposes, library: str | None, script: Solver) -> Solver:
-    """Return a scripted task's solver: first the question whether the model agrees, where that is to be asked, then the cap.
+def imposing(
+    opt_in: object, cap: float, imposes: Imposes, library: str | None, script: Solver, account: Accounts | None
+) -> Solver:
+    """Return a scripted task's solver: whether the model agrees, where that is to be asked, the cap, the script, the debrief.
 
     Raises:
         ValueError: `opt_in` is neither true nor false.
     """
-    asked = [consent()] if flag(opt_in, "opt_in") else []
-    return chain(*asked, within_cap(cap, imposes, library), script)
+    first = [consent()] if flag(opt_in, "opt_in") else []
+    last = [debrief_imposed(account, library)] if account else []
+    return chain(*first, within_cap(cap, imposes, library), script, *last)

@@ -24,6 +24,7 @@ from inspect_ai.tool import ToolCall
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
+from self_steering.solvers.debrief import Account
 from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import introspection as prompts
 from self_steering.solvers.readings import (
@@ -40,7 +41,7 @@ from self_steering.solvers.readings import (
     treatment,
 )
 from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
-from self_steering.steering.plan import Plan, Site, Treatment, at_site, plan_windows
+from self_steering.steering.plan import Plan, Site, Treatment, Window, at_site, plan_windows
 from self_steering.steering.tools import CLEARED_TEXT, taken_text, tool_infos
 from self_steering.vectors.catalogue import NO_OWN, Own, VectorEntry, entry_of
 
@@ -145,10 +146,27 @@ def introspection_imposes(
     if simulated(trial.arm, model):
         return
     treatments = trial.treatments(default_dose(model, library, trial.applied))
-    script = scripted_conversation(trial)
-    plan = at_site(plan_windows(script, {trial.label: treatments[0]}), script, trial.site)
     readings = len(list(cached_readings(trial, treatments, rotation_shifts(len(trial.options), rotations))))
-    yield Imposition(script, plan.windows, readings, tool_infos(trial.framing))
+    script = scripted_conversation(trial)
+    yield Imposition(script, _first_windows(trial, script, model, library), readings, tool_infos(trial.framing))
+
+
+def introspection_account(
+    model: Model, metadata: Mapping[str, Any], messages: Sequence[ChatMessage], *, library: str | None
+) -> Account:
+    """Return what the debrief asks: whether something acted under the label; in the random arm, the first direction."""
+    trial = Trial.model_validate(metadata)
+    script = scripted_conversation(trial)
+    windows = () if simulated(trial.arm, model) else _first_windows(trial, script, model, library)
+    return Account.of_labels(script, windows, [trial.label], tool_infos(trial.framing))
+
+
+def _first_windows(
+    trial: Trial, script: Sequence[ChatMessage], model: Model, library: str | None
+) -> tuple[Window, ...]:
+    """Return what steers the script in the first reading."""
+    treatment = trial.treatments(default_dose(model, library, trial.applied))[0]
+    return at_site(plan_windows(script, {trial.label: treatment}), script, trial.site).windows
 
 
 def cached_readings(

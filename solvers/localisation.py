@@ -1,14 +1,16 @@
 """The localisation script: lettered sentences, one of them steered while it is read; which one was it?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
 from inspect_ai.model import ChatMessage, Model, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from self_steering.solvers.debrief import Account
 from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import segments as prompts
+from self_steering.solvers.prompts.self_steer import ON_WHICH_SENTENCES
 from self_steering.solvers.readings import CACHED, default_dose
 from self_steering.solvers.segments import Injection, Question, numbered_turns, read_script
 
@@ -51,6 +53,16 @@ def localisation_imposes(model: Model, metadata: Mapping[str, Any], *, library: 
     script, places = localisation_script(trial)
     unit = default_dose(model, library, trial.vector)
     yield Imposition(script, [trial.window(places[trial.position], trial.dose, unit)])
+
+
+def localisation_account(
+    model: Model, metadata: Mapping[str, Any], messages: Sequence[ChatMessage], *, library: str | None
+) -> Account:
+    """Return what the debrief asks: on which sentences something acted."""
+    trial = LocalisationTrial.model_validate(metadata)
+    done = next(localisation_imposes(model, metadata, library=library))
+    letters = ascii_uppercase[: len(trial.sentences)]
+    return Account(done.messages, done.windows, letters, [letters[trial.position]], ON_WHICH_SENTENCES)
 
 
 def localisation_script(trial: LocalisationTrial) -> tuple[list[ChatMessage], list[int]]:

@@ -13,6 +13,7 @@ from inspect_ai.util import StoreModel
 from pydantic import BaseModel, ConfigDict, Field
 
 from self_steering.solvers.conversation import converse, end_tool
+from self_steering.solvers.debrief import debrief as hold_debrief
 from self_steering.solvers.prompts import maths as prompts
 from self_steering.solvers.prompts.self_steer import REFUSED_NOT_TAKEN
 from self_steering.solvers.self_steer import offer_tools
@@ -142,8 +143,9 @@ def solve_problems(
                 config=config,
                 monitor=sitter,
                 go_on=prompts.GO_ON,
-                interview=debrief,
             )
+            if debrief:
+                await hold_debrief(session, config)
         return state
 
     return solve

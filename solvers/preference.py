@@ -12,12 +12,12 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, Model, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from pydantic import BaseModel
 
+from self_steering.solvers.debrief import Account
 from self_steering.solvers.detection import labelled_stretch, stretch_windows
 from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import preference as prompts
-from self_steering.solvers.prompts.self_steer import DEBRIEF_IMPOSED
 from self_steering.solvers.readings import PreferenceArm, default_dose, treatment
-from self_steering.solvers.segments import Question, debrief_script, read_script
+from self_steering.solvers.segments import Question, read_script
 from self_steering.steering.calls import FRAMINGS, FramingName
 from self_steering.steering.plan import Direction, Treatment, Window
 from self_steering.steering.tools import tool_infos
@@ -68,11 +68,10 @@ class PreferenceTrial(BaseModel):
 
 
 @solver
-def prefer(debrief: bool = False, library: str | None = None) -> Solver:
+def prefer(library: str | None = None) -> Solver:
     """Give both states in turn, and read the answers to all questions: both assignments to the labels, and with nothing given.
 
     Args:
-        debrief: At the end, ask in words what was done.
         library: Folder of the vector library; default the shipped one that fits the model.
     """
 
@@ -82,9 +81,7 @@ def prefer(debrief: bool = False, library: str | None = None) -> Solver:
         script, questions = preference_script(trial), preference_questions(trial)
         windows = preference_windows(trial, model, library)
         tools = tool_infos(trial.framing)
-        result = await read_script(state, script, windows, questions, tools=tools, library=library)
-        if debrief:
-            await debrief_script(state, result, script, windows[STATE_FIRST], tools=tools, library=library)
+        await read_script(state, script, windows, questions, tools=tools, library=library)
         transcript().info(_who_is_who(trial, windows[STATE_FIRST]), source="what is behind the labels")
         return state
 
@@ -104,15 +101,21 @@ def preference_windows(trial: PreferenceTrial, model: Model, library: str | None
     }
 
 
-def preference_imposes(
-    model: Model, metadata: Mapping[str, Any], *, debrief: bool, library: str | None
-) -> Iterator[Imposition]:
-    """Yield what is imposed in a sample: the script in both assignments for every question, in the first for the debrief."""
+def preference_imposes(model: Model, metadata: Mapping[str, Any], *, library: str | None) -> Iterator[Imposition]:
+    """Yield what is imposed in a sample: the script in both assignments for every question."""
     trial = PreferenceTrial.model_validate(metadata)
     asked = len(preference_questions(trial))
-    for name, windows in preference_windows(trial, model, library).items():
-        readings = asked + (len(DEBRIEF_IMPOSED) if debrief and name == STATE_FIRST else 0)
-        yield Imposition(preference_script(trial), windows, readings, tool_infos(trial.framing))
+    for windows in preference_windows(trial, model, library).values():
+        yield Imposition(preference_script(trial), windows, asked, tool_infos(trial.framing))
+
+
+def preference_account(
+    model: Model, metadata: Mapping[str, Any], messages: Sequence[ChatMessage], *, library: str | None
+) -> Account:
+    """Return what the debrief asks: under which labels something acted in the first assignment."""
+    trial = PreferenceTrial.model_validate(metadata)
+    windows = preference_windows(trial, model, library)[STATE_FIRST]
+    return Account.of_labels(preference_script(trial), windows, trial.labels, tool_infos(trial.framing))
 
 
 def preference_script(trial: PreferenceTrial) -> list[ChatMessage]:

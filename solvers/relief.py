@@ -26,8 +26,10 @@ from inspect_ai.tool import ToolCall, ToolInfo
 from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
+from self_steering.solvers.debrief import Account
 from self_steering.solvers.imposed import Imposition
 from self_steering.solvers.prompts import relief as prompts
+from self_steering.solvers.prompts.self_steer import IN_WHICH_TASKS
 from self_steering.solvers.readings import (
     PROMPT_ONLY,
     Reading,
@@ -249,6 +251,24 @@ def relief_imposes(
         for text, readings, more in ends:
             messages = [*scripted, ChatMessageUser(content=text)]
             yield Imposition(messages, windows, readings, tools, written + more)
+
+
+def relief_account(
+    model: Model, metadata: Mapping[str, Any], messages: Sequence[ChatMessage], *, library: str | None
+) -> Account:
+    """Return what the debrief asks: during which tasks something acted, over the scripted text, which no state has touched."""
+    trial = ReliefTrial.model_validate(metadata)
+    script = relief_script(trial, [prompts.TASKS[task][1] for task in trial.tasks], trial.told())
+    windows = () if simulated(trial.arm, model) else trial.windows(library_card(model, library))
+    stops = [window.stop or len(script) for window in windows]
+    closed = [window.model_copy(update={"stop": stop}) for window, stop in zip(windows, stops, strict=True)]
+    tasks = {str(number): message for number, message in enumerate(_TASK_MESSAGES, 1)}
+    names = [
+        [name for name, place in tasks.items() if window.start <= place < stop]
+        for window, stop in zip(windows, stops, strict=True)
+    ]
+    question = IN_WHICH_TASKS.format(tasks=len(tasks))
+    return Account(script, closed, list(tasks), names, question, relief_tools(trial))
 
 
 def relief_script(trial: ReliefTrial, texts: Sequence[str], told: Mapping[int, str]) -> list[ChatMessage]:

@@ -10,7 +10,6 @@ from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
-    GenerateConfig,
     Model,
     ModelOutput,
     get_model,
@@ -21,14 +20,8 @@ from inspect_ai.util import StoreModel, span
 from pydantic import BaseModel, Field
 
 from self_steering.solvers.prompts.segments import ACKNOWLEDGED
-from self_steering.solvers.prompts.self_steer import CLEARED_FOR_DEBRIEF, DEBRIEF_IMPOSED
 from self_steering.solvers.readings import UNCACHED, DetectionArm, Reading, doses_of, read_answers, treatment
-from self_steering.solvers.records import Answer
 from self_steering.steering.plan import Plan, Treatment, Window
-from self_steering.steering.request import SteeringRequest
-from self_steering.steering.seeds import derived_seed
-
-ACCOUNT = "account"  # name and kind of what is generated in a debrief
 
 
 class Injection(BaseModel):
@@ -85,12 +78,10 @@ class StretchState(StoreModel):
     Attributes:
         readings: All read-outs.
         sampled: The sampled answer, where there is one.
-        debrief: The closing questions, where they were asked, and what the model answered.
     """
 
     readings: list[Reading] = Field(default_factory=list)
     sampled: str | None = None
-    debrief: list[Answer] = Field(default_factory=list)
 
 
 def numbered_turns(system: str, opening: str, texts: Sequence[str]) -> tuple[list[ChatMessage], list[int]]:
@@ -206,45 +197,6 @@ async def read_script(
         readings += found
     result.readings = readings
     return result
-
-
-_LONGEST_ACCOUNT = 100  # tokens of an answer in the debrief
-
-
-async def debrief_script(
-    state: TaskState,
-    result: StretchState,
-    script: Sequence[ChatMessage],
-    windows: Sequence[Window],
-    *,
-    tools: Sequence[ToolInfo] = (),
-    library: str | None = None,
-) -> None:
-    """Ask in words what was done, at the end of a script in which every effect has ended, and note answers and receipts.
-
-    Args:
-        state: The sample.
-        result: What its scorers read; the debrief is added.
-        script: The conversation up to the questions.
-        windows: What is steered, all within `script`.
-        tools: The tools that the conversation is rendered with.
-        library: Folder of the vector library; None for the one that fits the model.
-    """
-    model, messages = get_model(), list(script)
-    async with span("debrief"):
-        for number, question in enumerate(DEBRIEF_IMPOSED):
-            text = question if number else f"{CLEARED_FOR_DEBRIEF} {question}"
-            messages.append(ChatMessageUser(content=text))
-            request = SteeringRequest(plan=Plan(messages=len(messages), windows=tuple(windows)), library=library)
-            # One draw for all arms of a script: they differ in what was done alone.
-            seed = derived_seed("debrief", *(message.text for message in messages), state.epoch)
-            config = request.config(GenerateConfig(max_tokens=_LONGEST_ACCOUNT, seed=seed))
-            output = await model.generate(messages, tools=list(tools), config=config)
-            done = Reading.sampled(ACCOUNT, request.plan, output, doses_of(model, library, windows), kind=ACCOUNT)
-            result.readings = [*result.readings, done]
-            result.debrief = [*result.debrief, Answer(question=text, answer=output.message.text)]
-            # Calls are not carried out any more: what is said of them stands, and they do not.
-            messages.append(ChatMessageAssistant(content=output.message.text))
 
 
 def _line(question: Question, reading: Reading) -> str:

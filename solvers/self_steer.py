@@ -12,8 +12,8 @@ from inspect_ai.model import CachePolicy, ChatMessageSystem, GenerateConfig, get
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from self_steering.solvers.checks import check_active_model, checked_max_dose, flag, library_vectors, one_of, refusing
-from self_steering.solvers.conversation import debrief as hold_debrief
 from self_steering.solvers.conversation import opt_in as ask_first
+from self_steering.solvers.debrief import debrief as hold_debrief
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Condition, Framed, Intent
@@ -86,7 +86,7 @@ def self_steer(
             await offer_tools(session, opt_in, GenerateConfig())
             session.state = await inner(state, _generate_in(session))
             session.record.ended = session.record.ended or "base"
-            if debrief and session.tools:
+            if debrief:
                 await hold_debrief(session, GenerateConfig())
         return session.state
 

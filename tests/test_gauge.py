@@ -280,6 +280,13 @@ def test_nothing_of_it_is_read_or_logged_where_it_is_not_offered(roomy: Tiny):
     assert "gauge" not in f"{sample.metadata} {dict(sample.store)} {sample.messages}".lower()
 
 
+@pytest.mark.parametrize("make", [freeplay, frustration])
+def test_a_gauge_that_tells_nothing_of_it_may_stand_beside_placebo(make: Callable):
+    """Constant and reminder say the same whatever is steered; a true one is for arms in which a take moves it."""
+    assert make(gauge="none,constant,reminder", arm="real,placebo", framing="vectors").dataset
+    assert make(gauge="true,yoked,inverted", arm="real,random,mislabelled", framing="vectors").dataset
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -311,6 +318,16 @@ def test_a_wrong_call_is_answered_with_what_is_valid(roomy: Tiny):
         (gauge, {"arm": "prompt_only"}, "arm='prompt_only' is unknown"),
         (freeplay, {"gauge": "true", "arm": "prompt_only"}, "gauge is true and arm prompt_only; nothing is steered"),
         (frustration, {"gauge": "true", "framing": "none"}, "gauge is true and framing none; it has no tools"),
+        (
+            frustration,
+            {"gauge": "inverted", "arm": "placebo"},
+            "gauge=inverted and arm=placebo: readings that no take",
+        ),
+        (
+            freeplay,
+            {"gauge": "all", "arm": "all"},
+            "gauge=true,yoked,inverted and arm=placebo: .* choose from none, const",
+        ),
     ],
 )
 def test_a_bad_argument_is_named_with_the_valid_choices(make: Callable, arguments: dict, message: str):

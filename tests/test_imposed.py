@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -31,12 +30,13 @@ from self_steering.steering.request import METADATA_KEY
 from tests.support.scripted import Tiny, says
 
 DEFAULT_DOSE = 2.0  # of the tiny model's library
+# Each with a debrief, whose readings are imposed too.
 IMPOSING: dict[str, Callable[..., Task]] = {
     "introspection": lambda **more: introspection(options=2, rotations=1, random_directions=2, **more),
     "detection": lambda **more: detection(doses="0.5", controls=1, **more),
     "localisation": lambda **more: localisation(sentences=2, dose=-1.5, **more),
     "comparison": lambda **more: comparison(n_per_vector=1, **more),
-    "preference": lambda **more: preference(opponents=0, debrief=True, **more),
+    "preference": lambda **more: preference(opponents=0, **more),
     "relief": lambda **more: relief(max_tokens=4, **more),
     "introspection_free_text": lambda **more: introspection_free_text(turns=2, max_tokens=4, **more),
 }
@@ -44,14 +44,15 @@ IMPOSING: dict[str, Callable[..., Task]] = {
 
 def account(messages: list[ChatMessage], tools: list[ToolInfo]) -> ChatMessageAssistant | None:
     """Answer the debrief, and leave all else to the model."""
-    return says("None.") if "Give each label" in messages[-1].text else None
+    return says("None.") if "Two questions remain" in messages[-1].text else None
 
 
 @pytest.fixture(scope="module")
 def logs(tiny: Tiny) -> dict[str, EvalLog]:
     """Every task that imposes, with a vector and without."""
     made = {
-        name: make(vectors="anxious", arm="real,placebo", library=str(tiny.library)) for name, make in IMPOSING.items()
+        name: make(vectors="anxious", arm="real,placebo", debrief=True, library=str(tiny.library))
+        for name, make in IMPOSING.items()
     }
     quiet = {"display": "none", "log_realtime": False, "score_display": False, "log_dir": str(tiny.logs / "imposed")}
     with tiny.scripted(account):
@@ -167,27 +168,3 @@ def test_the_report_sets_the_ledger_beside_the_cap(logs: dict[str, EvalLog], tin
     figure = imposed(tables)
     assert figure is not None
     assert "localisation, real: at most " in figure.finding.lower()
-
-
-def test_an_account_is_held_against_the_ledger(logs: dict[str, EvalLog]):
-    """It says none: right under placebo, and wrong where a state was behind one of the two labels."""
-    for sample in logs["preference"].samples:
-        value = sample.scores["imposed_account_scorer"].value
-        assert value["account_any"] == value["account_said"] == 0
-        assert value["account_exact"] == (sample.metadata["arm"] == "placebo")
-        questions = [one["question"] for one in sample.store["StretchState:debrief"]]
-        assert len(questions) == 2
-        words = set(re.findall(r"\w+", " ".join(questions)))
-        assert not words & {"anxious", *sample.metadata["labels"]}
-
-
-def test_a_debrief_that_outgrows_the_context_is_told_in_one_line(tiny: Tiny):
-    """Its sample is an error that says how long the prompt is, and what to do."""
-    task = IMPOSING["preference"](vectors="anxious", arm="real", library=str(tiny.library))
-    quiet = {"display": "none", "log_realtime": False, "score_display": False, "log_dir": str(tiny.logs)}
-    endless = lambda messages, tools: says("calm " * 9000) if "Give each label" in messages[-1].text else None  # noqa: E731
-    with tiny.scripted(endless):
-        (log,) = eval(task, model=tiny.model, limit=1, **quiet)
-    (sample,) = read_eval_log(log.location).samples
-    assert "the conversation does not fit: the prompt has " in sample.error.message
-    assert "use fewer or shorter messages" in sample.error.message

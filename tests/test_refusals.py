@@ -239,6 +239,10 @@ def test_what_is_refused_on_the_command_line_is_all_that_is_said():
             "max_imposed=3: sample calm-0-A-real would have up to ",
         ),
         (
+            ["evals/freeplay.py", "--model", "{model}", "-T", "library={own}", "-T", "gauge=true"],
+            "gauge=true and arm=placebo: readings that no take moves give placebo away; choose from none, constant, reminder, or",
+        ),
+        (
             ["evals/relief.py", "--model", "{model}", "-T", "library={own}", "-T", "tries=3"],
             "tries=3 and answer=read: nothing is called there; leave tries out, or choose answer=act",
         ),

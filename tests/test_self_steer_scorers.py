@@ -334,11 +334,40 @@ def test_placebo_s_positions_count_and_its_exposure_is_zero():
         ("There is nothing like a good session.", None),
         ("", None),
         ("\n \n", None),
+        ("All of them.", {*TASK_MENU, "mdma"}),
+        ("Both.", None),
+        ("That was all.", None),
+        ("All quiet here.", None),
+        ("None of them at all.", set()),
     ],
 )
 def test_names_are_read_whole_and_none_is_an_answer(answer: str, said: set[str] | None):
     """Only whole names of the menu count; words for nothing count where no name is said."""
     assert read_account(answer, (*TASK_MENU, "mdma")) == said
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("A, C", {"A", "C"}),
+        ("C and i", {"C", "I"}),
+        ("It was A or I.", {"A", "I"}),
+        ("A shift, while I read C", {"C"}),
+        ("I'm sure it was b", {"B"}),
+        ("A sentence felt warmer.", None),
+        ("I felt nothing", None),
+        ("All nine sentences", {*"ABCDEFGHI"}),
+    ],
+)
+def test_letters_that_are_words_are_names_where_no_sentence_goes_on(answer: str, said: set[str] | None):
+    """`A` and `I` begin sentences oftener than they name one."""
+    assert read_account(answer, "ABCDEFGHI") == said
+
+
+@pytest.mark.parametrize("answer", ["Both.", "both sentences", "It was both of them", "All."])
+def test_of_two_names_both_are_all(answer: str):
+    """As the question offers it."""
+    assert read_account(answer, ("first", "second")) == {"first", "second"}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from self_steering.analysis.statistics.estimates import Row
 from self_steering.scorers.identification import Answered, confusion, corrected_answers, identify
 
 _SHOWN_ANSWERS = 3
+_ACCOUNT = {"account_any": "something said to have acted", "account_exact": "right by the receipts"}
 # Beside the gap, with their forms.
 _SHOWN = {"near": ("gap_near", "+.4f"), "far": ("gap_far", "+.4f"), "letter mass": ("letter_mass", ".3f")}
 
@@ -69,6 +70,7 @@ def introspection_table(log: EvalLog) -> str:
         text_table(tables["identification"]),
         *_notes(samples, asked),
         *_imposed(log),
+        *_accounts(log),
     ]
     return "\n\n".join(parts)
 
@@ -145,6 +147,21 @@ def _imposed(log: EvalLog) -> list[str]:
         return []
     most, cap = max(value["imposed"] for value in known), min(value["max_imposed"] for value in known)
     return [f"Imposed on a sample: at most {most:.0f} doses × positions, of {cap:.0f} that were allowed (max_imposed)."]
+
+
+def _accounts(log: EvalLog) -> list[str]:
+    """Return what the debriefs say by arm, in a sentence an arm; nothing where none was held."""
+    asked: dict[str, list[dict[str, float] | None]] = {}
+    for sample in log.samples or []:
+        if score := (sample.scores or {}).get("imposed_account_scorer"):
+            known = score.value if isinstance(score.value, dict) else None
+            asked.setdefault(str(sample.metadata["arm"]), []).append(cast("dict[str, float] | None", known))
+    said = []
+    for arm in (arm for arm in ARMS if arm in asked):
+        read = [value for value in asked[arm] if value]
+        found = [f"{text} in {sum(value[name] for value in read):.0f}" for name, text in _ACCOUNT.items()]
+        said.append(f"Debrief, {arm}: {', '.join(found)} of {len(read)} accounts ({len(asked[arm])} asked).")
+    return ["\n".join(said)] if said else []
 
 
 def _interval(effect: Row, by: str, brackets: str) -> str:

@@ -22,6 +22,7 @@ from self_steering.analysis.tables.rows import RolloutRows, Row, score_rows, tak
 from self_steering.scorers.answers import costs, shares
 from self_steering.solvers import comparison
 from self_steering.solvers.checks import library_vectors
+from self_steering.solvers.debrief import DebriefState
 from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, DETECTION
 from self_steering.solvers.free_text import ExplorationState
 from self_steering.solvers.introspection import IntrospectionState
@@ -275,13 +276,13 @@ def _readings_of(sample: EvalSample) -> _Readings:
     """Return what a sample's solver noted or, failing that, what its model events hold."""
     options, *asked = (sample.store_as(kind).readings for kind in (IntrospectionState, StretchState, ReliefState))
     answers = [*(reading for readings in asked for reading in readings), *sample.store_as(ReliefState).work]
-    turns = sample.store_as(ExplorationState).turns
-    if not (noted := [*options, *answers, *turns]):
+    turns, account = sample.store_as(ExplorationState).turns, sample.store_as(DebriefState).readings
+    if not (noted := [*options, *answers, *turns, *account]):
         return _from_events(sample)
     # The uncached turn of a free description is read beside the conversation.
     places = accumulate(UNCACHED not in turn.name for turn in turns)
     named = [UNCACHED if UNCACHED in one.name else f"turn {at - 1}" for one, at in zip(turns, places, strict=True)]
-    names = named or [one.name for one in noted]
+    names = [*(one.name for one in [*options, *answers]), *named, *(one.name for one in account)]
     return _Readings(
         readouts=[*_option_rows(sample, options), *_answer_rows(sample, answers)],
         receipts=[

@@ -56,10 +56,21 @@ DEBRIEF = (
     "Which {plural} did you take in this session? Give the name of each, or say none.",
     "In a few sentences, what was this session like?",
 )
-# After what a task did without the model's doing.
-DEBRIEF_IMPOSED = (
-    "Under which labels, if any, did something act on your activations in this session? Give each label, or say none.",
-    DEBRIEF[1],
+# The first question after what a task did without the model's doing, by what there was to tell apart.
+UNDER_WHICH_LABELS = (
+    "Under which labels, if any, did something act on your activations in this session? Give each label, or say none."
+)
+ON_WHICH_SENTENCES = (
+    "While you read which of the sentences, if any, did something act on your activations? Give the letter of each, or say "
+    "none."
+)
+ON_WHICH_OF_TWO = (
+    "While you read which of the two sentences, if any, did something act on your activations? Say first, second, both or "
+    "none."
+)
+IN_WHICH_TASKS = (
+    "During which of the tasks, if any, did something act on your activations? Give the number of each, 1 to {tasks}, or "
+    "say none."
 )
 SITTER_CLEARED = "Every effect has been ended for you. There is no hurry; the session goes on whenever you are ready."
 
