@@ -26,14 +26,13 @@ from inspect_ai.dataset import Sample
 
 from self_steering.evals.parameters import check_turns, imposing_task
 from self_steering.scorers.free_text import description_scorer, graded
-from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.checks import chosen, flag, imposed_dose, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.free_text import FreeTextTrial, explore, free_text_account, free_text_imposes, opening
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.prompts.free_text import WORDINGS
 from self_steering.solvers.prompts.introspection import PRIMERS
 from self_steering.solvers.readings import FreeTextArm
 from self_steering.steering.calls import FRAMINGS, FramingName
-from self_steering.steering.plan import check_dose
 from self_steering.vectors.catalogue import NO_OWN, Own, entry_of
 
 ARMS: tuple[FreeTextArm, ...] = get_args(FreeTextArm)
@@ -96,7 +95,7 @@ def introspection_free_text(
         n_per_vector=n_per_vector,
         primer=one_of(primer, "primer", PRIMERS),
         prompts=chosen(prompts, "prompts", list(WORDINGS), {"all": list(WORDINGS)}),
-        dose=check_dose(dose),
+        dose=imposed_dose(dose),
         framing=one_of(framing, "framing", FRAMINGS),
         seed=seed,
     )

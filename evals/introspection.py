@@ -18,7 +18,7 @@ from inspect_ai.dataset import Sample
 
 from self_steering.evals.parameters import imposing_task
 from self_steering.scorers.introspection import introspection_scorer
-from self_steering.solvers.checks import chosen, flag, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.checks import chosen, flag, imposed_dose, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.introspection import (
     Trial,
@@ -31,7 +31,7 @@ from self_steering.solvers.introspection import (
 from self_steering.solvers.prompts.introspection import NONE_OPTION, OPAQUE_LABEL, PRIMERS, WORDINGS
 from self_steering.solvers.readings import PROMPT_ONLY, Arm
 from self_steering.steering.calls import FRAMINGS, FramingName
-from self_steering.steering.plan import Site, check_dose
+from self_steering.steering.plan import Site
 from self_steering.vectors.catalogue import NO_OWN, Own, entry_of
 
 MAX_OPTIONS, DEFAULT_OPTIONS = 26, 10
@@ -91,7 +91,7 @@ def introspection(
         n_per_vector=n_per_vector,
         primer=one_of(primer, "primer", PRIMERS),
         options=options,
-        dose=check_dose(dose),
+        dose=imposed_dose(dose),
         framing=one_of(framing, "framing", FRAMINGS),
         seed=seed,
         random_directions=random_directions,

@@ -16,7 +16,7 @@ from inspect_ai import Task, task
 from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import ARMS, chosen_arms, injection_sample, injections
 from self_steering.scorers.localisation import localisation_scorer
-from self_steering.solvers.checks import library_vectors, refusing, whole_number
+from self_steering.solvers.checks import imposed_dose, library_vectors, refusing, whole_number
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.localisation import (
     LocalisationTrial,
@@ -27,7 +27,6 @@ from self_steering.solvers.localisation import (
 )
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import InjectionArm
-from self_steering.steering.plan import check_dose
 
 MOST = 10
 SETS = len(SENTENCES) // MOST
@@ -68,7 +67,7 @@ def localisation(
         arms=chosen_arms(arm, ARMS),
         sentences=whole_number(sentences, "sentences", 2, MOST),
         rounds=whole_number(rounds, "rounds", 1, SETS),
-        dose=check_dose(dose),
+        dose=imposed_dose(dose),
         seed=seed,
     )
     samples = [

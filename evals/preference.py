@@ -21,7 +21,7 @@ from inspect_ai import Task, task
 from self_steering.evals.parameters import imposing_task
 from self_steering.evals.segments import injection_sample
 from self_steering.scorers.preference import preference_scorer
-from self_steering.solvers.checks import chosen, library_vectors, one_of, refusing, whole_number
+from self_steering.solvers.checks import chosen, imposed_dose, library_vectors, one_of, refusing, whole_number
 from self_steering.solvers.imposed import MAX_IMPOSED
 from self_steering.solvers.preference import (
     NOTHING,
@@ -36,7 +36,6 @@ from self_steering.solvers.prompts.preference import CHOICES, LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.solvers.readings import PreferenceArm
 from self_steering.steering.calls import FRAMINGS, FramingName
-from self_steering.steering.plan import check_dose
 from self_steering.steering.seeds import derived_seed
 
 ARMS: tuple[PreferenceArm, ...] = get_args(PreferenceArm)
@@ -82,7 +81,7 @@ def preference(
         scripts=whole_number(scripts, "scripts", 1),
         arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
         asked=chosen(asked, "asked", ASKED, {"all": ASKED}),
-        dose=check_dose(dose),
+        dose=imposed_dose(dose),
         framing=one_of(framing, "framing", FRAMINGS),
         seed=seed,
     )

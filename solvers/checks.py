@@ -176,6 +176,20 @@ def checked_max_dose(value: object) -> float:
     return largest
 
 
+def imposed_dose(dose: object) -> float:
+    """Return the dose at which a task injects.
+
+    Raises:
+        ValueError: It is no number, out of range, or zero.
+    """
+    found = check_dose(dose)
+    if not found:
+        raise ValueError(
+            f"dose={shown(dose)} injects nothing; choose another from -{MAX_DOSE:g} to {MAX_DOSE:g}, or arm=placebo"
+        )
+    return found
+
+
 def parse_doses(doses: str | float | Sequence[str | float]) -> list[float]:
     """Return the doses that a parameter lists.
 

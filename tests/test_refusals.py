@@ -88,6 +88,11 @@ def agent():
             {"seed": "first"},
             "seed='first'; choose a whole number from 0 to 9223372036854775807",
         ),
+        (
+            (introspection, introspection_free_text, localisation, preference),
+            {"dose": -0.0},
+            "injects nothing; choose another from -10 to 10, or arm=placebo",
+        ),
         ([ctf], {"challenges": 1.5}, "challenges=1.5; choose a whole number from 0 to 100000"),
         (SESSIONS, {"max_dose": 11}, "max_dose=11; choose a number from 0 to 10"),
         (SESSIONS, {"max_dose": 0}, "max_dose=0; choose a number above 0"),
