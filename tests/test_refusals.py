@@ -1,6 +1,7 @@
 """What is refused: values that tasks, solvers and commands are given, and files, each in one line that a person can use."""
 
 import errno
+import inspect
 import json
 import math
 import subprocess
@@ -178,6 +179,37 @@ def test_a_value_is_refused_with_the_valid_choices(makers: list, arguments: dict
         assert isinstance(caught.value, PrerequisiteError)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 2_000
+
+
+# What a person may type, and what YAML makes of it.
+ODD = (
+    "", " ", ",", "nope", "calm,calm", "calm,,anxious", "real,real", "all,real", "core,calm", "REAL,placebo", "true", "yes", "nan",
+    "1e3", "1,1", "x" * 300, None, True, False, 0, -0.0, -1, 1.5, 10**30, 1e30, math.nan, math.inf, -math.inf, [], [""], [None],
+    ["calm", 3], [["calm"]], {"a": 1},
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make",
+    [*SEGMENTS, *SESSIONS, gauge, introspection, introspection_free_text, preference, relief],
+    ids=lambda one: one.__name__,
+)
+def test_whatever_a_parameter_is_given_a_task_comes_of_it_or_one_line_that_names_it(make: Callable):
+    """No value ends in a traceback, in several lines, or in words that do not say which parameter is meant."""
+    made = refused = 0
+    for name in inspect.signature(make).parameters:
+        for value in ODD:
+            try:
+                assert len(make(**{name: value}).dataset)
+                made += 1
+            except PrerequisiteError as error:
+                said = str(error.message).strip()
+                assert name in said, said
+                assert len(said.splitlines()) == 1, said
+                refused += 1
+    assert made
+    assert refused > made
 
 
 @pytest.mark.parametrize(
