@@ -16,7 +16,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import libcst as cst
@@ -36,7 +36,7 @@ _MANGLED = re.compile(r"x\w*__mutmut_\w+(?=\()")  # what mutmut calls a function
 _SETTINGS = """
 source_paths = {sources}
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-m", "not slow", "-n", "0", "-p", "no:cacheprovider"]
+pytest_add_cli_args = ["-m", "not slow", "-k", "{chosen}", "-n", "0", "-p", "no:cacheprovider"]
 # Errors' and warnings' words are the business of tests that read them.
 do_not_mutate_patterns = ['^\\s*raise \\w+\\(', '^\\s*logger\\.']
 # A process that has run nothing yet: in one that has, caches would hold what the unchanged code made.
@@ -54,11 +54,13 @@ class Group:
         name: What the group is called.
         modules: Paths under `steering`.
         tests: The test files that judge.
+        without: Parts of the names of tests in them that do not.
     """
 
     name: str
     modules: list[str]
     tests: list[str]
+    without: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -175,7 +177,8 @@ def _lay_out(group: Group) -> None:
             source.write_text(mutable)
     settings = (ROOT / "pyproject.toml").read_text().partition("[tool.pytest.ini_options]")[2].partition("\n[")[0]
     sources = json.dumps([f"{CORE}/{module}" for module in group.modules])
-    mine = _SETTINGS.format(sources=sources, tests=json.dumps(group.tests))
+    chosen = " and ".join(f"not {part}" for part in group.without)
+    mine = _SETTINGS.format(sources=sources, tests=json.dumps(group.tests), chosen=chosen)
     (group.folder / "pyproject.toml").write_text(f"[tool.pytest.ini_options]{settings}\n[tool.mutmut]{mine}")
     own = frozenset(ROOT / "steering" / module for module in group.modules)
     tree = group.folder / "mutants"
