@@ -8,7 +8,7 @@ VLLM_BIN := $(VLLM_VENV)/bin
 PACKAGES := analysis evals scorers solvers steering vectors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo truth report test test-slow fresh test-vllm demo-vllm prove soak bench bench-gpu bench-vllm lint format library adapter clean
+.PHONY: help demo truth report test test-slow fresh test-vllm demo-vllm prove soak mutants bench bench-gpu bench-vllm lint format library adapter clean
 
 help:
 	@echo "make demo     build the environment, steer the bundled model, run three small evals, show what was planted beside what is found"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-vllm tokens a second of the vLLM engine, steered, beside plain vLLM; introspection on both engines"
 	@echo "make prove    random plans, hostile inputs, torn files, and faults: what the README promises, counted"
 	@echo "make soak     2,000 samples of all tasks in one process, disturbed in every way: none lost, none changed, nothing left"
+	@echo "make mutants  faults put into the core one at a time: which of them no test notices; hours of computing, results are kept"
 	@echo "make bench    tokens a second beside other ways to generate, tokens computed twice, memory; alone on its machine"
 	@echo "make bench-gpu  tokens a second, prefill, memory and exactness in bfloat16 on one accelerator, on random weights; 8 minutes"
 	@echo "make lint     ruff, mypy and the register's linter"
@@ -81,6 +82,14 @@ prove: $(VENV)/installed
 soak: $(VENV)/installed
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.prove --only soak $(SOAK)
 
+$(VENV)/mutmut: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	@touch $@
+
+# MUTANTS="plan" for one group of tests/mutants/modules.toml, MUTANTS=--report for what earlier runs found.
+mutants: $(VENV)/mutmut
+	nice -n 19 $(BIN)/python -m tests.mutants $(MUTANTS)
+
 bench: $(VENV)/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench $(BENCH)
 
@@ -109,4 +118,4 @@ adapter: $(VENV)/installed
 	$(BIN)/self-steering adapter train --out steering/bundled/weights
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .mutants .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -103,8 +103,8 @@ class SteeringCall:
 
     @property
     def operation(self) -> Operation:
-        """What a take is to do with what it names."""
-        return _OPERATIONS.get(self.call.function, "add")
+        """What a take is to do with what it names; a clear has none."""
+        return _OPERATIONS[self.call.function]
 
     @property
     def name(self) -> str:
@@ -114,7 +114,7 @@ class SteeringCall:
 
     @property
     def dose(self) -> float:
-        """The dose that was asked for; NaN where it is no number; of an ablation, which takes none, 0: the neutral mean."""
+        """The dose that a take asked for; NaN where it is no number; of an ablation, which takes none, 0: the neutral mean."""
         if self.operation == "ablate":
             return 0.0
         return number(self.call.arguments.get("dose", DEFAULT_DOSE))

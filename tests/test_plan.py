@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from inspect_ai.model import (
@@ -12,6 +14,7 @@ from inspect_ai.model import (
     ChatMessageTool,
     ChatMessageUser,
     GenerateConfig,
+    ModelOutput,
 )
 from inspect_ai.tool import ToolCall, ToolCallError
 from pydantic import ValidationError
@@ -27,7 +30,16 @@ from self_steering.steering.plan import (
     check_dose,
     plan_windows,
 )
-from self_steering.steering.request import EXTRA_BODY_KEY, SteeringRequest, read_request
+from self_steering.steering.request import (
+    EXTRA_BODY_KEY,
+    LIBRARY_KEY,
+    SteeringRequest,
+    is_aside,
+    logged_request,
+    read_request,
+    steering_report,
+)
+from self_steering.vectors.card import card_hash
 
 TREATMENTS = {
     "calm": Treatment(direction=Direction(vector="calm"), unit_strength=0.5),
@@ -393,6 +405,62 @@ def test_the_dumped_request_is_plain_json():
     assert json.loads(json.dumps(extra)) == extra
 
 
+def test_a_request_says_what_it_asks_for_alone():
+    """What is not asked for is left out of the configuration, and so of the key of the cache and of the log."""
+    extra = SteeringRequest(plan=Plan(messages=1), trace=True).config().extra_body
+    assert None not in (extra or {})[EXTRA_BODY_KEY].values()
+
+
+def test_a_library_that_is_built_anew_makes_another_request(tmp_path: Path):
+    """The hash of its card travels beside the request, and is not taken for something that the provider does not know."""
+    (tmp_path / "card.json").write_text("{}")
+    request = SteeringRequest(plan=Plan(messages=1), library=str(tmp_path))
+    before = request.config()
+    assert (before.extra_body or {})[LIBRARY_KEY] == card_hash(tmp_path)
+    assert read_request(before, 1) == request
+    (tmp_path / "card.json").write_text('{"model": "other"}')
+    assert request.config().extra_body != before.extra_body
+
+
+@pytest.mark.parametrize(("branches", "odd"), [((0, 2), []), ((), []), ((3, 1), [3]), ((-1, 2, 4), [-1, 4])])
+def test_conversations_part_ways_at_messages_that_there_are(branches: tuple[int, ...], odd: list[int]):
+    """Others are named, with those that there are."""
+    if not odd:
+        assert SteeringRequest(plan=Plan(messages=3), branches=branches).branches == branches
+        return
+    with pytest.raises(ValidationError, match=rf"branches at messages {re.escape(str(odd))}.*0 to 2"):
+        SteeringRequest(plan=Plan(messages=3), branches=branches)
+
+
+@pytest.mark.parametrize("must_steer", [True, False])
+def test_a_plan_without_windows_is_refused_where_steering_was_asked_for(must_steer: bool):
+    """Only there, and only without windows."""
+    steered = plan_windows(talk([take()]), TREATMENTS)
+    assert SteeringRequest(plan=steered, must_steer=must_steer).plan == steered
+    if must_steer:
+        with pytest.raises(ValidationError, match="steers none of its 4 messages"):
+            SteeringRequest(plan=steered.without_windows(), must_steer=True)
+    else:
+        assert not SteeringRequest(plan=steered.without_windows()).must_steer
+
+
+def test_a_logged_generation_is_read_as_it_was_asked_for():
+    """Whether it lay beside the sample's own conversation, too; one without a request asked for nothing."""
+    aside, own = (SteeringRequest(plan=Plan(messages=1), aside=aside).config() for aside in (True, False))
+    assert [is_aside(config) for config in (aside, own, GenerateConfig())] == [True, False, False]
+    switches = ("show_tokens", "trace", "picture", "must_steer", "canonical")
+    assert logged_request(own) == {"plan": {"messages": 1, "windows": []}, **dict.fromkeys(switches, False)}
+    assert logged_request(GenerateConfig()) == logged_request(GenerateConfig(extra_body={EXTRA_BODY_KEY: None})) == {}
+
+
+def test_the_report_is_the_providers_own():
+    """An output without one is no generation of its: a missing key, not an empty report."""
+    assert steering_report(ModelOutput(metadata={EXTRA_BODY_KEY: {"receipts": []}, "other": 1})) == {"receipts": []}
+    for metadata in (None, {"other": 1}):
+        with pytest.raises(KeyError):
+            steering_report(ModelOutput(metadata=metadata))
+
+
 # ------------------------------------------------------------ one side of a window
 
 
@@ -421,6 +489,11 @@ def test_a_message_that_is_continued_is_steered_once():
     """Its window stays open through what is generated; no second one begins there."""
     messages = talk([take()], "u", "a")
     assert sides(messages, "assistant") == sides(messages, "answers") == [("calm", 5, None)]
+    assert sides(talk([take()], "a", "u", "a", "u", "a"), "assistant") == [
+        ("calm", 4, 5),
+        ("calm", 6, 7),
+        ("calm", 8, None),
+    ]
 
 
 def test_at_the_answers_every_message_that_says_something_has_a_window_of_its_own():
@@ -429,6 +502,20 @@ def test_at_the_answers_every_message_that_says_something_has_a_window_of_its_ow
     plan = at_site(plan_windows(messages, TREATMENTS), messages, "answers")
     assert [(w.start, w.stop, w.part) for w in plan.windows] == [(5, 6, "answer"), (6, 7, "answer")]
     assert sides(talk([take()], "a", "u"), "answers") == [("calm", 4, 5), ("calm", 6, None)]
+
+
+def test_at_the_answers_an_empty_turn_is_steered_only_if_it_is_continued():
+    """What is generated there is said to the user; of a turn that is over and said nothing, nothing is."""
+    empty = ChatMessageAssistant(content=" \n")
+    assert sides([*talk([take()], "u"), empty], "answers") == [("calm", 5, None)]
+    assert sides([*talk([take()], "u"), empty, ChatMessageUser(content="u")], "answers") == [("calm", 7, None)]
+    assert sides(talk([take()], [clear()])[:-1], "answers") == []
+
+
+def test_a_random_direction_is_called_by_what_it_is():
+    """And not by the vector whose norm it has."""
+    assert Direction(vector="calm").label == "calm"
+    assert Direction(vector="calm", random_seed=0).label == "random direction, norm of calm"
 
 
 def test_every_window_is_cut_on_its_own_and_keeps_what_it_adds():
@@ -452,6 +539,31 @@ def test_a_window_without_messages_of_a_side_steers_nothing_there():
         plan_windows(talk([take()], "a"), TREATMENTS, outside_clears=[4]), talk([take()], "a"), "assistant"
     )
     assert outside.windows == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "ok"),
+    [
+        ({}, True),
+        ({"tokens": (2, 3)}, True),
+        ({"stop": 3}, False),
+        ({"stop": 1}, False),
+        ({"stop": None}, False),
+        ({"part": "answer"}, False),
+        ({"tokens": (0, 0)}, False),
+        ({"tokens": (2, 1)}, False),
+        ({"tokens": (-1, 1)}, False),
+    ],
+)
+def test_tokens_are_some_of_one_whole_message(changed: dict, ok: bool):
+    """At least one, counted from its first; of several messages, or of what is said in one, there are none to count."""
+    made = {"label": "c", "direction": Direction(vector="c"), "dose": 1, "strength": 1, "start": 1, "stop": 2}
+    made |= {"tokens": (0, 1), **changed}
+    if ok:
+        assert Window(**made).tokens == made["tokens"]
+    else:
+        with pytest.raises(ValidationError, match="name one message, and first and last"):
+            Window(**made)
 
 
 def test_only_what_holds_a_projection_has_a_target():
