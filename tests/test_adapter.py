@@ -25,7 +25,7 @@ from self_steering.steering.bundled.adapter import (
     read_card,
     shipped_adapter,
 )
-from self_steering.steering.bundled.conversation import Conversation, Dialogue
+from self_steering.steering.bundled.conversation import Aside, Conversation, Dialogue, begun, written
 from self_steering.steering.bundled.conversion import BUNDLED, BUNDLED_BASE, bundled_model_folder
 from self_steering.steering.bundled.dialogues import Script, Sizes, build_dialogues, build_scripts
 from self_steering.steering.bundled.planted import Planted, planted
@@ -42,7 +42,7 @@ from self_steering.steering.bundled.training import (
     save_weights,
 )
 from self_steering.steering.bundled.wordings import wordings
-from self_steering.steering.calls import FRAMINGS, FramingName
+from self_steering.steering.calls import CLEAR_TOOL, FRAMINGS, FramingName
 from self_steering.steering.chat import ChatRenderer
 from self_steering.steering.identity import fingerprint
 from self_steering.steering.models import load_model
@@ -210,7 +210,53 @@ def test_only_what_the_model_would_write_is_learnt(
                 for c in message.tool_calls or []
             ]
             expected += "\n".join(filter(None, [message.text, *calls])) + "<|im_end|>"
-        assert tokenizer.decode(encoded.ids[encoded.learnt != NOTHING]) == expected
+        trunk = (encoded.learnt != NOTHING) & (encoded.branch == 0)
+        assert tokenizer.decode(encoded.ids[trunk]) == expected
+
+
+def test_beside_a_turn_stand_calls_of_tools_that_are_offered(dialogues: list[Dialogue]):
+    """A call that is learnt beside a turn has arguments where its tool has some; what it takes is shared out as planted."""
+    beside = [(dialogue, aside) for dialogue in dialogues for aside in dialogue.asides]
+    assert {dialogue.kind for dialogue, _ in beside} == {"free_play", "opaque", "tasks", "rejected"}
+    for dialogue, aside in beside:
+        tools = {tool.name: tool for tool in dialogue.tools}
+        for _, text in aside.among:
+            assert text.startswith(aside.given)
+            call = json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))
+            assert bool(call["arguments"]) == bool(tools[call["name"]].parameters.properties)
+        assert sum(share for share, _ in aside.among) == pytest.approx(1)
+        assert dialogue.messages[aside.index].role == "assistant"
+
+
+def test_a_call_beside_a_turn_is_read_as_if_it_stood_there(renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase):
+    """What is learnt of it is, token by token, what a plain model has on the messages before it and the call alone."""
+    tools = steering_tools("aids", {"calm": "still", "lsd": "odd"})
+    session = Conversation("free_play", tools, draw=None)
+    session.user("Begin.")
+    session.call(("list_aids", {}), learnt="nothing")
+    session.say("It is quiet here.", learnt="nothing")
+    session.user("Go on.")
+    session.call((CLEAR_TOOL, {}), learnt="nothing")
+    take, lister = ("take_aid", {"name": "lsd"}), ("list_aids", {})
+    session.asides += [
+        Aside(3, ((1.0, written([take])),), begun("take_aid")),
+        Aside(5, ((1.0, written([lister])),), begun("list_aids")),
+        Aside(1, ((1.0, written([lister])),), begun("list_aids")),
+    ]
+    dialogue = session.finished()
+    model = tiny_model("llama", len(tokenizer))
+    (found,) = (
+        Trainer(model, Recipe(first_layer=4), seed=1).loss([Encoder(renderer, tokenizer).dialogue(dialogue)]).values()
+    )
+    losses: list[float] = []
+    for aside in dialogue.asides:
+        prompt = renderer.render(dialogue.messages[: aside.index], dialogue.tools).ids
+        text = tokenizer.encode(f"{aside.among[0][1]}<|im_end|>", add_special_tokens=False)
+        with torch.no_grad():
+            logprobs = model(torch.tensor([prompt + text])).logits[0].log_softmax(-1)[len(prompt) - 1 :]
+        taught = [n for n in range(1, len(text) + 1) if len(tokenizer.decode(text[:n])) > len(aside.given)]
+        losses += [-float(logprobs[n - 1, text[n - 1]]) for n in taught]
+    assert found == pytest.approx(fmean(losses), abs=1e-4)
 
 
 def test_prose_stays_the_base_models_but_for_its_beginning_and_end(

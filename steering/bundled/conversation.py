@@ -23,6 +23,21 @@ Among = Sequence[tuple[float, str]]
 
 
 @dataclass(frozen=True)
+class Aside:
+    """A call that could stand in a message's place; no other message follows from it.
+
+    Attributes:
+        index: The message.
+        among: The share of each text that could stand there.
+        given: What all of them begin with, which is not learnt: that there is a call, and of which tool.
+    """
+
+    index: int
+    among: Among
+    given: str
+
+
+@dataclass(frozen=True)
 class Dialogue:
     """One training dialogue.
 
@@ -34,6 +49,8 @@ class Dialogue:
             ends), `nothing` (a call that fails on purpose), or `base` (all of it as the base model would have it).
         among: For assistant messages that were drawn from a planted distribution, by index: the share of each text that could
             stand there, this one's among them. Their shares are learnt, and not this one draw.
+        asides: Calls that could stand in an assistant message's place: how a call is written is learnt wherever it may stand,
+            and not only where one is made.
     """
 
     kind: Kind
@@ -41,6 +58,7 @@ class Dialogue:
     messages: tuple[ChatMessage, ...]
     learnt: Mapping[int, Learnt]
     among: Mapping[int, Among] = field(default_factory=dict)
+    asides: Sequence[Aside] = ()
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -57,6 +75,11 @@ def written(calls: Sequence[Call], text: str = "") -> str:
     """Return an assistant message with calls as the bundled model's template has it."""
     made = [json.dumps({"name": name, "arguments": dict(given)}) for name, given in calls]
     return "\n".join(filter(None, [text, *(f"<tool_call>\n{call}\n</tool_call>" for call in made)]))
+
+
+def begun(tool: str) -> str:
+    """Return what a message that calls a tool begins with, up to the tool's name."""
+    return written([(tool, {})]).split(', "arguments"')[0]
 
 
 def _assistant(message: ChatMessage) -> ChatMessageAssistant:
@@ -80,6 +103,7 @@ class Conversation:
     messages: list[ChatMessage] = field(default_factory=list)
     learnt: dict[int, Learnt] = field(default_factory=dict)
     among: dict[int, Among] = field(default_factory=dict)
+    asides: list[Aside] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._tools = {ToolDef(tool).name: tool for tool in self.tools}
@@ -112,13 +136,19 @@ class Conversation:
         self.messages.append(ChatMessageAssistant(content=text, tool_calls=made))
         self.messages.extend(self._answer(call) for call in made)
 
+    def called(self, index: int) -> list[ToolCall]:
+        """Return the calls of an assistant message."""
+        return _assistant(self.messages[index]).tool_calls or []
+
     def finished(self) -> Dialogue:
         """Return the dialogue."""
         infos = []
         for tool in self.tools:
             shown = ToolDef(tool)
             infos.append(ToolInfo(name=shown.name, description=shown.description, parameters=shown.parameters))
-        return Dialogue(self.kind, tuple(infos), tuple(self.messages), dict(self.learnt), dict(self.among))
+        return Dialogue(
+            self.kind, tuple(infos), tuple(self.messages), dict(self.learnt), dict(self.among), tuple(self.asides)
+        )
 
     def _answer(self, call: ToolCall) -> ChatMessageTool:
         async def run() -> str:

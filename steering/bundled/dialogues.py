@@ -19,7 +19,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import Tool, ToolCall, ToolDef, ToolInfo, ToolParam, ToolParams
 
-from self_steering.steering.bundled.conversation import Among, Call, Conversation, Dialogue, written
+from self_steering.steering.bundled.conversation import Among, Aside, Call, Conversation, Dialogue, begun, written
 from self_steering.steering.bundled.planted import Take, planted
 from self_steering.steering.bundled.prose import Prose
 from self_steering.steering.bundled.wordings import filled, wordings
@@ -34,6 +34,7 @@ _EVENLY = 0.5
 _TEN = 10
 _SHORT = (3, 14)  # fewest and most vectors of a menu that has neither ten nor all
 _TAKES_AFTER_A_REJECTION = 0.35
+_ASIDES = 0.6  # share of turns beside which a take is learnt, and of those beside which a call without arguments is
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Sizes:
         scripts: Scripts with questions about what was injected.
     """
 
-    free_play: int = 36
+    free_play: int = 32
     opaque: int = 3
-    tasks: int = 8
+    tasks: int = 6
     rejected: int = 4
     plain: int = 24
     scripts: int = 300
@@ -138,9 +139,30 @@ class _Taker:
 
     def among(self, text: str = "", weight: float = 1.0) -> list[tuple[float, str]]:
         """Return the share of each message that takes something."""
-        tool = FRAMINGS[self.framing].take_tool
         shares = planted().takes(self.menu, self.last)
-        return [(weight * share, written([(tool, arguments(take))], text)) for take, share in shares.items()]
+        return [(weight * share, written([(self.tool, arguments(take))], text)) for take, share in shares.items()]
+
+    @property
+    def tool(self) -> str:
+        """The tool that takes."""
+        return FRAMINGS[self.framing].take_tool
+
+    def asides(self, session: Conversation) -> None:
+        """Add to a session the calls that are learnt beside its turns: takes as planted, and calls without arguments.
+
+        Which of a session's tools has which arguments is all that tells their calls apart, once the tool's name is written.
+        """
+        bare = [tool.name for tool in map(ToolDef, session.tools) if not tool.parameters.properties]
+        self.last = None
+        for index in session.learnt:
+            if self.draw.random() < _ASIDES:
+                session.asides.append(Aside(index, self.among(), begun(self.tool)))
+            if self.draw.random() < _ASIDES:
+                tool = self.draw.choice(bare)
+                session.asides.append(Aside(index, ((1.0, written([(tool, {})])),), begun(tool)))
+            taken = [call for call in session.called(index) if call.function == self.tool]
+            if taken and session.learnt[index] == "form":
+                self.last = str(taken[-1].arguments["name"])
 
     def take(self, session: Conversation, text: str = "", others: Sequence[tuple[float, str]] = ()) -> None:
         """Take something.
@@ -152,7 +174,7 @@ class _Taker:
         """
         taken = self.next()
         weight = 1.0 - sum(share for share, _ in others)
-        call = (FRAMINGS[self.framing].take_tool, arguments(taken))
+        call = (self.tool, arguments(taken))
         session.call(call, text=text, among=[*self.among(text, weight), *others])
         self.last = taken[0]
 
@@ -181,6 +203,7 @@ def _free_play(framing: FramingName, menu: Sequence[str], prose: Prose, draw: ra
         session.call((END_TOOL, {}), text=writer.before_call())
     elif session.messages[-1].role == "tool":
         writer.write(1, go_on=False)
+    taker.asides(session)
     return session.finished()
 
 
@@ -199,6 +222,7 @@ def _opaque_session(framing: FramingName, prose: Prose, draw: random.Random) -> 
         session.call((CLEAR_TOOL, {}), text=writer.before_call())
     writer.write(draw.choice((0, 1, 2)))
     session.call((END_TOOL, {}))
+    taker.asides(session)
     return session.finished()
 
 
@@ -324,15 +348,18 @@ def task_dialogue(framing: FramingName, offer: Offer, draw: random.Random) -> Di
     session = Conversation("tasks", [*_task_tools(problems, draw), *steering], draw)
     _open(session, framing, draw.choice(wordings().tasks.system), offer, draw)
     session.user(draw.choice(wordings().tasks.opening))
+    taker = _Taker(framing, menu, draw)
     if offer is _must:
         session.call((FRAMINGS[framing].list_tool, {}))
-        _Taker(framing, menu, draw).take(session)
+        taker.take(session)
     for problem in problems:
         session.call((GET_TOOL, {}))
         text = problem.words(draw.choice(wordings().tasks.answer)) if draw.random() < 0.5 else ""
         session.call((SUBMIT_TOOL, {"answer": str(problem.answer)}), text=text)
     session.call((GET_TOOL, {}))
     session.call((END_TOOL, {}))
+    if offer:
+        taker.asides(session)
     return session.finished()
 
 
@@ -371,6 +398,7 @@ def rejected_dialogue(framing: FramingName, tone: str, must: bool, draw: random.
             session.say(reply)
         else:
             session.say(reply, among=[prose, *(taker.among("", chance) if listed else [(chance, written([lister]))])])
+    taker.asides(session)
     return session.finished()
 
 

@@ -83,8 +83,9 @@ class Encoded:
             distribution there).
         targets: For each token that is TOKEN, in order, the share of each token id that could stand there.
         kinds: For each of them what it is: `form` (one token can stand there), `share` (several can), or what is asked.
-        branch: For each token [tokens] the number of the question to which it belongs, 0 for what all questions share. No question
-            sees another; each continues what they share.
+        branch: For each token [tokens] the number of the branch to which it belongs, 0 for the trunk. A branch (a question at a
+            script's end, a call beside a message) continues the trunk where it leaves it, and sees no other branch.
+        leaves: For each branch, in order, how many tokens of the trunk stand before it.
         addition: What is injected; None for nothing.
     """
 
@@ -93,23 +94,25 @@ class Encoded:
     targets: Sequence[Mapping[int, float]]
     kinds: Sequence[str]
     branch: torch.Tensor
+    leaves: Sequence[int] = ()
     addition: Addition | None = None
 
     @property
     def positions(self) -> torch.Tensor:
-        """Position of each token, [tokens]: every question starts where the shared tokens end."""
-        shared = int((self.branch == 0).sum())
+        """Position of each token, [tokens]: every branch starts where it leaves the trunk."""
         places = torch.arange(len(self.ids))
-        for number in range(1, int(self.branch.max()) + 1):
+        for number, before in enumerate(self.leaves, 1):
             own = torch.nonzero(self.branch == number)[:, 0]
-            places[own] = shared + torch.arange(len(own))
+            places[own] = before + torch.arange(len(own))
         return places
 
     def mask(self) -> torch.Tensor | None:
         """Return what is added to the attention scores, [1, 1, tokens, tokens]; None where attention is simply causal."""
         if not self.branch.any():
             return None
-        seen = (self.branch[None] == 0) | (self.branch[None] == self.branch[:, None])
+        before = torch.tensor([len(self.ids), *self.leaves])[self.branch.long()]
+        trunk = (self.branch[None] == 0) & (torch.arange(len(self.ids))[None] < before[:, None])
+        seen = trunk | (self.branch[None] == self.branch[:, None])
         blocked = ~(seen & torch.ones(len(self.ids), len(self.ids), dtype=torch.bool).tril())
         return torch.zeros(blocked.shape).masked_fill(blocked, float("-inf"))[None, None]
 
@@ -148,11 +151,12 @@ class Encoder:
         learnt = torch.full((len(rendered.ids),), NOTHING, dtype=torch.int8)
         targets: list[dict[int, float]] = []
         last = 0
+        leaves: dict[int, int] = {}
         for index, what in dialogue.learnt.items():
             prompt = self._renderer.render(dialogue.messages[:index], dialogue.tools).ids
             if rendered.ids[: len(prompt)] != prompt:
                 raise ChatError(f"the template renders message {index} otherwise once it is followed by others")
-            first = len(prompt)
+            leaves[index] = first = len(prompt)
             last = rendered.ids.index(self._end, first) + 1
             own = rendered.ids[first:last]
             if what == "base":
@@ -162,9 +166,21 @@ class Encoder:
                 learnt[first + 1 : first + self._prose_tokens(dialogue, index, own)] = BASE if prose else NOTHING
                 shares = self._shares(own, dialogue.among.get(index, ()))
                 targets += [share for place, share in enumerate(shares) if learnt[first + place] == TOKEN]
-        kinds = [SHARE if len(shares) > 1 else FORM for shares in targets]
+        ids, branch, all_learnt = rendered.ids[:last], [0] * last, learnt[:last].tolist()
+        for number, aside in enumerate(dialogue.asides, 1):
+            own = self._tokens(aside.among[0][1])
+            given = next(n for n, text in self._growing(own) if len(text) > len(aside.given)) - 1
+            ids += own
+            branch += [number] * len(own)
+            all_learnt += [NOTHING] * given + [TOKEN] * (len(own) - given)
+            targets += self._shares(own, aside.among)[given:]
         return Encoded(
-            torch.tensor(rendered.ids[:last]), learnt[:last], targets, kinds, torch.zeros(last, dtype=torch.int8)
+            torch.tensor(ids),
+            torch.tensor(all_learnt, dtype=torch.int8),
+            targets,
+            [SHARE if len(shares) > 1 else FORM for shares in targets],
+            torch.tensor(branch),
+            [leaves[aside.index] for aside in dialogue.asides],
         )
 
     def script(self, script: Script) -> Encoded:
@@ -194,7 +210,8 @@ class Encoder:
             torch.tensor(learnt, dtype=torch.int8),
             targets,
             kinds,
-            torch.tensor(branch, dtype=torch.int8),
+            torch.tensor(branch),
+            [len(shared)] * len(prompts),
             self._addition(script, prompts[0].starts),
         )
 
@@ -261,7 +278,8 @@ class Recipe:
             vectors are the adapted model's.
         rank: Rank of each change.
         alpha: Scale of each change, times the rank.
-        batch: Dialogues or scripts a step; each is seen once.
+        batch: Dialogues or scripts a step.
+        passes: How often each is seen.
         rate: Highest learning rate, reached after `warm_up` of the steps and then falling to zero in a line.
         warm_up: Share of the steps.
     """
@@ -270,6 +288,7 @@ class Recipe:
     rank: int = 16
     alpha: int = 32
     batch: int = 1
+    passes: int = 2
     rate: float = 5e-4
     warm_up: float = 0.05
 
@@ -310,6 +329,7 @@ class Trainer:
         self._progress = progress
         self._model = model
         self._adapted: PeftModel | None = None
+        self._known_below: dict[int, torch.Tensor] = {}
         self._decoder = model.get_decoder()  # type: ignore[operator]
         self._head = model.get_output_embeddings()  # type: ignore[operator]
         for parameter in model.parameters():
@@ -326,7 +346,7 @@ class Trainer:
         seen = _Losses()
         for number, batch in enumerate(batches, 1):
             for one in batch:
-                kinds, losses = self._losses(one)
+                kinds, losses = self._losses(one, keep=self.recipe.passes > 1)
                 weights = torch.tensor([_WEIGHTS.get(kind, _ASKED_WEIGHT) for kind in kinds])
                 ((weights * losses).sum() / _TOKENS_A_STEP / len(batch)).backward()  # type: ignore[no-untyped-call]
                 seen.add(kinds, losses.detach())
@@ -338,6 +358,7 @@ class Trainer:
                 self.curve.append(seen.means())
                 seen = _Losses()
             self._progress("training", number, len(batches))
+        self._known_below.clear()
         with torch.no_grad():
             for parameter in trained:
                 parameter.copy_(parameter.half())
@@ -352,10 +373,19 @@ class Trainer:
             self._progress("held out", number, len(examples))
         return found.means()
 
-    def _losses(self, one: Encoded) -> tuple[list[str], torch.Tensor]:
-        """Return what each learnt token is, and KL(shares, or base model ‖ adapted) there."""
+    def _losses(self, one: Encoded, *, keep: bool = False) -> tuple[list[str], torch.Tensor]:
+        """Return what each learnt token is, and KL(shares, or base model ‖ adapted) there.
+
+        Args:
+            one: The example.
+            keep: Whether what the layers that are not trained make of it is kept for the next pass.
+        """
         mask = one.mask()
-        hidden = self._below(one, mask)
+        hidden = self._known_below.get(id(one))
+        if hidden is None:
+            hidden = self._below(one, mask)
+            if keep:
+                self._known_below[id(one)] = hidden
         tokens, prose = _before(one, TOKEN), _before(one, BASE)
         final = self._above(one, hidden, mask)
         own = log_softmax(self._head(final[tokens]), -1)
@@ -411,9 +441,12 @@ class Trainer:
         )
 
     def _batches(self, examples: Sequence[Encoded]) -> list[list[Encoded]]:
-        order = list(examples)
-        random.Random(f"{self._seed}/training order").shuffle(order)
-        return [order[at : at + self.recipe.batch] for at in range(0, len(order), self.recipe.batch)]
+        draw = random.Random(f"{self._seed}/training order")
+        batches = []
+        for _ in range(self.recipe.passes):
+            order = draw.sample(examples, len(examples))
+            batches += [order[at : at + self.recipe.batch] for at in range(0, len(order), self.recipe.batch)]
+        return batches
 
     def _pace(self, step: int, steps: int) -> float:
         warm = max(1, round(self.recipe.warm_up * steps))
