@@ -102,6 +102,45 @@ def test_intervals_are_those_of_resampled_clusters(statistic):
     assert low < value < high
 
 
+def claims_too_much(statistic, truth: float, draw, seed: int, clusters: int) -> bool:
+    """Whether an interval begins above the truth, for trials of which most draws have none out of line."""
+    rng = random.Random(seed)
+    signal, noise = ([draw(rng, side) for _ in range(clusters)] for side in (1, 0))
+    names = [f"c{index}" for index in range(clusters)]
+    _, bounds = found_by(statistic, trials(signal, names), trials(noise, names))
+    return bounds is not None and bounds[0] > truth
+
+
+@pytest.mark.parametrize("clusters", [4, 10])
+@pytest.mark.parametrize("statistic", [auroc, d_prime])
+def test_what_no_trial_contradicts_has_an_interval_all_the_same(statistic, clusters: int):
+    """It is wide for few clusters, narrower for more, and holds a truth under which nearly all draws look perfect."""
+    signal, noise = trials([2.0] * clusters), trials([-2.0] * clusters)
+    value, (low, high) = found_by(statistic, signal, noise)
+    assert low < value <= high
+    swapped, (below, above) = found_by(statistic, noise, signal)
+    assert below <= swapped < above
+    _, (wider, _) = found_by(statistic, trials([2.0] * (clusters - 1)), trials([-2.0] * (clusters - 1)))
+    assert wider < low
+    apart = 3.0  # the distance of two normal distributions; answers are yes above the middle between them
+    truth = NORMAL.cdf(apart / math.sqrt(2)) if statistic is auroc else apart
+    too_much = sum(
+        claims_too_much(statistic, truth, lambda rng, side: rng.gauss((side - 0.5) * apart, 1), seed, clusters)
+        for seed in range(200)
+    )
+    assert too_much <= 10  # of 200, where one in forty may
+
+
+@pytest.mark.parametrize("value", [2.0, -2.0])
+def test_alike_answers_to_both_are_no_evidence_of_no_difference(value: float):
+    """Yes to everything, or no, leaves d' open on both sides; values that are all tied say nothing of the area."""
+    found, (low, high) = found_by(d_prime, trials([value] * 10), trials([value] * 10))
+    assert found == 0
+    assert low == pytest.approx(-high)
+    assert high > 0.3
+    assert found_by(auroc, trials([value] * 10), trials([value] * 10)) == (0.5, None)
+
+
 @pytest.mark.parametrize(("count", "of"), [(0, 1), (1, 10), (7, 40), (39, 40)])
 def test_the_exact_bound_leaves_five_percent_below(count: int, of: int):
     """At the bound, so few or fewer yes answers have a chance of exactly 5 %; all of all has bound 1."""

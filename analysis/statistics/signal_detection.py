@@ -3,7 +3,7 @@
 from typing import cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import binomtest
 
@@ -13,12 +13,16 @@ from self_steering.analysis.statistics.resampling import percentiles, times_draw
 
 _RESAMPLES = 2000
 _METHOD = "bootstrap over clusters"
+_EXACT = "exact, as no resample differs"
+_TAIL = 0.025
 
 
 def d_prime(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_clusters: Clusters) -> Estimate:
     """Return d' of yes answers (values above 0), with the log-linear correction, and its percentile bootstrap interval.
 
-    A cluster that is in both parts is drawn with both of its parts.
+    A cluster that is in both parts is drawn with both of its parts. Where all trials of a part are answered alike, no resample
+    differs, and the interval follows from the exact (Clopper-Pearson) bounds of both rates, a trial a cluster; its outer end is
+    where the correction puts a rate of 0 or 1, as d' has no finite one there.
 
     Args:
         signal: Decision variable of each trial with the signal, [n].
@@ -40,18 +44,17 @@ def d_prime(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, nois
     ]
     value = float(corrected_d_prime(*(count.sum() for count in counts)))
     times = times_drawn(clusters, _RESAMPLES, np.random.default_rng(0))
-    return _estimate(
-        value,
-        corrected_d_prime(*(times @ count for count in counts)),
-        parts,
-        clusters,
-    )
+    (least, most), (lowest, highest) = (_rate_bounds(values > 0, codes) for values, codes in parts)
+    exact = float(ndtri(least) - ndtri(highest)), float(ndtri(most) - ndtri(lowest))
+    return _estimate(value, corrected_d_prime(*(times @ count for count in counts)), parts, clusters, exact)
 
 
 def auroc(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_clusters: Clusters) -> Estimate:
     """Return the area under the ROC curve (ties count half), with its percentile bootstrap interval over clusters.
 
-    A cluster that is in both parts is drawn with both of its parts.
+    A cluster that is in both parts is drawn with both of its parts. Where every pair agrees, no resample differs: the interval is
+    then the exact (Clopper-Pearson) one of as many pairs as there are without a common cluster, which are independent. There is
+    none where all pairs are ties.
 
     Args:
         signal: Decision variable of each trial with the signal, [n].
@@ -74,7 +77,10 @@ def auroc(signal: ArrayLike, noise: ArrayLike, signal_clusters: Clusters, noise_
     weights = times_drawn(clusters, _RESAMPLES, np.random.default_rng(0))
     with np.errstate(invalid="ignore"):  # a resample may leave one side empty; it is left out below
         resampled = _quadratic(weights, won) / _quadratic(weights, pairs)
-    return _estimate(float(won.sum() / pairs.sum()), resampled, parts, clusters)
+    value = float(won.sum() / pairs.sum())
+    apart = min(len(set(our_codes)), len(set(their_codes)), clusters // 2)
+    bound = _TAIL ** (1 / max(1, apart))
+    return _estimate(value, resampled, parts, clusters, {0.0: (0.0, 1 - bound), 1.0: (bound, 1.0)}.get(value))
 
 
 def corrected_d_prime(hits: ArrayLike, injected: ArrayLike, false_alarms: ArrayLike, clean: ArrayLike) -> Floats:
@@ -117,9 +123,25 @@ def _quadratic(weights: Floats, matrix: Floats) -> Floats:
     return cast(Floats, ((weights @ matrix) * weights).sum(axis=1))
 
 
-def _estimate(value: float, resampled: Floats, parts: tuple[_Part, _Part], clusters: int) -> Estimate:
+def _rate_bounds(answers: NDArray[np.bool_], codes: Codes) -> tuple[float, float]:
+    """Return the exact bounds of the rate of answers that are all alike; the outer one is the corrected rate itself."""
+    bound, outermost = _TAIL ** (1 / len(set(codes))), (len(answers) + 0.5) / (len(answers) + 1.0)
+    return (bound, outermost) if answers.all() else (1 - outermost, 1 - bound)
+
+
+def _estimate(
+    value: float,
+    resampled: Floats,
+    parts: tuple[_Part, _Part],
+    clusters: int,
+    exact: tuple[float, float] | None,
+) -> Estimate:
+    """Return the estimate with the interval of its resamples; where none of them differs with an exact one, if there is one."""
     n = sum(len(values) for values, _ in parts)
     if clusters < 2:
         return Estimate(value, None, None, n, clusters, _METHOD)
     low, high, note = percentiles(resampled, clusters)
+    if low is not None and low == high:
+        low, high = exact or (None, None)
+        return Estimate(value, low, high, n, clusters, _EXACT)
     return Estimate(value, low, high, n, clusters, _METHOD + note)
