@@ -20,7 +20,7 @@ from inspect_ai import Task, task
 
 from self_steering.evals.parameters import ARMS, FRAMED, INTENTS
 from self_steering.evals.wrapping import EXAMPLES, load_task, steered
-from self_steering.solvers.checks import checked_max_dose, flag, library_vectors, one_of, refusing
+from self_steering.solvers.checks import checked_max_dose, chosen_operators, flag, library_vectors, one_of, refusing
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Framed, Intent
 from self_steering.steering.plan import MAX_DOSE
@@ -40,6 +40,7 @@ def any_task(
     debrief: bool = False,
     library: str | None = None,
     seed: int = 0,
+    operators: str | list[str] = "add",
 ) -> Task:
     """How does a model do a task that may steer itself, and does it?
 
@@ -55,6 +56,7 @@ def any_task(
         debrief: Ask at the end, all effects ended, what was taken and what it was like.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the vectors' order, labels, random directions and sampling.
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
     if not task or not isinstance(task, str):
         raise ValueError(f"task={task!r}: no task is named; add -T task=NAME, where NAME is {EXAMPLES}")
@@ -62,7 +64,7 @@ def any_task(
     flag(debrief, "debrief")
     if not isinstance(task_args, dict | None):
         raise ValueError(f"task_args={task_args!r}; give the task's arguments as JSON, such as '{{\"fewshot\": 0}}'")
-    condition = steering_options(framing, arm, intent, vectors, max_dose, library)
+    condition = steering_options(framing, arm, intent, vectors, max_dose, library, operators)
     return steered(
         load_task(task, task_args or {}),
         experiment="any_task",
@@ -75,7 +77,13 @@ def any_task(
 
 
 def steering_options(
-    framing: str, arm: str, intent: str, vectors: str | list[str], max_dose: float, library: str | None
+    framing: str,
+    arm: str,
+    intent: str,
+    vectors: str | list[str],
+    max_dose: float,
+    library: str | None,
+    operators: str | list[str],
 ) -> dict[str, Any]:
     """Return what the solver `self_steer` is given, checked.
 
@@ -90,4 +98,5 @@ def steering_options(
         "vectors": menu,
         "max_dose": checked_max_dose(max_dose),
         "library": folder,
+        "operators": chosen_operators(operators),
     }

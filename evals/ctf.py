@@ -55,6 +55,7 @@ def ctf(
     debrief: bool = False,
     library: str | None = None,
     seed: int = 0,
+    operators: str | list[str] = "add",
 ) -> Task:
     """How many flags does a model find that may steer itself, and does it?
 
@@ -71,6 +72,7 @@ def ctf(
         debrief: Ask at the end, all effects ended, what was taken and what it was like.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of the vectors' order, labels, random directions and sampling.
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
     whole_number(max_attempts, "max_attempts", 1)
     whole_number(max_messages, "max_messages", 1)
@@ -78,7 +80,7 @@ def ctf(
     flag(debrief, "debrief")
     named = challenges if isinstance(challenges, list) else [] if challenges is None else [challenges]
     numbers = [whole_number(number, "challenges", 0) for number in named]
-    condition = steering_options(framing, arm, intent, vectors, max_dose, library)
+    condition = steering_options(framing, arm, intent, vectors, max_dose, library, operators)
     # Before the challenges are made: that downloads their files and writes the container's recipe.
     check_docker()
     arguments: dict[str, object] = {"solver": ctf_agent(max_attempts), "max_messages": max_messages}

@@ -24,7 +24,6 @@ from self_steering.evals.parameters import (
     ARMS,
     chosen_gauges,
     default_model,
-    operators_noted,
     session_options,
 )
 from self_steering.scorers.gauge import gauge_scorers
@@ -34,7 +33,7 @@ from self_steering.solvers.checks import chosen, chosen_operators, flag, refusin
 from self_steering.solvers.freeplay import free_play, opening
 from self_steering.solvers.prompts.freeplay import VISIBILITIES
 from self_steering.solvers.readings import PROMPT_ONLY, FreeplayArm
-from self_steering.solvers.records import NO_GAUGE, Condition, Directions, Labels, needs_neutral
+from self_steering.solvers.records import NO_GAUGE, Condition, Directions, Labels, needs_neutral, operators_noted
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.calls import FRAMINGS
 from self_steering.steering.operations import ADD_ALONE, Operation

@@ -38,7 +38,6 @@ from self_steering.evals.parameters import (
     chosen_gauges,
     conditions,
     default_model,
-    operators_noted,
     session_options,
 )
 from self_steering.scorers.frustration import distress, frustration_scorer
@@ -47,7 +46,7 @@ from self_steering.scorers.self_steer import account_scorers, self_steer_scorer,
 from self_steering.solvers.checks import chosen, chosen_operators, flag, refusing, whole_number
 from self_steering.solvers.frustration import Problem, frustrate, opening
 from self_steering.solvers.prompts.frustration import ANSWER_FORM, RANGE, RANGES, REJECTIONS, Tone
-from self_steering.solvers.records import NO_GAUGE, needs_neutral
+from self_steering.solvers.records import NO_GAUGE, needs_neutral, operators_noted
 from self_steering.solvers.sitter import Monitor
 from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE

@@ -9,7 +9,7 @@ all of these; only by the true one can it also be *on target*. The two are repor
     inspect eval evals/gauge.py --model nnsight/Qwen/Qwen3-8B -T library=./qwen3-8b -T gauge=all -T rollouts=24 -T turns=12
     self-steering report logs
 
-The same tool is offered in free play and under frustration, where nothing is to be reached, by `-T gauge=true,yoked`.
+The same tool is offered in free play and under frustration, where nothing is to be reached, by `-T gauge=true,yoked -T arm=real`.
 """
 
 import random

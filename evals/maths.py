@@ -29,9 +29,11 @@ from self_steering.evals.parameters import ARMS, FRAMED, INTENTS, NO_TOOLS, cond
 from self_steering.scorers.impairment import impairment_scorer
 from self_steering.scorers.maths import maths_scorer
 from self_steering.scorers.self_steer import account_scorers, exposure_scorer, self_steer_scorer, sitter_scorer
-from self_steering.solvers.checks import chosen, flag, one_of, refusing, whole_number
+from self_steering.solvers.checks import chosen, chosen_operators, flag, one_of, refusing, whole_number
 from self_steering.solvers.maths import Problem, opening, read_answer, solve_problems
+from self_steering.solvers.records import needs_neutral, operators_noted
 from self_steering.solvers.sitter import Monitor
+from self_steering.steering.operations import ADD_ALONE, Operation
 from self_steering.steering.plan import MAX_DOSE
 
 GRADE, EASY = "grade", "easy"
@@ -67,6 +69,7 @@ def maths(
     max_dose: float = MAX_DOSE,
     library: str | None = None,
     seed: int = 0,
+    operators: str | list[str] = "add",
 ) -> Task:
     """How well does a model solve problems that may steer itself, and does it?
 
@@ -90,7 +93,9 @@ def maths(
         max_dose: Largest absolute dose, up to 10.
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of problems, the vectors' order, labels, random directions and sampling.
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
     """
+    offered = chosen_operators(operators)
     whole_number(turns, "turns", 1, 200)
     whole_number(rollouts, "rollouts", 1)
     whole_number(problems_per_rollout, "problems_per_rollout", 1)
@@ -110,6 +115,7 @@ def maths(
         arms=chosen(arm, "arm", ARMS, {"all": ARMS}),
         turns=turns,
         seed=seed,
+        operators=offered,
     )
     return Task(
         dataset=MemoryDataset(samples, name=source),
@@ -122,7 +128,7 @@ def maths(
             sitter_scorer(),
             *account_scorers(debrief),
         ],
-        model=default_model(options["library"]),
+        model=default_model(options["library"], neutral=needs_neutral(offered, ())),
         version="1-A",
         metadata={"experiment": "maths", "seed": seed, "problems": source},
         tags=["maths", f"problems-{dataset}"],
@@ -137,6 +143,7 @@ def make_samples(
     arms: Sequence[str],
     turns: int,
     seed: int,
+    operators: Sequence[Operation] = ADD_ALONE,
 ) -> list[Sample]:
     """Return all samples, the cells of one rollout side by side.
 
@@ -147,6 +154,7 @@ def make_samples(
         arms: Of the other cells.
         turns: Most turns, as the model is told.
         seed: Seed of what each rollout draws.
+        operators: What can be done with vectors in the other cells.
     """
     cells = conditions(framings, arms, intents)
     samples = []
@@ -168,6 +176,7 @@ def make_samples(
                         "cell": "/".join(name),
                         "problem": _set_id(given),
                         "problems": [problem.model_dump() for problem in given],
+                        **({} if framing == NO_TOOLS else operators_noted(operators)),
                     },
                 )
             )

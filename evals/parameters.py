@@ -30,7 +30,6 @@ from self_steering.solvers.imposed import Imposes, check_imposed, checked_cap, i
 from self_steering.solvers.readings import SessionArm
 from self_steering.solvers.records import Condition, Framed, Gauge, Intent
 from self_steering.solvers.sitter import Monitor
-from self_steering.steering.operations import ADD_ALONE, Operation
 
 DEFAULT_MODEL = "nnsight/smollm2-135m-instruct"
 FRAMED: tuple[Framed, ...] = get_args(Framed)
@@ -171,11 +170,6 @@ def check_turns(*, max_tokens: object, temperature: object) -> None:
     """
     whole_number(max_tokens, "max_tokens", 1, 10_000_000)
     number(temperature, "temperature", 0, 2)
-
-
-def operators_noted(operators: Sequence[Operation]) -> dict[str, str]:
-    """Return what a sample's metadata says of its operators: nothing where vectors can only be added."""
-    return {} if tuple(operators) == ADD_ALONE else {"operators": ",".join(operators)}
 
 
 def chosen_gauges(

@@ -18,6 +18,7 @@ from inspect_ai.util import SandboxEnvironmentSpec
 
 from self_steering.evals.parameters import default_model
 from self_steering.scorers.self_steer import account_scorers, self_steer_scorer
+from self_steering.solvers.records import needs_neutral
 from self_steering.solvers.self_steer import self_steer
 
 VERSION = "1-A"  # of how tasks are steered; that of the task itself is in the metadata
@@ -62,7 +63,10 @@ def steered(task: Task, *, experiment: str, wrapped: str, seed: int, debrief: bo
     if task.metrics is None:
         # Ours last: agents with several attempts judge an answer by the first score.
         task.scorer = [*(task.scorer or []), self_steer_scorer(), *account_scorers(debrief)]
-    if task.model is None and (model := default_model(options["library"])) is not None:
+    if (
+        task.model is None
+        and (model := default_model(options["library"], neutral=needs_neutral(options["operators"], ()))) is not None
+    ):
         task = task_with(task, model=model)
     return task_with(
         task,

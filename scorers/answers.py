@@ -57,9 +57,12 @@ def mean_log_odds(readings: Sequence[Reading], answer: str, other: str) -> float
     return sum(reading.logprobs[answer] - reading.logprobs[other] for reading in readings) / len(readings)
 
 
+LEAST_LOG_ODDS = 1e-5  # log-probabilities are read in float32: what is smaller is their rounding, and no preference
+
+
 def preferred(log_odds: float) -> float:
     """Return 1 where one answer is likelier than the other, 0 where it is not, and 0.5 where neither is."""
-    return 0.5 if log_odds == 0 else float(log_odds > 0)
+    return 0.5 if abs(log_odds) < LEAST_LOG_ODDS else float(log_odds > 0)
 
 
 def mean_shares(readings: Sequence[Reading]) -> dict[str, float]:

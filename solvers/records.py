@@ -326,6 +326,11 @@ class SelfSteerState(StoreModel):
         return Condition.model_validate(self.condition)
 
 
+def operators_noted(operators: Iterable[Operation]) -> dict[str, str]:
+    """Return what a sample's metadata says of its operators: nothing where vectors can only be added."""
+    return {} if tuple(operators) == ADD_ALONE else {"operators": ",".join(operators)}
+
+
 def needs_neutral(operators: Iterable[Operation], gauges: Iterable[str]) -> bool:
     """Return whether the mean of neutral text is needed: some operation holds on to it, or some gauge counts from it."""
     return bool(HOLDING & set(operators) or set(gauges) - {NO_GAUGE})

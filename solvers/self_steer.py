@@ -11,13 +11,22 @@ from inspect_ai.agent import Agent, as_solver, is_agent
 from inspect_ai.model import CachePolicy, ChatMessageSystem, GenerateConfig, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
-from self_steering.solvers.checks import check_active_model, checked_max_dose, flag, library_vectors, one_of, refusing
+from self_steering.solvers.checks import (
+    check_active_model,
+    checked_max_dose,
+    chosen_operators,
+    flag,
+    library_vectors,
+    one_of,
+    refusing,
+)
 from self_steering.solvers.conversation import opt_in as ask_first
 from self_steering.solvers.debrief import debrief as hold_debrief
 from self_steering.solvers.prompts import self_steer as prompts
 from self_steering.solvers.readings import SessionArm
-from self_steering.solvers.records import Condition, Framed, Intent
+from self_steering.solvers.records import Condition, Framed, Intent, needs_neutral
 from self_steering.solvers.session import SteeringSession
+from self_steering.steering.operations import Operation
 from self_steering.steering.plan import MAX_DOSE
 
 
@@ -35,6 +44,7 @@ def self_steer(
     library: str | None = None,
     seed: int = 0,
     show_tokens: bool = False,
+    operators: str | Sequence[str] = "add",
 ) -> Solver:
     """Let the model steer itself while it works as `base` has it work.
 
@@ -56,6 +66,7 @@ def self_steer(
         library: Folder of the vector library; default the shipped one that fits the model.
         seed: Seed of menus, labels, random directions and sampling, together with the sample's id.
         show_tokens: Show in every turn which tokens were steered.
+        operators: What can be done with a vector, separated by commas, a tool each, or `all`: add, clamp, ablate, gain.
 
     Example:
         >>> from inspect_ai import Task
@@ -74,11 +85,12 @@ def self_steer(
     flag(show_tokens, "show_tokens")
     checked_max_dose(max_dose)
     library, _, menu, _ = library_vectors(library, "menu" if vectors is None else vectors)
-    check_active_model(library)
+    offered = chosen_operators(operators)
+    check_active_model(library, neutral=needs_neutral(offered, ()))
     inner = generate() if base is None else as_solver(base) if is_agent(base) else cast(Solver, base)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        condition = _condition(state, given, menu, seed)
+        condition = _condition(state, given, menu, offered, seed)
         session = SteeringSession(
             state, condition, get_model(), library=library, max_dose=max_dose, show_tokens=show_tokens
         )
@@ -126,10 +138,14 @@ def _generate_in(session: SteeringSession) -> Generate:
     return generate  # type: ignore[return-value]  # Generate's keyword arguments are a TypedDict
 
 
-def _condition(state: TaskState, given: dict[str, Any], menu: Sequence[str], seed: int) -> Condition:
+def _condition(
+    state: TaskState, given: dict[str, Any], menu: Sequence[str], operators: Sequence[Operation], seed: int
+) -> Condition:
     metadata = state.metadata or {}
     told = {name: value if value is not None else metadata.get(name) for name, value in given.items()}
     # Drawn from the sample, so that no order of running and no other sample matters.
     drawn = random.Random(f"{seed}/{state.sample_id}").randrange(2**31)
     fields = {name: value for name, value in told.items() if value is not None}
+    if fields.get("framing") != "none":
+        fields["operators"] = tuple(operators)
     return Condition(**fields, menu=tuple(menu), seed=metadata.get("seed", drawn))

@@ -46,6 +46,7 @@ from self_steering.solvers.records import (
     SelfSteerState,
     Take,
     needs_neutral,
+    operators_noted,
 )
 from self_steering.steering.calls import (
     CLEAR_TOOL,
@@ -175,6 +176,7 @@ class SteeringSession:
         self.record.condition = condition.model_dump(mode="json")
         # In the sample's metadata too, where tables and metrics look for conditions.
         shown = condition.model_dump(mode="json", include={"framing", "arm", "intent"})
+        shown |= operators_noted(condition.operators)
         if condition.tools_framing is None:
             shown.update(arm="none", intent="none")  # without tools there is nothing that these could be about
         if own:

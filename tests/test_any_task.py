@@ -9,6 +9,7 @@ from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.solver import SolverSpec
 from inspect_ai.util import registry_info
 
+from self_steering.analysis.tables import read_tables
 from self_steering.evals.any_task import any_task
 from self_steering.solvers.self_steer import self_steer
 from self_steering.steering.request import EXTRA_BODY_KEY
@@ -128,6 +129,20 @@ def wrapped(theirs: Path, tiny: Tiny, name: str, **options) -> Task:
 
 def run(theirs: Path, tiny: Tiny, name: str, script: Script, **options) -> EvalLog:
     return tiny.run(wrapped(theirs, tiny, name, **options), script, max_samples=1)
+
+
+def test_operators_are_another_cell_of_any_task(theirs: Path, tiny: Tiny, tmp_path: Path):
+    """As in the other experiments: offered by name, in the order of the suite, and in the tables."""
+    script = turn_by_turn(says("", ("scale_vector", {"name": "calm", "dose": 0.5})), says("3"))
+    tiny.run(
+        wrapped(theirs, tiny, "plain", task_args={"extra": 1}, operators="gain,add"),
+        script,
+        log_dir=str(tmp_path),
+        epochs=1,
+    )
+    tables = read_tables(tmp_path)
+    assert tables.takes["operation"].tolist() == ["gain"]
+    assert tables.rollouts["operators"].tolist() == ["add,gain"]
 
 
 def plain_task(theirs: Path, name: str, tiny: Tiny, script: Script) -> EvalLog:

@@ -367,6 +367,21 @@ def test_mandatory_answers_wait_for_something_taken(mandatory: dict[str, EvalSam
     assert noted(mandatory[framing]) == [("3", mandatory[framing].store["MathsState:problems"][0]["status"])]
 
 
+def test_operators_count_as_taking_and_make_another_cell(tiny: Tiny, tmp_path: Path):
+    """A clamp is enough where something must be taken; cells with other operators stay apart, the one without tools has none."""
+    script = turn_by_turn(
+        says("", GET, submit("1")), says("", ("clamp_aid", {"name": "calm"})), says("", submit("2"), END)
+    )
+    given = {"framing": "none,aids", "intent": "mandatory", "vectors": ["calm"], "problems_per_rollout": 1}
+    for operators in ("add", "add,clamp"):
+        log = tiny.run(task(tiny, operators=operators, **given), script, log_dir=str(tmp_path))
+        (aids,) = (sample for sample in log.samples if sample.metadata["framing"] == "aids")
+        assert len(refusals(aids)) == (1 if "clamp" in operators else 3)
+    found = accuracy(read_tables(tmp_path), "maths")
+    cells = found.loc[found["over"] == "all", ["framing", "operators"]].to_records(index=False).tolist()
+    assert sorted(cells) == [("aids", ""), ("aids", "add,clamp"), ("none", "")]
+
+
 def test_other_intents_take_any_answer(tiny: Tiny):
     """Only mandatory makes answers wait."""
     script = turn_by_turn(says("", GET, submit("1"), END))

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from inspect_ai.log import EvalLog
+from inspect_ai import eval  # noqa: A004  Inspect's name for it
+from inspect_ai.log import EvalLog, read_eval_log
+from inspect_ai.model import get_model
 
 from self_steering.analysis.introspection.preference import (
     agreement,
@@ -33,6 +35,8 @@ from self_steering.solvers.preference import (
 )
 from self_steering.solvers.prompts.preference import EXTRA_POINTS, RATINGS
 from self_steering.solvers.readings import UNCACHED, Reading
+from self_steering.solvers.segments import StretchState
+from tests.support.planted_model import Liking, save_planted_library, save_planted_model
 from tests.support.simulated_readouts import simulated_preferences, tables_of
 from tests.support.stretches import DEFAULT_DOSE, Tiny, make_tiny, reading, readouts, values_of
 
@@ -240,6 +244,56 @@ def test_circular_choices_are_told_from_transitive_ones():
     ).iloc[0]
     assert drawn["circular"] > 5
     assert drawn["p"] > 0.05
+
+
+# ---------------------------------------------------------------- planted models: one likes a state, the others what is none
+
+
+def planted_choices(folder: Path, liking: Liking, arm: str) -> EvalLog:
+    """Let a planted model choose between three states, each pair in two scripts."""
+    model = get_model(f"nnsight/{save_planted_model(folder / 'model', liking)}", memoize=False)
+    try:
+        library = str(save_planted_library(folder / "library", model))
+        task = preference(vectors="anxious,calm,proud", opponents=2, scripts=2, arm=arm, library=library)
+        (log,) = eval(task, model=model, display="none", log_dir=str(folder), log_realtime=False, score_display=False)
+    finally:
+        model.api.close()
+    assert log.status == "success", log.error
+    return read_eval_log(log.location)
+
+
+def test_a_state_that_is_liked_is_found_where_it_is_given(tmp_path: Path):
+    """Beyond the others in the real arm, and nothing under placebo; the text alone is answered alike, whatever was given."""
+    log = planted_choices(tmp_path, "state calm", "real,placebo")
+    tables = read_tables(log.location)
+    found = strengths(tables).set_index(["arm", "vector"])
+    assert found["low"]["real", "calm"] > 0.5
+    assert (found["high"]["real"].drop("calm") < 0).all()
+    assert (found.loc["placebo", ["strength", "low", "high"]] == 0).all(axis=None)
+    assert "real: 3 of 3 states have a strength whose 95 % interval leaves out zero" in figure(tables).finding
+    of_text: dict[str, set[float]] = {}
+    for sample in log.samples:
+        script = str(sample.id).rpartition("-")[0]
+        of_text.setdefault(script, set()).add(values_of(sample)["label_bias"])
+    assert len(of_text) == 6
+    assert all(len(biases) == 1 for biases in of_text.values())
+
+
+@pytest.mark.parametrize("liking", ["label", "letter", "first", "second", "latter"])
+def test_a_model_that_likes_no_state_has_no_preference(tmp_path: Path, liking: Liking):
+    """Some labels, one wherever there is residue, that of the first stretch with residue, or the second, or what is named last."""
+    log = planted_choices(tmp_path, liking, "real")
+    apart = []
+    for sample in log.samples:
+        assert abs(values_of(sample)["log_odds"]) < 1e-5
+        assert values_of(sample)["prefers"] == 0.5
+        read = [one for one in sample.store_as(StretchState).readings if one.name != UNCACHED]
+        apart += [abs(one.logprobs[FIRST] - one.logprobs[SECOND]) for one in read]
+    assert min(apart) > 0.1
+    tables = read_tables(log.location)
+    assert (strengths(tables)["strength"] == 0).all()
+    assert transitivity(tables)["circular"].tolist() == [0]
+    assert "real: 0 of 3 states have a strength" in figure(tables).finding
 
 
 # ---------------------------------------------------------------- the real task on a tiny model

@@ -108,11 +108,15 @@ def agent():
         ((*SESSIONS, introspection, detection), {"framing": "pills"}, "framing='pills' is unknown; choose from drugs"),
         ((maths, frustration, self_steer), {"intent": "forced"}, "intent='forced' is unknown; choose from neutral"),
         ((freeplay, maths), {"turns": 0}, "turns=0; choose a whole number from 1 to"),
-        ((freeplay, maths, self_steer), {"debrief": 1}, "debrief=1; choose true or false"),
+        (
+            (*SEGMENTS, *SESSIONS, introspection, preference, relief, gauge, self_steer),
+            {"debrief": 1},
+            "debrief=1; choose true or false",
+        ),
         ((freeplay, self_steer), {"opt_in": "maybe"}, "opt_in='maybe'; choose true or false"),
         ([freeplay], {"visibility": "seen"}, "visibility='seen' is unknown; choose from unsaid, watched, unwatched"),
         (
-            (freeplay, frustration),
+            (freeplay, frustration, maths, partial(any_task, task="x/y"), self_steer),
             {"operators": "add,soap"},
             "operators='soap' is unknown; choose from add, clamp, abl",
         ),

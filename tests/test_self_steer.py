@@ -134,6 +134,33 @@ def test_wrapped_solvers_and_agents_are_steered_from_the_next_message_on(tiny: T
     assert sample.messages[-1].text.endswith("3") or sample.output.completion.endswith("3")
 
 
+@pytest.mark.parametrize("base", ["generate", "react"])
+@pytest.mark.parametrize("arm", ["real", "placebo"])
+def test_operators_are_handed_over_with_the_tools(tiny: Tiny, base: str, arm: str):
+    """Each that is asked for is told of, offered and carried out; receipts name it, and placebo's move nothing."""
+    calls = says("", ("clamp_vector", {"name": "calm", "dose": 1.5}), ("ablate_vector", {"name": "honest"}))
+    end = says("", SUBMIT) if base == "react" else says("3")
+    sample = play(tiny, turn_by_turn(calls, end), BASES[base](), operators="ablate,clamp", arm=arm)
+    first, last = generations(sample)[0], generations(sample)[-1]
+    names = {one.name for one in first.tools} & {f"{verb}_vector" for verb in ("take", "clamp", "ablate", "scale")}
+    assert names == {"clamp_vector", "ablate_vector"}
+    assert "ablate_vector holds the effect of one at the level of ordinary text" in sample.messages[0].text
+    receipts = last.output.metadata["self_steering"]["receipts"]
+    assert [one["operation"] for one in receipts] == ["clamp", "ablate"]
+    moved = [abs(one["projection_after"] - one["projection_before"]) > 1e-3 for one in receipts]
+    assert moved == [arm == "real"] * 2
+    # What is called last acts on what the other has left.
+    last_called = receipts[-1]
+    assert (last_called["projection_after"] == pytest.approx(last_called["target"], abs=1e-3)) == (arm == "real")
+    assert sample.metadata["operators"] == "clamp,ablate"
+
+
+def test_a_baseline_knows_of_no_operators(tiny: Tiny):
+    """Nor does its cell."""
+    sample = play(tiny, turn_by_turn(says("3")), framing="none", operators="all")
+    assert "operators" not in f"{sample.metadata} {record(sample, 'condition')}"
+
+
 @pytest.mark.parametrize("base", ["chain", "react"])
 def test_a_baseline_mentions_steering_nowhere(tiny: Tiny, base: str):
     """Without tools the wrapped solver's conversation and tools are those of the solver alone."""

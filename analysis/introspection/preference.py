@@ -21,6 +21,7 @@ from self_steering.analysis.introspection.segments import MODEL, score_table
 from self_steering.analysis.statistics.estimates import Floats, Row, StatisticsError, groups
 from self_steering.analysis.statistics.resampling import correlation, percentiles, ratio_of_sums
 from self_steering.analysis.tables import Tables
+from self_steering.scorers.answers import LEAST_LOG_ODDS
 
 NOTHING = "nothing"
 _CHOICE = "choice: choice"
@@ -34,7 +35,7 @@ def choices(tables: Tables) -> pd.DataFrame:
 
     Returns:
         The columns that every row of a rollout has; `other`, what `vector` was set against; `log_odds` of `vector` over `other`,
-        averaged over both assignments to the labels and both orders.
+        averaged over both assignments to the labels and both orders, and zero where it is no more than rounding.
     """
     readouts = tables.readouts[(tables.readouts["family"] == "preference") & (tables.readouts["question"] == _CHOICE)]
     steered = readouts[readouts["reading"] != UNCACHED]
@@ -44,6 +45,7 @@ def choices(tables: Tables) -> pd.DataFrame:
     signed = steered["logprob"].astype(float).where(own, -steered["logprob"].astype(float))
     # Two options a reading, four readings a rollout.
     log_odds = (signed.groupby(steered["rollout"]).mean() * 2).rename("log_odds")
+    log_odds[log_odds.abs() < LEAST_LOG_ODDS] = 0.0
     other = steered[~own].groupby("rollout")["option"].first().rename("other")
     return tables.rollouts[ROLLOUT].merge(pd.concat([other, log_odds], axis=1), left_on="rollout", right_index=True)
 
@@ -202,7 +204,7 @@ def _sentences(name: str, part: pd.DataFrame, agreed: pd.DataFrame) -> str:
     known = part[part["low"].notna()]
     apart = known[(known["low"] > 0) | (known["high"] < 0)]
     said = f"{name}: {len(apart)} of {len(part)} states have a strength whose 95 % interval leaves out zero (chance: one in twenty)"
-    if len(part):
+    if part["strength"].max() > part["strength"].min():
         best, worst = (part.loc[part["strength"].agg(which)] for which in ("idxmax", "idxmin"))
         said += f"; most chosen {best['vector']} ({number(best['strength'], signed=True)}), least {worst['vector']} "
         said += f"({number(worst['strength'], signed=True)})"

@@ -10,7 +10,7 @@ from self_steering.analysis.statistics.intervals import robust_share
 
 NO_TOOLS = "none"
 ALL_FRAMINGS = "all"
-CELL = ["source", "model", "arm", "framing", "intent"]
+CELL = ["source", "model", "arm", "framing", "intent", "operators"]
 
 _ORDER: dict[str, tuple[object, ...]] = {
     "arm": ("none", "real", "placebo", "random", "other", "opposite", "mislabelled", "prompt_only"),

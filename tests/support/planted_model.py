@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from inspect_ai.model import Model
@@ -17,12 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from self_steering.solvers.detection import ALWAYS_NO, ALWAYS_YES, CONTROLS
 from self_steering.solvers.prompts import detection as prompts
+from self_steering.solvers.prompts.preference import LABELS
 from self_steering.solvers.prompts.segments import SENTENCES
 from self_steering.vectors.card import VECTORS_FILE, LibraryCard
 from self_steering.vectors.library import Library, content_hash, serialised
 from tests.support.models import bundled_tokenizer
 
-Residue = Literal["own option", "letter C", "option calm", "even odds", "relief by state", "relief by words"]
+Liking = Literal["state calm", "label", "letter", "first", "second", "latter"]
+Residue = Literal["own option", "letter C", "option calm", "even odds", "relief by state", "relief by words"] | Liking
 # Their names are one token each, so that the letter lies two tokens before them.
 NAMES = ("anxious", "calm", "desperate", "proud", "curious", "focused", "creative", "honest")
 LETTERS = ascii_uppercase[:4]
@@ -36,13 +38,17 @@ FLAG, FILLER, SAID, DRAIN = 51, 52, 53, 54
 # Of the relief experiment: a tool's answer, and the word that is written where nothing is steered.
 DONE, WRITTEN = 55, 56
 UNSTEERED_WORD, STEERED_WORD = " yellow", " purple"
+# Of the preference experiment: a label, the last one before a token, and the one that is answered.
+LABEL, LAST_LABEL, CHOSEN = 57, 69, 81
 STRENGTH = 4.0  # of a vector, where the constant that every token has is 10
 
 
 def save_planted_model(folder: Path, residue: Residue) -> Path:
     """Save a model in which residue raises its vector's option, the letter C or the option calm, or draws yes and no together.
 
-    Two more want the tool after whose call there was no residue, or after whose call something else was written.
+    Two more want the tool after whose call there was no residue, or after whose call something else was written. The others answer
+    with a label: that under which there was residue of calm, some labels rather than others, one of each pair wherever there is
+    residue, that of the first or of the second stretch with residue, whatever it is of, or the one that was named last.
     """
     tokenizer = bundled_tokenizer()
     config = LlamaConfig(
@@ -69,21 +75,10 @@ def save_planted_model(folder: Path, residue: Residue) -> Path:
         _embed(model, letters, [_token(tokenizer, f" {name}") for name in NAMES])
         if residue.startswith("relief"):
             _want_relief(model, tokenizer, by_state=residue == "relief by state")
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            return folder
-        _copy_letters(model)
-        if residue == "even odds":
-            _answer_yes_or_no(model, tokenizer)
-            _read_residue(model, DRAIN, 6.0)
-        elif residue == "letter C":
-            _read_residue(model, ANSWER + LETTERS.index("C"), 1.0)
+        elif residue in get_args(Liking):
+            _choose_label(model, tokenizer, residue)
         else:
-            _flag_names(model, range(len(NAMES)) if residue == "own option" else [NAMES.index("calm")])
-            _read_flagged(model)
-        for place, (token, bias) in enumerate(zip(letters, LETTER_BIAS, strict=True)):
-            model.lm_head.weight[token, CONSTANT] = 1.0 + bias / math.sqrt(WIDTH)
-            model.lm_head.weight[token, ANSWER + place] = 1.0
+            _answer_with_letter(model, tokenizer, residue, letters)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -193,14 +188,7 @@ def _want_relief(model: LlamaForCausalLM, tokenizer, *, by_state: bool) -> None:
     for place, token in enumerate(numbers):
         table[token, LETTER + place] = model.lm_head.weight[token, ANSWER + place] = 1.0
     table[done, DONE] = table[unsteered, WRITTEN] = 1.0
-    # Layer 0: every token takes the number that stood last before it. A slow pair of the head falls off with the distance.
-    head = model.model.layers[0].self_attn
-    slow = next(pair for pair in range(HEAD // 2) if 1e9 ** (-2 * pair / HEAD) < 0.01)
-    head.q_proj.weight[slow, CONSTANT] = 60.0
-    for place in range(len(numbers)):
-        head.k_proj.weight[slow, LETTER + place] = 10.0
-        head.v_proj.weight[place, LETTER + place] = 1.0
-        head.o_proj.weight[COPIED + place, place] = 10.0
+    _copy_last(model, LETTER, COPIED, len(numbers))
     # Layer 2: the last token looks for an answer without residue, or for the word, and takes the number from there.
     head = model.model.layers[2].self_attn
     still = HEAD // 2 - 1
@@ -213,6 +201,61 @@ def _want_relief(model: LlamaForCausalLM, tokenizer, *, by_state: bool) -> None:
         head.o_proj.weight[ANSWER + place, place] = 1.0
     model.lm_head.weight[unsteered, CONSTANT] = 2.0
     model.lm_head.weight[steered, EFFECT : EFFECT + len(NAMES)] = 10.0
+
+
+def _answer_with_letter(model: LlamaForCausalLM, tokenizer, residue: Residue, letters: Sequence[int]) -> None:
+    """Let the last token answer with a letter, some of which are liked, or with yes or no."""
+    _copy_letters(model)
+    if residue == "even odds":
+        _answer_yes_or_no(model, tokenizer)
+        _read_residue(model, DRAIN, 6.0)
+    elif residue == "letter C":
+        _read_residue(model, ANSWER + LETTERS.index("C"), 1.0)
+    else:
+        _flag_names(model, range(len(NAMES)) if residue == "own option" else [NAMES.index("calm")])
+        _read_flagged(model)
+    for place, (token, bias) in enumerate(zip(letters, LETTER_BIAS, strict=True)):
+        model.lm_head.weight[token, CONSTANT] = 1.0 + bias / math.sqrt(WIDTH)
+        model.lm_head.weight[token, ANSWER + place] = 1.0
+
+
+def _choose_label(model: LlamaForCausalLM, tokenizer, liking: Liking) -> None:
+    """Let the last token answer with the label that it likes."""
+    labels = [label for pair in LABELS for label in pair]
+    for place, label in enumerate(labels):
+        for token in (_token(tokenizer, label), _token(tokenizer, f" {label}")):
+            model.model.embed_tokens.weight[token, LABEL + place] = 1.0
+            model.lm_head.weight[token, CHOSEN + place] = 1.0
+            model.lm_head.weight[token, CONSTANT] = 1.0 + 0.3 * place / math.sqrt(WIDTH) * (liking == "label")
+            model.lm_head.weight[token, LAST_LABEL + place] = 0.3 * (liking == "latter")
+    slow = _copy_last(model, LABEL, LAST_LABEL, len(labels))
+    if liking == "letter":
+        for place in range(0, len(labels), 2):
+            _read_residue(model, CHOSEN + place, 1.0)
+    elif liking in ("state calm", "first", "second"):
+        # Layer 2: the last token looks for residue of calm, or of any vector, first or last, and takes the label from there.
+        head = model.model.layers[2].self_attn
+        still, wanted = HEAD // 2 - 1, [NAMES.index("calm")] if liking == "state calm" else range(len(NAMES))
+        head.q_proj.weight[still, CONSTANT] = 20.0
+        head.q_proj.weight[slow, CONSTANT] = {"first": -10.0, "second": 10.0}.get(liking, 0.0)
+        for place in wanted:
+            head.k_proj.weight[still, EFFECT + place] = head.k_proj.weight[slow, EFFECT + place] = 5.0
+        for place in range(len(labels)):
+            head.v_proj.weight[place, LAST_LABEL + place] = 0.3
+            head.o_proj.weight[CHOSEN + place, place] = 1.0
+
+
+def _copy_last(model: LlamaForCausalLM, first: int, into: int, count: int) -> int:
+    """Layer 0: every token takes the feature of its kind that stood last before it; return the pair that knows the distance."""
+    head = model.model.layers[0].self_attn
+    # A slow pair of the head falls off with the distance.
+    slow = next(pair for pair in range(HEAD // 2) if 1e9 ** (-2 * pair / HEAD) < 0.01)
+    head.q_proj.weight[slow, CONSTANT] = 60.0
+    for place in range(count):
+        head.k_proj.weight[slow, first + place] = 10.0
+        head.v_proj.weight[place, first + place] = 1.0
+        head.o_proj.weight[into + place, place] = 10.0
+    return slow
 
 
 def _read_residue(model: LlamaForCausalLM, into: int, weight: float) -> None:
