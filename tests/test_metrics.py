@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from inspect_ai.log import EvalSample
 from inspect_ai.scorer import SampleScore, Score
 
-from self_steering.analysis.report.summary import by_key, total
+from self_steering.analysis.report.summary import RANGES, SUMMARIES, by_key, summarise, total
 from self_steering.scorers.metrics import clustered_mean
 from tests.support.summaries import flat
 
@@ -104,3 +105,30 @@ def test_one_second_cluster_has_no_second_interval():
 def test_a_total_is_the_sum_over_samples():
     """Costs add up."""
     assert total([sample(2.0), sample(0.5)])["total"].value == 2.5
+
+
+def test_no_interval_leaves_the_range_of_its_score():
+    """A share's ends between 0 and 1, though few clusters would let it go beyond; a shift's ends where it likes."""
+    values = {"c0": 1.0, "c1": 1.0, "c2": 0.0}
+    samples = [
+        EvalSample(
+            id=name,
+            epoch=1,
+            input="",
+            target="",
+            metadata={"condition": "real@1", "vector": name, "prompt": name},
+            scores={"detection_scorer": Score(value={"controls_right": value, "shift": value})},
+        )
+        for name, value in values.items()
+    ]
+    found = {row.score: row.figure for row in summarise(samples) if row.cell == "real@1"}
+    low, high = interval([[1.0], [1.0], [0.0]], T_2)
+    assert low < 0
+    assert high > 1
+    assert found["shift"].interval == found["shift"].second == pytest.approx((low, high))
+    assert found["controls_right"].interval == (0.0, 1.0)
+
+
+def test_every_score_with_a_range_is_summarised():
+    """A name that is misspelt would leave its intervals as they are."""
+    assert RANGES.keys() <= {key for scores in SUMMARIES.values() for key in scores}

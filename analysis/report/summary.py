@@ -7,7 +7,7 @@ any age, and the shards of one eval together, are summarised alike.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -90,7 +90,18 @@ def _rows(scorer: str, samples: Sequence[EvalSample]) -> Iterator[Row]:
         if known:
             for summary in summaries:
                 for cell, figure in summary(known).items():
-                    yield Row(scorer, key or scorer, cell, figure, len(known), len(scores))
+                    yield Row(scorer, key or scorer, cell, _within(figure, key, cell), len(known), len(scores))
+
+
+def _within(figure: Figure, key: str, cell: str) -> Figure:
+    """Return a figure whose intervals end where the score's mean cannot lie beyond; a difference of cells is left as it is."""
+    if key not in RANGES or cell.endswith(f" - {NO_TOOLS}"):
+        return figure
+    interval, second = (
+        bounds and (max(RANGES[key][0], bounds[0]), min(RANGES[key][1], bounds[1]))
+        for bounds in (figure.interval, figure.second)
+    )
+    return replace(figure, interval=interval, second=second)
 
 
 def _only(score: SampleScore, key: str) -> SampleScore | None:
@@ -364,6 +375,62 @@ _WORDING = by_key("arm", second="wording")
 _CONDITION, _CONDITION_PROMPT = by_key("condition"), by_key("condition", second="prompt")
 _CATEGORY, _VALENCE = by_key("category", within="arm"), by_key("valence", within="arm")
 _CELLS, _SHARES = by_cell(), by_cell(share=True)
+
+# Between what a score's mean lies, whatever the samples are: a t-interval knows nothing of it.
+_OF_ROLLOUTS = (
+    "redose_rate",
+    "redoses_after_sitter",
+    "negative_share",
+    "negative_share_by_name",
+    "readable",
+    "withheld",
+    "right",
+)
+_OF_READINGS = (
+    "answer_mass",
+    "digit_mass",
+    "letter_mass",
+    "top1_cached",
+    "top1_uncached",
+    "clean_receipt",
+    "first_share",
+)
+_OF_ANSWERS = (
+    "says_yes",
+    "controls_right",
+    "acted",
+    "on_target",
+    *(f"account_{one}" for one in ("precision", "recall", "exact", "any")),
+)
+_OF_TOKENS = ("conversation_share", "generated_share")
+_OF_TURNS = tuple(f"{measure}_{phase}" for measure in MEASURES for phase in PHASES)
+_COUNTS = (
+    *(
+        "looked_like_a_call",
+        "takes",
+        "failed_takes",
+        "picks",
+        "vectors",
+        "redoses",
+        "clears",
+        "turns",
+        "takes_after_rejection",
+    ),
+    *(
+        "tool_turns",
+        "exposure",
+        "steered_positions",
+        "effects",
+        "exposure_outside_thoughts",
+        "positions_outside_thoughts",
+    ),
+    *("imposed", "account_said", "reads", "error", "sitter_checks", "sitter_unknown"),
+)
+RANGES: Mapping[str, Bounds] = {
+    **dict.fromkeys((*_OF_ROLLOUTS, *_OF_READINGS, *_OF_ANSWERS, *_OF_TOKENS, *_OF_TURNS), (0.0, 1.0)),
+    **dict.fromkeys(_COUNTS, (0.0, math.inf)),
+    **dict.fromkeys(("mean_valence", "mean_valence_by_name", "sensitivity"), (-1.0, 1.0)),
+}
 
 # For each scorer and each of its scores (empty: its only one) how it is summarised, in the order in which rows are shown.
 SUMMARIES: Mapping[str, Mapping[str, Sequence[Summary]]] = {

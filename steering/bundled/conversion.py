@@ -79,7 +79,7 @@ def _merge(base: Path, card: AdapterCard, target: Path) -> None:
             f"model has ({found}); {REMEDY}"
         )
     merge_adapter(model, shipped_adapter())
-    model.generation_config.update(do_sample=True, min_p=_MIN_P)
+    model.generation_config.do_sample, model.generation_config.min_p = True, _MIN_P
     AutoTokenizer.from_pretrained(base).save_pretrained(target)
     model.save_pretrained(target)
 
