@@ -490,11 +490,16 @@ def test_the_card_is_that_of_the_bundled_model(bundled_model: Model):
 
 
 def test_the_base_models_vectors_are_the_bundled_models():
-    """The adapter begins above the layers that are steered, so that both libraries hold the same vectors."""
+    """The adapter begins above the layers that are steered, so that both libraries hold the same vectors, to rounding.
+
+    Libraries that were built on one machine are the same to the bit.
+    """
     card = read_card(shipped_adapter())
     own, base = (load_library(find_library(mark)) for mark in (card.fingerprint, card.base_fingerprint))
     assert max(own.card.layers) < card.layers[0]
-    assert own.card.sha256[VECTORS_FILE] == base.card.sha256[VECTORS_FILE]
+    assert own.vectors.keys() == base.vectors.keys()
+    for name, vector in own.vectors.items():
+        assert float((vector - base.vectors[name]).abs().max() / vector.abs().max()) < 1e-4
 
 
 def test_the_base_model_can_still_be_loaded():
