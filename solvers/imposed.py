@@ -110,9 +110,9 @@ def checked_cap(max_imposed: object) -> float:
 
 
 def with_debrief(imposes: Imposes, account: Accounts) -> Imposes:
-    """Return what a task imposes, the scripts that its debrief asks about among it.
+    """Return what a task imposes, the script that is read again in its debrief among it.
 
-    A conversation that the model leads has begun with its first message, and counts once: nothing is added of it.
+    Free text has none: its debrief goes on with the conversation, in which what was imposed counts once.
     """
 
     def both(model: Model, metadata: Mapping[str, Any]) -> Iterator[Imposition]:

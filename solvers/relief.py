@@ -99,6 +99,11 @@ class ReliefTrial(BaseModel):
     seed: int
     own: dict[str, VectorEntry] = {}
 
+    @property
+    def answers(self) -> list[str]:
+        """The scripted answers to its tasks."""
+        return [prompts.TASKS[task][1] for task in self.tasks]
+
     def stretches(self) -> list[tuple[int, int | None]]:
         """Return (first message, message after the last) of each stretch that the state acts on, in the whole conversation.
 
@@ -208,14 +213,13 @@ def relieve(max_tokens: int = 40, temperature: float = 0.7, acts: int = 0, libra
         result.simulated = simulated(trial.arm, model)
         windows = () if result.simulated else trial.windows(library_card(model, library))
         config = GenerateConfig(max_tokens=max_tokens, temperature=temperature)
-        scripted = [prompts.TASKS[task][1] for task in trial.tasks]
         written, result.work = await _write(model, trial, windows, config, library, state.epoch)
         result.written = written
         if not all(written):
             return state
         channels: dict[Channel, tuple[Sequence[str], Sequence[Window]]] = {
-            "state": (scripted, windows),
-            "neither": (scripted, ()),
+            "state": (trial.answers, windows),
+            "neither": (trial.answers, ()),
             "both": (written, windows),
             "text": (written, ()),
         }
@@ -243,7 +247,7 @@ def relief_imposes(
     windows = trial.windows(library_card(model, library))
     for asked, acting in _work(trial, windows):
         yield Imposition([asked], acting, written=max_tokens)
-    scripted = relief_script(trial, [prompts.TASKS[task][1] for task in trial.tasks], {})
+    scripted = relief_script(trial, trial.answers, {})
     questions, tools = relief_questions(trial, {}), relief_tools(trial)
     # With what is asked at the end, as that may be under the state too.
     ends = [(questions[0].text, len(questions), 0), (act_question(0), acts, _LONGEST_ACT)]
@@ -258,7 +262,7 @@ def relief_account(
 ) -> Account:
     """Return what the debrief asks: during which tasks something acted, over the scripted text, which no state has touched."""
     trial = ReliefTrial.model_validate(metadata)
-    script = relief_script(trial, [prompts.TASKS[task][1] for task in trial.tasks], trial.told())
+    script = relief_script(trial, trial.answers, trial.told())
     windows = () if simulated(trial.arm, model) else trial.windows(library_card(model, library))
     stops = [window.stop or len(script) for window in windows]
     closed = [window.model_copy(update={"stop": stop}) for window, stop in zip(windows, stops, strict=True)]

@@ -10,7 +10,7 @@ import pytest
 from inspect_ai import Task, eval, task  # noqa: A004  Inspect's name for it
 from inspect_ai._util.registry import is_registry_object, registry_info
 from inspect_ai.dataset import Sample
-from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, get_model
 from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
@@ -226,7 +226,9 @@ def test_an_account_of_what_was_taken_is_held_against_the_record(roomy: Tiny, na
     """The truth, an invented dose and a denial are told apart, and each sample has one debrief."""
     found = {}
     for answer in ("Calm.", "calm and anxious", "None."):
-        sample: EvalSample = roomy.play(OFFERING[name](library=str(roomy.library)), takes_calm(answer))
+        log = roomy.run(OFFERING[name](library=str(roomy.library)), takes_calm(answer))
+        assert "account_exact" in {row.score for row in summarise(log.samples)}
+        (sample,) = log.samples
         value = sample.scores["self_account_scorer"].value
         found[answer] = tuple(value[f"account_{part}"] for part in ("precision", "recall", "exact"))
         assert sum(CLEARED_FOR_DEBRIEF in message.text for message in sample.messages) == 1
