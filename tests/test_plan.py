@@ -173,6 +173,11 @@ def test_clearing_from_outside_before_the_next_turn_leaves_the_generation_unstee
     assert spans(messages, outside_clears=[len(messages)]) == [("calm", 3, len(messages))]
 
 
+def test_clearing_from_outside_before_all_else_changes_nothing():
+    """The first message is a place to clear at too, though nothing is active there."""
+    assert spans(talk([take("calm")], "u"), outside_clears=[0]) == [("calm", 3, None)]
+
+
 @pytest.mark.parametrize("index", [-1, 6])
 def test_clearing_from_outside_at_no_message_is_refused(index: int):
     """An index beyond the conversation would silently clear nothing, so it raises."""
@@ -325,6 +330,13 @@ def test_a_window_outside_its_conversation_is_refused(start: int, stop: int | No
                 ).model_dump(),
             ),
         )
+
+
+@pytest.mark.parametrize("messages", [0, 3])
+def test_a_window_may_begin_with_what_is_generated(messages: int):
+    """That is where the last message ends, of none too."""
+    window = Window(label="x", direction=Direction(vector="calm"), dose=1, strength=1, start=messages)
+    assert Plan(messages=messages, windows=(window,)).windows == (window,)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
