@@ -28,6 +28,7 @@ from self_steering.steering.plan import (
     Window,
     at_site,
     check_dose,
+    check_sum,
     plan_windows,
 )
 from self_steering.steering.request import (
@@ -301,6 +302,26 @@ def test_the_largest_dose_can_be_set():
     assert check_dose(-2, max_dose=2) == -2.0
     with pytest.raises(PlanError, match=r"2\.5.*from -2 to 2"):
         plan_windows(talk([take("calm", 2.5)]), TREATMENTS, max_dose=2)
+
+
+def test_the_smallest_dose_is_large_enough():
+    """Refused is what is smaller; a dose of 0 is none, and what is held may be as near to the neutral mean as it likes."""
+    assert [check_dose(dose, min_dose=0.5) for dose in (0.5, -0.5, 0)] == [0.5, -0.5, 0.0]
+    assert check_dose(0.25, min_dose=0.5, operation="clamp") == 0.25
+    with pytest.raises(
+        PlanError, match=r"^dose 0\.25 is too small to have any effect; pass 0, or a number of at least 0\.5 "
+    ):
+        check_dose(0.25, min_dose=0.5)
+
+
+def test_what_doses_leave_is_told_from_a_rounding_error():
+    """In float32 the first two differ by the last place of their sum, which is no steering; twice that is too little."""
+    place = 2.0**-23
+    check_sum([1 + place, place - 1], 0.5)
+    check_sum([1.0, -0.5], 0.5)  # all that is needed is left
+    for left in ([1 + 3 * place, place - 1], [1.0, -0.625], [-1.0, 0.625]):
+        with pytest.raises(PlanError, match=r"too little to have any effect; pass -?1"):
+            check_sum(left, 0.5)
 
 
 def test_planning_changes_neither_messages_nor_treatments():
