@@ -28,6 +28,7 @@ from self_steering.steering.plan import (
     Window,
     at_site,
     check_dose,
+    check_sum,
     plan_windows,
 )
 from self_steering.steering.request import (
@@ -173,6 +174,11 @@ def test_clearing_from_outside_before_the_next_turn_leaves_the_generation_unstee
     assert spans(messages, outside_clears=[len(messages)]) == [("calm", 3, len(messages))]
 
 
+def test_clearing_from_outside_before_all_else_changes_nothing():
+    """The first message is a place to clear at too, though nothing is active there."""
+    assert spans(talk([take("calm")], "u"), outside_clears=[0]) == [("calm", 3, None)]
+
+
 @pytest.mark.parametrize("index", [-1, 6])
 def test_clearing_from_outside_at_no_message_is_refused(index: int):
     """An index beyond the conversation would silently clear nothing, so it raises."""
@@ -298,6 +304,26 @@ def test_the_largest_dose_can_be_set():
         plan_windows(talk([take("calm", 2.5)]), TREATMENTS, max_dose=2)
 
 
+def test_the_smallest_dose_is_large_enough():
+    """Refused is what is smaller; a dose of 0 is none, and what is held may be as near to the neutral mean as it likes."""
+    assert [check_dose(dose, min_dose=0.5) for dose in (0.5, -0.5, 0)] == [0.5, -0.5, 0.0]
+    assert check_dose(0.25, min_dose=0.5, operation="clamp") == 0.25
+    with pytest.raises(
+        PlanError, match=r"^dose 0\.25 is too small to have any effect; pass 0, or a number of at least 0\.5 "
+    ):
+        check_dose(0.25, min_dose=0.5)
+
+
+def test_what_doses_leave_is_told_from_a_rounding_error():
+    """In float32 the first two differ by the last place of their sum, which is no steering; twice that is too little."""
+    place = 2.0**-23
+    check_sum([1 + place, place - 1], 0.5)
+    check_sum([1.0, -0.5], 0.5)  # all that is needed is left
+    for left in ([1 + 3 * place, place - 1], [1.0, -0.625], [-1.0, 0.625]):
+        with pytest.raises(PlanError, match=r"too little to have any effect; pass -?1"):
+            check_sum(left, 0.5)
+
+
 def test_planning_changes_neither_messages_nor_treatments():
     """The replay is a pure function: the same conversation gives the same plan, and stays as it was."""
     messages = talk([take("calm")], [clear(), take("curious", -2)], "u")
@@ -325,6 +351,13 @@ def test_a_window_outside_its_conversation_is_refused(start: int, stop: int | No
                 ).model_dump(),
             ),
         )
+
+
+@pytest.mark.parametrize("messages", [0, 3])
+def test_a_window_may_begin_with_what_is_generated(messages: int):
+    """That is where the last message ends, of none too."""
+    window = Window(label="x", direction=Direction(vector="calm"), dose=1, strength=1, start=messages)
+    assert Plan(messages=messages, windows=(window,)).windows == (window,)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

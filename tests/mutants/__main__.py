@@ -2,7 +2,7 @@
 
 Modules are mutated in groups, each in a folder of its own under `.mutants`, and judged by the few test files that speak for them
 (`modules.toml`). A change that no test notices has its reason in `survivors.toml`, or a test is missing. Results are kept: what
-is run again is what has changed, and what survived without a reason.
+is run again is what has changed, and what survived without a reason; without the folder `.mutants` all is.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def main() -> int:
     if unknown := sorted(set(arguments.groups) - set(GROUPS)):
         parser.error(f"no group {', '.join(unknown)}; choose from {', '.join(GROUPS)}")
     reasons = _reasons()
-    rows, missing, short = [], [], []
+    rows, missing, short, gone = [], [], [], []
     for group in (GROUPS[name] for name in arguments.groups or GROUPS):
         if not arguments.report:
             _run(group, reasons)
@@ -125,6 +125,8 @@ def main() -> int:
             survived = [one for one in found if one.status not in (*_KILLED, _NOT_RUN)]
             unargued = [one for one in survived if one.change not in reasons]
             missing += unargued
+            changes = {one.change for one in found}
+            gone += [change for change in reasons if change.startswith(f"{module}: ") and change not in changes]
             if counts[_NOT_RUN] or not found or killed < ENOUGH * len(found):
                 short.append(module)
             told = {
@@ -139,10 +141,12 @@ def main() -> int:
             rows.append(told)
     for one in missing:
         sys.stdout.write(f"{one.status}: {one.change}\n")
+    for change in gone:
+        sys.stdout.write(f"argued in survivors.toml, but there is no such mutant any more: {change}\n")
     sys.stdout.write("\n" + text_table(rows) + "\n")
     if short:
         sys.stdout.write(f"not run to the end, or less than {ENOUGH:.0%} killed: {', '.join(short)}\n")
-    return 1 if missing or short else 0
+    return 1 if missing or short or gone else 0
 
 
 def _reasons() -> dict[str, str]:
@@ -164,7 +168,8 @@ def _run(group: Group, reasons: Collection[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
     mutmut = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
-    subprocess.run(mutmut, cwd=group.folder, env=environment, check=True)  # noqa: S603 - our own command
+    if subprocess.run(mutmut, cwd=group.folder, env=environment, check=False).returncode:  # noqa: S603 - our own command
+        sys.exit(f"mutmut stopped in {group.folder.relative_to(ROOT)} and says why above; results so far are kept")
 
 
 def _lay_out(group: Group) -> None:
