@@ -331,7 +331,71 @@ def test_an_end_of_turn_token_that_is_not_special_cannot_be_forged_either():
     assert (rendered.ids.count(end), rendered.neutralised) == (4, 1)
 
 
+@pytest.mark.parametrize("place", ["user", "assistant", "tool", "error"])
+def test_what_a_message_says_is_shown_as_the_prompt_has_it(chat: Chat, place: str):
+    """With control tokens broken up, of an answer that failed the error, and of an assistant no closing mark of its own."""
+    text = f"x{FAMILIES[chat.name].end}y"
+    message = {
+        "user": user(text),
+        "assistant": assistant(f"{text}</think>"),
+        "tool": answer("0", text),
+        "error": ChatMessageTool(content="", tool_call_id="0", error=ToolCallError("unknown", text)),
+    }[place]
+    shown = chat.renderer.shown(message)
+    messages = [user("u"), assistant("", ("take_vector", {}))] if place in ("tool", "error") else [user("u")]
+    assert shown in chat.decode(chat.renderer.render([*messages, message, user("v")], TOOLS).ids)
+    assert (shown.replace("\u200b", ""), shown != text) == (message.text if place != "error" else text, True)
+
+
 # ------------------------------------------------------------ tools
+
+
+@pytest.mark.parametrize("strict", ["not (m.tool_call_id and m.name)", "m.tool_call_id not in asked"])
+def test_a_template_that_wants_to_know_what_an_answer_belongs_to_is_told(strict: str):
+    """Its own form of calls is used, as it is."""
+    tokenizer = family_tokenizer("qwen")
+    tokenizer.chat_template = (
+        "{% set asked = messages | selectattr('tool_calls', 'defined') | map(attribute='tool_calls') | sum(start=[])"
+        " | map(attribute='id') | list %}{% for m in messages if m.role == 'tool' %}{% if "
+        + strict
+        + " %}{{ raise_exception('an answer to nothing') }}{% endif %}{% endfor %}"
+        + tokenizer.chat_template
+    )
+    renderer = ChatRenderer(tokenizer, frozenset({2}))
+    assert (renderer.no_tools_because, renderer.remedies) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("prints_ids", "arguments"), [(False, {"dose": 2, "name": "calm"}), (True, {}), (True, {"dose": 2})]
+)
+def test_a_call_ends_where_it_does_in_a_template_that_refuses_names_of_no_tool(
+    caplog: pytest.LogCaptureFixture,
+    prints_ids: bool,
+    arguments: dict,
+):
+    """The mark of its end is no part of the name there, but of its last argument that is text, or of its id."""
+    tokenizer = family_tokenizer("qwen")
+    own = tokenizer.chat_template
+    if prints_ids:
+        own = own.replace('{"name": "\' +', '{"id": "\' + call.id + \'", "name": "\' +')
+        assert own != tokenizer.chat_template
+    tokenizer.chat_template = (
+        "{% set names = tools | map(attribute='function') | map(attribute='name') | list if tools else [] %}{% for m in messages %}"
+        "{% for call in m.tool_calls or [] if tools and call.function.name not in names %}{{ raise_exception('no such tool') }}"
+        "{% endfor %}{% endfor %}" + own
+    )
+    chat = Chat("qwen", tokenizer, ChatRenderer(tokenizer, frozenset({2})), 2)
+    messages = [
+        user("one"),
+        assistant("two", ("take_vector", arguments), ("clear_effects", arguments)),
+        answer("two0", "three"),
+        answer("two1", "four", "clear_effects"),
+    ]
+    texts = message_texts(chat, chat.renderer.render(messages, TOOLS))
+    assert texts[1].count("<tool_call>") == 2
+    assert texts[1].endswith("</tool_call><|im_end|>")
+    assert [[i for i, text in enumerate(texts) if word in text] for word in ("one", "three", "four")] == [[0], [2], [3]]
+    assert caplog.text == ""
 
 
 def test_templates_that_know_tools_are_told_from_those_that_do_not():
