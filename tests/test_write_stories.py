@@ -304,7 +304,7 @@ def test_a_file_of_unknown_making_is_not_gone_on_with(out: Path):
 def test_a_spoilt_file_is_not_written_to(spoil, message: str, out: Path):
     """Only a torn last line comes from a kill; anything else is left to its owner, unchanged."""
     write(out)
-    out.write_text("\n".join(spoil(out.read_text().splitlines())) + "\n")
+    out.write_text("\n".join(spoil(out.read_text(encoding="utf-8").splitlines())) + "\n", encoding="utf-8")
     before = out.read_bytes()
     with pytest.raises(StoryError, match=message):
         write(out)

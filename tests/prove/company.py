@@ -227,7 +227,7 @@ def _cancel(engine: Engine, count: int) -> None:
 
 def _resident() -> int:
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * 4096
 
 
 @contextmanager
