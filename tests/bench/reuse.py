@@ -19,8 +19,8 @@ TURNS = 10
 def conversation_ratio(seeds: Sequence[int] = (0, 1, 2)) -> float:
     """Return tokens computed over new tokens of free plays of `TURNS` turns, each on an engine that knows nothing yet.
 
-    New are the tokens of the final prompt and what was generated after it: what an engine that never computes a token twice
-    has to compute.
+    New are the tokens of the final prompt and what was generated after it, but for the last, which nothing follows: what an engine
+    that never computes a token twice has to compute.
     """
     computed = new = 0
     for seed in seeds:
@@ -34,7 +34,7 @@ def conversation_ratio(seeds: Sequence[int] = (0, 1, 2)) -> float:
         assert usage is not None
         stats = api.engine.stats
         computed += stats.prompt_tokens - stats.reused_tokens + stats.decoded_tokens
-        new += usage.total_tokens
+        new += usage.total_tokens - 1
         api.close()
     return computed / new
 
