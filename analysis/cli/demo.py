@@ -1,7 +1,7 @@
 """The commands `self-steering demo` and `truth`: the bundled model steered, and what was planted in it beside what is found."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from textwrap import indent, wrap
 from typing import TYPE_CHECKING
@@ -45,10 +45,11 @@ def _demo(arguments: argparse.Namespace) -> None:
     _show_steering(arguments.picture)
     if arguments.picture is not None:
         return
+    logs = []
     for name, question, make in _experiments():
         print(f"\n{name}: {question}\n")
-        _run(make(), MODEL, arguments.log_dir)
-    _print_planted(arguments.log_dir)
+        logs.append(_run(make(), MODEL, arguments.log_dir))
+    _print_planted(logs)
     print(f"\nFigures and tables:    self-steering report {arguments.log_dir} --out report")
     print(f"Read the transcripts:  inspect view --log-dir {arguments.log_dir}")
 
@@ -56,19 +57,21 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _truth(arguments: argparse.Namespace) -> None:
     from self_steering.steering.bundled.conversion import BUNDLED_BASE
 
+    logs = []
     for model in (MODEL, BUNDLED_BASE):
         for name, make in _whole(max(1, arguments.rollouts), arguments.seed, trained=model == MODEL):
             print(f"\n{model}, {name}\n")
-            _run(make(), model, arguments.log_dir)
-    _print_planted(arguments.log_dir)
+            logs.append(_run(make(), model, arguments.log_dir))
+    _print_planted(logs)
 
 
-def _print_planted(log_dir: str) -> None:
+def _print_planted(logs: Sequence[str]) -> None:
+    """Print what was planted beside what these logs say; those of earlier runs hold the same rollouts again, and count no more."""
     from self_steering.analysis.report.planted import planted_and_found, planted_text
     from self_steering.analysis.tables import read_tables
     from self_steering.steering.bundled.adapter import read_card, shipped_adapter
 
-    table = planted_and_found(read_tables(log_dir), read_card(shipped_adapter()).planted)
+    table = planted_and_found(read_tables(*logs), read_card(shipped_adapter()).planted)
     print("\nWhat the bundled model was trained to do, and what is found of it (95 % intervals):\n")
     print(planted_text(table))
 
@@ -142,8 +145,8 @@ def _whole(rollouts: int, seed: int, *, trained: bool) -> "Iterator[tuple[str, C
         )
 
 
-def _run(task: "Task", model: str, log_dir: str) -> None:
-    """Run a task with a bar of its samples, and nothing else on the screen.
+def _run(task: "Task", model: str, log_dir: str) -> str:
+    """Run a task with a bar of its samples, and nothing else on the screen; return where its log is.
 
     Raises:
         ValueError: It did not finish.
@@ -155,6 +158,7 @@ def _run(task: "Task", model: str, log_dir: str) -> None:
         (log,) = run_eval(task, model=f"nnsight/{model}", log_dir=log_dir, display="none")
     if log.status != "success":
         raise ValueError(f"{log.location} did not finish: {log.error.message if log.error else log.status}")
+    return str(log.location)
 
 
 def _watch(show: Callable[[int], object]) -> None:
